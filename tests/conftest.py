@@ -1,0 +1,30 @@
+"""Eight virtual CPU devices for the whole session, and every signature's shapes checked."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
+    + " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
+)
+
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+assert jax.device_count() == 8
+
+import sys  # noqa: E402
+from types import ModuleType  # noqa: E402
+
+from beartype import BeartypeConf, beartype  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# An int is a float here, as it is for type checkers.
+checker = ModuleType("vision_jax_checker")
+checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # pyright: ignore
+sys.modules[checker.__name__] = checker
+
+# Functions and methods, not the structs of vision_jax.types: vmap and eval_shape build those of other things.
+ROOMS = ("ops", "layers", "backbones", "models", "data", "training", "evaluation", "visualization", "tasks")
+install_import_hook([f"vision_jax.{room}" for room in ROOMS], "vision_jax_checker.check")
