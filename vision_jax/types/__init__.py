@@ -1,0 +1,51 @@
+"""The typed structs that flow between rooms."""
+
+from vision_jax.types.classification import (
+    Classification,
+    ClassificationBatch,
+    ClassificationExample,
+    ClassificationRecord,
+    ClassificationSource,
+)
+from vision_jax.types.detection import (
+    DetectionBatch,
+    DetectionExample,
+    DetectionRecord,
+    Detections,
+    DetectionSource,
+    ImageDetections,
+    Proposals,
+    to_original,
+)
+from vision_jax.types.errors import UserError
+from vision_jax.types.mean import Mean
+from vision_jax.types.report import Report
+from vision_jax.types.segmentation import (
+    Segmentation,
+    SegmentationBatch,
+    SegmentationExample,
+    SegmentationSource,
+)
+
+__all__ = [
+    "Classification",
+    "ClassificationBatch",
+    "ClassificationExample",
+    "ClassificationRecord",
+    "ClassificationSource",
+    "DetectionBatch",
+    "DetectionExample",
+    "DetectionRecord",
+    "DetectionSource",
+    "Detections",
+    "ImageDetections",
+    "Mean",
+    "Proposals",
+    "Report",
+    "Segmentation",
+    "SegmentationBatch",
+    "SegmentationExample",
+    "SegmentationSource",
+    "UserError",
+    "to_original",
+]

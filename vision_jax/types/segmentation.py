@@ -1,0 +1,73 @@
+"""Semantic segmentation: what a source holds, what a model sees, what it predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+
+@runtime_checkable
+class SegmentationSource(Protocol):
+    """A split of images with a label for each pixel, in random access."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """The image file's name; the id is the index."""
+        ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+
+    def labels(self, index: int) -> Int[np.ndarray, "h w"]:
+        """int32, 0..K-1, -1 where void; the image's size."""
+        ...
+
+
+@dataclass(frozen=True)
+class SegmentationExample:
+    """One image and its label map on their way through the transforms."""
+
+    id: int
+    image: UInt8[np.ndarray, "h w 3"]
+    labels: Int[np.ndarray, "h w"]
+    original_size: tuple[int, int]
+
+
+@struct.dataclass
+class SegmentationBatch:
+    """Images on one canvas with their label maps.
+
+    Attributes:
+        image: uint8 RGB; the content is at the top left, the rest of the canvas is padding.
+        size: int32, (height, width) of the content.
+        labels: int32, 0..K-1, -1 where void or padded.
+        id: int32, the example's id.
+        original_size: int32, (height, width) of the original image.
+        example_valid: False for the filling of a last, partial batch.
+    """
+
+    image: UInt8[Array, "b h w 3"]
+    size: Int[Array, "b 2"]
+    labels: Int[Array, "b h w"]
+    id: Int[Array, " b"]
+    original_size: Int[Array, "b 2"]
+    example_valid: Bool[Array, " b"]
+
+
+@struct.dataclass
+class Segmentation:
+    """The class predicted for each pixel.
+
+    Attributes:
+        labels: int32, 0..K-1.
+        probabilities: float32, they sum to 1 over the K classes.
+    """
+
+    labels: Int[Array, "b h w"]
+    probabilities: Float[Array, "b h w k"]
