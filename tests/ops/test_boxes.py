@@ -1,0 +1,185 @@
+"""Box overlap and box coding: worked numbers, laws, gradients, and boxes without pixels."""
+
+import math
+
+import chex
+import hypothesis.extra.numpy as hnp
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vision_jax.ops import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes
+
+modest = settings(max_examples=40, deadline=None)
+iou_and_giou = jax.jit(lambda a, b: (box_iou(a, b), box_giou(a, b)))
+
+# Two squares, a point, and a box whose sides run backwards.
+BOXES = jnp.array([[0, 0, 10, 10], [5, 5, 15, 15], [3, 3, 3, 3], [8, 8, 2, 2]], jnp.float32)
+
+
+def boxes_of(count, smallest=1):
+    """Boxes on an eighth-of-a-pixel lattice, where float32 areas are exact."""
+
+    def lay_out(numbers):
+        corner, side = numbers[:, :2], numbers[:, 2:]
+        return np.concatenate([corner, corner + side], 1).astype(np.float32) / 8
+
+    corners = hnp.arrays(np.int32, (count, 2), elements=st.integers(-400, 400))
+    sides = hnp.arrays(np.int32, (count, 2), elements=st.integers(smallest, 400))
+    return st.tuples(corners, sides).map(lambda both: lay_out(np.concatenate(both, 1)))
+
+
+def test_area_of_worked_boxes():
+    chex.assert_trees_all_equal(box_area(BOXES), jnp.array([100.0, 100.0, 0.0, 0.0]))
+    assert box_area(BOXES.reshape(2, 2, 4)).tolist() == [[100, 100], [0, 0]]
+
+
+def test_iou_of_worked_boxes():
+    expected = np.zeros((4, 4), np.float32)
+    expected[:2, :2] = [[1, 25 / 175], [25 / 175, 1]]
+    np.testing.assert_allclose(iou_and_giou(BOXES, BOXES)[0], expected, rtol=1e-6)
+
+
+def test_giou_of_worked_boxes():
+    others = BOXES.at[3].set(jnp.array([20, 0, 30, 10]))
+    giou = iou_and_giou(BOXES, others)[1]
+    assert giou[0, 0] == 1
+    # Hull of the two squares: 15 x 15, of which 225 - 175 is bare; of the far one: 30 x 10, 100 bare.
+    assert giou[0, 1] == pytest.approx(25 / 175 - 50 / 225)
+    assert giou[0, 3] == pytest.approx(-100 / 300)
+    # A point in a square: nothing shared, nothing bare. A point with itself: an empty hull.
+    assert giou[0, 2] == 0
+    assert giou[2, 2] == 0
+
+
+@modest
+@given(boxes_of(4), boxes_of(4))
+def test_overlaps_are_symmetric_and_in_range(a, b):
+    iou, giou = map(np.asarray, iou_and_giou(a, b))
+    swapped_iou, swapped_giou = map(np.asarray, iou_and_giou(b, a))
+    np.testing.assert_allclose(iou, swapped_iou.T, rtol=1e-6)
+    np.testing.assert_allclose(giou, swapped_giou.T, atol=1e-6)
+    assert iou.min() >= 0
+    assert iou.max() <= 1
+    assert giou.min() >= -1
+    assert np.all(giou <= iou + 1e-6)
+    np.testing.assert_array_equal(np.diagonal(iou_and_giou(a, a)[0]), 1)
+
+
+@modest
+@given(boxes_of(4), st.integers(-64, 64), st.sampled_from([0.5, 2.0, 4.0]))
+def test_overlaps_do_not_depend_on_place_and_scale(boxes, shift, scale):
+    moved = (boxes + np.float32(shift)) * np.float32(scale)
+    for after, before in zip(iou_and_giou(moved, moved), iou_and_giou(boxes, boxes), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_clip_takes_height_then_width():
+    boxes = jnp.array([[-3.0, -2.0, 30.0, 40.0], [50.0, 60.0, 70.0, 80.0]])
+    expected = jnp.array([[0.0, 0.0, 20.0, 10.0], [20.0, 10.0, 20.0, 10.0]])
+    chex.assert_trees_all_equal(clip_boxes(boxes, (10, 20)), expected)
+    chex.assert_trees_all_equal(clip_boxes(boxes[None], jnp.array([10, 20])), expected[None])
+    assert box_area(expected)[1] == 0
+
+
+def test_encode_worked_by_hand():
+    anchor = jnp.array([0.0, 0.0, 10.0, 20.0])
+    box = jnp.array([5.0, 10.0, 25.0, 20.0])  # centre (15, 15), 20 x 10; the anchor's (5, 10), 10 x 20
+    np.testing.assert_allclose(encode_boxes(box, anchor), [1, 0.25, math.log(2), -math.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(
+        encode_boxes(box, anchor, (10, 10, 5, 5)), [10, 2.5, 5 * math.log(2), -5 * math.log(2)], rtol=1e-6
+    )
+
+
+def test_decode_worked_by_hand():
+    anchor = jnp.array([[0.0, 0.0, 10.0, 20.0]])
+    deltas = jnp.array([[[1.0, 0.25, math.log(2), -math.log(2)], [0.0, 0.0, 0.0, 0.0]]])
+    decoded = decode_boxes(deltas, anchor[:, None])  # two classes share an anchor
+    np.testing.assert_allclose(decoded, [[[5, 10, 25, 20], [0, 0, 10, 20]]], rtol=1e-6)
+
+
+def test_decode_cuts_sizes():
+    anchor = jnp.array([-8.0, -8.0, 8.0, 8.0])
+    np.testing.assert_allclose(
+        decode_boxes(jnp.array([0.0, 0.0, 1e9, 1.0]), anchor),
+        [-500, -8 * math.e, 500, 8 * math.e],
+        rtol=1e-5,
+    )
+    # The cut comes after the weights.
+    cut = decode_boxes(jnp.array([0.0, 0.0, 4.0, 8.0]), anchor, (1, 1, 2, 2), max_log_scale=2.0)
+    np.testing.assert_allclose(cut[2:], [8 * math.exp(2), 8 * math.exp(2)], rtol=1e-5)
+
+
+@jax.jit
+def there_and_back(boxes, anchors):
+    weights = (10.0, 10.0, 5.0, 5.0)
+    return decode_boxes(encode_boxes(boxes, anchors, weights), anchors, weights, max_log_scale=10.0)
+
+
+@modest
+@given(boxes_of(4), boxes_of(4))
+def test_decode_undoes_encode(boxes, anchors):
+    # A box far from a small anchor loses digits in the division: up to 200 pixels away from 1/8 here.
+    np.testing.assert_allclose(there_and_back(boxes, anchors), boxes, atol=1e-3)
+
+
+encode_gradients = jax.jit(jax.jacobian(encode_boxes, argnums=(0, 1)))
+
+
+@pytest.mark.parametrize("padded", ["box", "anchor", "both"])
+def test_encode_is_finite_on_padding(padded):
+    real, nothing = jnp.array([2.0, 2.0, 6.0, 10.0]), jnp.zeros(4)
+    box = real if padded == "anchor" else nothing
+    anchor = real if padded == "box" else nothing
+    deltas = encode_boxes(box, anchor, (10, 10, 5, 5))
+    expected = {"box": [-10, -7.5, 0, 0], "anchor": [40, 60, 0, 0], "both": [0, 0, 0, 0]}[padded]
+    np.testing.assert_allclose(deltas, expected)
+    assert np.isfinite(encode_gradients(box, anchor)).all()
+
+
+giou_gradients = jax.jit(jax.jacrev(lambda a, b: iou_and_giou(a, b), argnums=(0, 1)))
+
+
+def test_overlaps_of_boxes_without_pixels_have_finite_gradients():
+    padding_and_far = jnp.array(
+        [[0, 0, 0, 0], [0, 0, 0, 0], [1e6, 1e6, 1e6, 1e6], [0, 0, 10, 10]], jnp.float32
+    )
+    for a, b in [(BOXES, BOXES), (BOXES, padding_and_far)]:
+        chex.assert_tree_all_finite((iou_and_giou(a, b), giou_gradients(a, b)))
+
+
+def test_giou_pulls_distant_boxes_together_where_iou_does_not():
+    distant = jnp.tile(jnp.array([20.0, 0.0, 30.0, 10.0]), (4, 1))
+    (by_iou, _), (by_giou, _) = giou_gradients(BOXES, distant)
+    assert np.all(by_iou == 0)
+    assert by_giou[0, 0, 0, 2] > 0  # the square's right side, towards the other box
+
+
+def test_gradients_against_finite_differences():
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 20, (2, 4, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(5, 25, (2, 4, 2))], -1)
+    deltas = random.normal(0, 0.5, (1, 4, 4))
+    mix = random.normal(size=(4, 4, 4))
+    weights = (10.0, 10.0, 5.0, 5.0)
+
+    def four_ops(numbers):
+        a, b, deltas = numbers.reshape(3, 4, 4)
+        outputs = [
+            box_iou(a, b),
+            box_giou(a, b),
+            encode_boxes(a, b, weights),
+            decode_boxes(deltas, b, weights),
+        ]
+        return jnp.sum(mix * jnp.stack(outputs))
+
+    with jax.enable_x64(True):
+        numbers = jnp.asarray(np.concatenate([boxes, deltas]).ravel())
+        assert numbers.dtype == jnp.float64
+        nudges = 1e-5 * jnp.eye(numbers.size)
+        several = jax.jit(jax.vmap(four_ops))
+        numeric = (several(numbers + nudges) - several(numbers - nudges)) / 2e-5
+        np.testing.assert_allclose(jax.jit(jax.grad(four_ops))(numbers), numeric, rtol=1e-6, atol=1e-7)

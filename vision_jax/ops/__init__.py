@@ -1,0 +1,32 @@
+"""Pure functions on one image's arrays: no Flax, no parameters, no Python state; all jit and vmap."""
+
+from vision_jax.ops.anchors import base_anchors, grid_anchors, pyramid_anchors
+from vision_jax.ops.boxes import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes
+from vision_jax.ops.losses import sigmoid_focal_loss, smooth_l1
+from vision_jax.ops.matching import BACKGROUND, BETWEEN, match, sample_balanced
+from vision_jax.ops.nms import batched_nms, nms
+from vision_jax.ops.roi import multilevel_roi_align, multilevel_roi_pool, roi_align, roi_pool
+
+__all__ = [
+    "BACKGROUND",
+    "BETWEEN",
+    "base_anchors",
+    "batched_nms",
+    "box_area",
+    "box_giou",
+    "box_iou",
+    "clip_boxes",
+    "decode_boxes",
+    "encode_boxes",
+    "grid_anchors",
+    "match",
+    "multilevel_roi_align",
+    "multilevel_roi_pool",
+    "nms",
+    "pyramid_anchors",
+    "roi_align",
+    "roi_pool",
+    "sample_balanced",
+    "sigmoid_focal_loss",
+    "smooth_l1",
+]

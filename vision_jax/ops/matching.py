@@ -1,0 +1,95 @@
+"""Which anchor answers for which object, and which anchors a loss looks at (Ren et al. 2015, 3.1.2)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+BACKGROUND = -1
+BETWEEN = -2
+
+
+def match(
+    iou: Float[Array, "g a"],
+    valid: Bool[Array | np.ndarray, " g"],
+    low: float,
+    high: float,
+    low_quality: bool = False,
+) -> Int[Array, " a"]:
+    """Gives each anchor the truth that it overlaps most, if it overlaps it enough.
+
+    Args:
+        iou: overlap of every truth with every anchor, 0..1.
+        valid: which truths exist; the others are never matched.
+        low: an anchor whose best overlap is below it is background.
+        high: an anchor whose best overlap is at or above it is matched.
+        low_quality: whether every anchor that some truth overlaps most (all of them, at a tie) is
+            matched however small that overlap is, if it is above 0. As in torchvision it is matched to
+            the truth that the *anchor* overlaps most, which may be another one.
+
+    Returns:
+        int32: the index of the matched truth (the lowest at a tie), BACKGROUND, or BETWEEN for a best
+        overlap in low..high. All BACKGROUND where no truth is valid.
+
+    Raises:
+        ValueError: if `low` is above `high` or below 0.
+    """
+    if not 0 <= low <= high:
+        raise ValueError(f"0 <= low <= high is expected, not low={low}, high={high}")
+    if iou.shape[0] == 0:
+        return jnp.full(iou.shape[1], BACKGROUND, jnp.int32)
+    iou = jnp.where(jnp.asarray(valid)[:, None], iou, -1)
+    best_truth = jnp.argmax(iou, axis=0).astype(jnp.int32)
+    overlap = jnp.max(iou, axis=0)
+    matched = jnp.where(overlap >= high, best_truth, jnp.where(overlap >= low, BETWEEN, BACKGROUND))
+    if low_quality:
+        best_of_truth = jnp.max(iou, axis=1, keepdims=True)
+        wanted = jnp.any((iou == best_of_truth) & (iou > 0), axis=0)
+        matched = jnp.where(wanted, best_truth, matched)
+    return matched
+
+
+def sample_balanced(
+    key: Key[Array, ""] | UInt32[Array, "2"],
+    positive: Bool[Array, " a"],
+    negative: Bool[Array, " a"],
+    size: int,
+    positive_fraction: float,
+) -> tuple[Int[Array, "{size}"], Bool[Array, "{size}"], Bool[Array, "{size}"]]:
+    """Draws a fixed number of anchors, positives up to a share, negatives for the rest.
+
+    Every subset of the drawn number of positives is equally likely, and so for the negatives. When
+    there are too few negatives, the places that are left stay empty: no further positive takes them.
+
+    Args:
+        key: decides the draw, alone; fold the example's id into it.
+        positive: the anchors matched to a truth.
+        negative: the background anchors; none is also positive.
+        size: how many to draw at most.
+        positive_fraction: at most `int(size * positive_fraction)` of them are positive.
+
+    Returns:
+        int32 indices, whether each is a positive, and whether each was drawn at all: positives first,
+        then negatives, then padding with index 0.
+    """
+    count = positive.shape[0]
+    positive_places = min(int(size * positive_fraction), count)
+    negative_places = min(size, count)
+    lots = jax.random.uniform(key, (count,))
+    # Lots are in 0..1, so those who do not take part draw -1; one lot serves both groups, being disjoint.
+    drawn_positives = lax.top_k(jnp.where(positive, lots, -1), positive_places)[1]
+    drawn_negatives = lax.top_k(jnp.where(negative, lots, -1), negative_places)[1]
+    positives = jnp.minimum(jnp.sum(positive, dtype=jnp.int32), positive_places)
+    negatives = jnp.minimum(jnp.sum(negative, dtype=jnp.int32), size - positives)
+
+    place = jnp.arange(size, dtype=jnp.int32)
+    is_positive = place < positives
+    valid = place < positives + negatives
+    padded_positives = jnp.zeros(size, jnp.int32).at[:positive_places].set(drawn_positives)
+    padded_negatives = jnp.zeros(size, jnp.int32).at[:negative_places].set(drawn_negatives)
+    # Negatives follow the positives: a rotation, since place - positives is in range wherever it is read.
+    indices = jnp.where(is_positive, padded_positives, jnp.roll(padded_negatives, positives))
+    return jnp.where(valid, indices, 0), is_positive, valid

@@ -1,0 +1,317 @@
+"""Region-of-interest pooling: a fixed-size grid of features for each box.
+
+RoIPool (Girshick 2015, "Fast R-CNN", section 2.1) rounds a box to whole cells, cuts it into bins and takes
+each bin's maximum. RoIAlign (He et al. 2017, "Mask R-CNN", section 3) rounds nothing: it averages bilinear
+samples inside each bin. On a feature pyramid each box reads the one level that suits its size (Lin et al.
+2017, "Feature Pyramid Networks", equation 1).
+
+Shapes: features [H, W, C] of one image, boxes [R, 4] as (x1, y1, x2, y2) in image pixels, results
+[R, h, w, C]. The boxes receive no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from vision_jax.ops.roi_kernels import rectangle_maxima, window_sums
+
+
+def roi_align(
+    features: Float[Array, "h w c"],
+    boxes: Float[Array, "r 4"],
+    output_size: int | tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Float[Array, "r ph pw c"]:
+    """Averages bilinear samples in each bin of each box (Mask R-CNN, section 3).
+
+    Args:
+        features: one feature map.
+        boxes: in image pixels; they may leave the image, where samples count as zero.
+        output_size: bins per box, (h, w) or one number for both.
+        spatial_scale: cells per image pixel, 1 / stride.
+        sampling_ratio: samples per bin along each axis; 0 takes ceil(box size / output size), so that
+            samples lie at most one cell apart.
+        aligned: True shifts by half a cell, since a cell's centre is at +0.5; False is the convention of
+            the first implementations, which also widens boxes narrower than one cell to one cell.
+
+    Returns:
+        The pooled features, in the features' dtype.
+    """
+    return multilevel_roi_align(
+        [features], boxes, output_size, [spatial_scale], sampling_ratio=sampling_ratio, aligned=aligned
+    )
+
+
+def multilevel_roi_align(
+    features: Sequence[Float[Array, "_ _ c"]],
+    boxes: Float[Array, "r 4"],
+    output_size: int | tuple[int, int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Float[Array, "r ph pw c"]:
+    """RoIAlign from the pyramid level that suits each box's size (Feature Pyramid Networks, equation 1).
+
+    Args:
+        features: the pyramid's maps, finest first.
+        boxes: in image pixels.
+        output_size: bins per box, (h, w) or one number for both.
+        spatial_scales: cells per image pixel of each map, powers of one half, each half the last.
+        sampling_ratio: as in `roi_align`.
+        aligned: as in `roi_align`.
+        canonical_size: the size, in pixels, of a box that reads `canonical_level`.
+        canonical_level: log2 of that level's stride.
+
+    Returns:
+        The pooled features, in the features' dtype.
+    """
+    size = _pair(output_size)
+    dtype = jnp.promote_types(features[0].dtype, jnp.float32)
+    level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
+    atlas, tops, shapes = _stack_levels(features)
+    heights, widths = jnp.asarray(shapes, dtype)[level].T
+    scaled = _to_cells(boxes, level, spatial_scales, dtype)
+    vertical = _axis(scaled[:, 1], scaled[:, 3], size[0], aligned)
+    horizontal = _axis(scaled[:, 0], scaled[:, 2], size[1], aligned)
+    if sampling_ratio == 0:
+        rows = _adaptive_weights(*vertical, heights, jnp.asarray(tops, dtype)[level], atlas.shape[0])
+        columns = _adaptive_weights(*horizontal, widths, jnp.zeros_like(widths), atlas.shape[1])
+        pooled = _weigh_cells(atlas, rows, columns)
+    else:
+        rows, row_weights = _samples(*vertical, sampling_ratio, heights)
+        columns, column_weights = _samples(*horizontal, sampling_ratio, widths)
+        rows = rows + jnp.asarray(tops)[level][:, None, None]
+        pooled = _sum_samples(atlas, rows, row_weights, columns, column_weights)
+    return pooled.reshape(len(boxes), *size, -1).astype(features[0].dtype)
+
+
+def box_levels(
+    boxes: Float[Array, "r 4"],
+    spatial_scales: Sequence[float],
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Int[Array, " r"]:
+    """The pyramid level that each box reads (Feature Pyramid Networks, equation 1).
+
+    Args:
+        boxes: in image pixels.
+        spatial_scales: cells per image pixel of each map, finest first.
+        canonical_size: the size, in pixels, of a box that reads `canonical_level`.
+        canonical_level: log2 of that level's stride.
+
+    Returns:
+        int32 positions in `spatial_scales`.
+    """
+    lowest = round(-math.log2(spatial_scales[0]))
+    highest = round(-math.log2(spatial_scales[-1]))
+    boxes = lax.stop_gradient(boxes)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    # The small constant keeps a box of exactly the canonical size on its level in spite of rounding.
+    level = jnp.floor(canonical_level + jnp.log2(jnp.sqrt(area) / canonical_size) + 1e-6)
+    level = jnp.where(area > 0, jnp.clip(level, lowest, highest), lowest)
+    return level.astype(jnp.int32) - lowest
+
+
+def roi_pool(
+    features: Float[Array, "h w c"],
+    boxes: Float[Array, "r 4"],
+    output_size: int | tuple[int, int],
+    spatial_scale: float,
+) -> Float[Array, "r ph pw c"]:
+    """The maximum of each bin of each box, both rounded to whole cells (Fast R-CNN, section 2.1).
+
+    Where several cells of a bin share the maximum (zeros after a ReLU often do), the first in row-major
+    order receives the gradient.
+
+    Args:
+        features: one feature map.
+        boxes: in image pixels; they may leave the image.
+        output_size: bins per box, (h, w) or one number for both.
+        spatial_scale: cells per image pixel, 1 / stride.
+
+    Returns:
+        The pooled features, in the features' dtype; 0 for bins without a cell.
+    """
+    return multilevel_roi_pool([features], boxes, output_size, [spatial_scale])
+
+
+def multilevel_roi_pool(
+    features: Sequence[Float[Array, "_ _ c"]],
+    boxes: Float[Array, "r 4"],
+    output_size: int | tuple[int, int],
+    spatial_scales: Sequence[float],
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Float[Array, "r ph pw c"]:
+    """RoIPool from the pyramid level that suits each box's size.
+
+    Args:
+        features: the pyramid's maps, finest first.
+        boxes: in image pixels.
+        output_size: bins per box, (h, w) or one number for both.
+        spatial_scales: cells per image pixel of each map, powers of one half, each half the last.
+        canonical_size: the size, in pixels, of a box that reads `canonical_level`.
+        canonical_level: log2 of that level's stride.
+
+    Returns:
+        The pooled features, in the features' dtype; 0 for bins without a cell.
+    """
+    size = _pair(output_size)
+    level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
+    atlas, tops, shapes = _stack_levels(features)
+    tops, (heights, widths) = jnp.asarray(tops)[level], jnp.asarray(shapes)[level].T
+    scaled = _to_cells(boxes, level, spatial_scales, jnp.promote_types(boxes.dtype, jnp.float32))
+    # Halves are rounded away from zero, as C rounds them.
+    cells = (jnp.sign(scaled) * jnp.floor(jnp.abs(scaled) + 0.5)).astype(jnp.int32)
+    top, bottom = _bin_edges(cells[:, 1], cells[:, 3], size[0], heights)
+    left, right = _bin_edges(cells[:, 0], cells[:, 2], size[1], widths)
+    edges = (
+        (top + tops[:, None])[:, :, None],
+        (bottom + tops[:, None])[:, :, None],
+        left[:, None, :],
+        right[:, None, :],
+    )
+    rectangles = jnp.stack([jnp.broadcast_to(edge, (len(boxes), *size)) for edge in edges], -1)
+    return rectangle_maxima(atlas, rectangles.reshape(-1, 4)).reshape(len(boxes), *size, -1)
+
+
+def _bin_edges(low, high, bins: int, limit):
+    """Along one axis, the first cell of each bin and the one after its last, inside the map: two [R, bins]."""
+    length = jnp.maximum(high - low + 1, 1).astype(jnp.float32)
+    width = _divide(length, bins)[:, None]
+    first = jnp.floor(jnp.arange(bins) * width).astype(jnp.int32) + low[:, None]
+    last = jnp.ceil(jnp.arange(1, bins + 1) * width).astype(jnp.int32) + low[:, None]
+    return jnp.clip(first, 0, limit[:, None]), jnp.clip(last, 0, limit[:, None])
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _stack_levels(features):
+    """Lays a pyramid's maps one above the other: the atlas, each map's first row, each map's shape.
+
+    Every map takes at least two rows and columns, so that a window of 2 x 2 cells always fits.
+    """
+    shapes = np.array([map_.shape[:2] for map_ in features])
+    width = max(2, shapes[:, 1].max())
+    padded = [jnp.pad(m, ((0, max(0, 2 - m.shape[0])), (0, width - m.shape[1]), (0, 0))) for m in features]
+    tops = np.cumsum([0] + [len(map_) for map_ in padded[:-1]])
+    return jnp.concatenate(padded), tops, shapes
+
+
+def _to_cells(boxes, level, spatial_scales, dtype):
+    """Boxes in cells of their own level; a box receives no gradient."""
+    return lax.stop_gradient(boxes).astype(dtype) * jnp.asarray(spatial_scales, dtype)[level][:, None]
+
+
+def _divide(length, count: int):
+    """length / count, rounded as IEEE has it.
+
+    XLA turns a division by a constant into a product with its reciprocal, whose last bit differs: the
+    ceiling of 14 * (1 / 7) is 3. A divisor that depends on data is left alone.
+    """
+    return length / (count + 0 * length)
+
+
+def _axis(low, high, bins: int, aligned: bool):
+    """Along one axis, in cells: where each box begins [R], its length [R], its bins' beginnings and width."""
+    shift = 0.5 if aligned else 0.0
+    start = low - shift
+    length = high - shift - start
+    if not aligned:
+        length = jnp.maximum(length, 1)
+    width = _divide(length, bins)[:, None]
+    return start[:, None] + jnp.arange(bins, dtype=start.dtype) * width, width
+
+
+def _samples(bin_start, bin_width, ratio: int, limit):
+    """Along one axis, the first of the two cells around each sample and both cells' shares of the bin's mean.
+
+    Args:
+        bin_start: [R, bins]; bin_width: [R, 1].
+        ratio: samples per bin.
+        limit: [R], the length of each box's map.
+
+    Returns:
+        int32 [R, bins, ratio] and [R, bins, ratio, 2].
+    """
+    steps = np.arange(ratio, dtype=bin_start.dtype) + 0.5
+    position = bin_start[..., None] + steps * bin_width[..., None] / ratio
+    limit = limit[:, None, None]
+    # A sample up to one cell outside takes the border's value; one farther out counts as zero.
+    inside = (position >= -1) & (position <= limit)
+    position = jnp.clip(position, 0, limit - 1)
+    cell = jnp.minimum(jnp.floor(position), jnp.maximum(limit - 2, 0))
+    fraction = position - cell
+    weights = jnp.stack([1 - fraction, fraction], -1) * (inside / ratio)[..., None]
+    return cell.astype(jnp.int32), weights
+
+
+def _sum_samples(atlas, rows, row_weights, columns, column_weights):
+    """Sums the samples of each bin: [R * h * w, C]."""
+    boxes, height, per_row = rows.shape
+    width, per_column = columns.shape[1:]
+    shape = (boxes, height, width, per_row, per_column)
+    corners = jnp.stack(
+        [
+            jnp.broadcast_to(rows[:, :, None, :, None], shape),
+            jnp.broadcast_to(columns[:, None, :, None, :], shape),
+        ],
+        -1,
+    )
+    weights = row_weights[:, :, None, :, None, :, None] * column_weights[:, None, :, None, :, None, :]
+    count, per_bin = boxes * height * width, per_row * per_column
+    return window_sums(
+        atlas, corners.reshape(count, per_bin, 2), weights.reshape(count, per_bin, 2, 2)
+    )
+
+
+def _adaptive_weights(bin_start, bin_width, limit, offset, cells: int):
+    """Along one axis, each cell's share of each bin's mean, with as many samples as the bin has cells.
+
+    The number of samples depends on the box, but where there are several they lie more than half a cell
+    apart, so at most five are within a cell's reach.
+
+    Args:
+        bin_start: [R, bins]; bin_width: [R, 1].
+        limit: [R], the length of each box's map; offset: [R], where that map begins in the atlas.
+        cells: the atlas's length.
+
+    Returns:
+        [R, bins, cells].
+    """
+    limit, offset = limit[:, None, None], offset[:, None, None]
+    start, width = bin_start[..., None], bin_width[..., None]
+    count = jnp.ceil(width)
+    step = width / jnp.maximum(count, 1)
+    cell = jnp.arange(cells, dtype=start.dtype) - offset
+    first = jnp.where(count > 1, jnp.floor((cell - 1 - start) / jnp.where(count > 1, step, 1) - 0.5), 0)
+    weights = jnp.zeros(first.shape, start.dtype)
+    for k in range(7):
+        position = start + (first + k + 0.5) * step
+        counts = (first + k >= 0) & (first + k < count) & (position >= -1) & (position <= limit)
+        near = jnp.maximum(1 - jnp.abs(cell - jnp.clip(position, 0, limit - 1)), 0)
+        weights = weights + jnp.where(counts, near, 0)
+    return weights / jnp.maximum(count, 1)
+
+
+def _weigh_cells(atlas, rows, columns):
+    """Sums all cells with weights that separate into rows [R, h, Y] and columns [R, w, X]: [R, h, w, C]."""
+
+    def one(weights):
+        half = jnp.einsum("iy,yxc->ixc", weights[0], atlas.astype(weights[0].dtype))
+        return jnp.einsum("jx,ixc->ijc", weights[1], half)
+
+    # Not all boxes at once: for each, `half` holds h whole rows of the atlas.
+    return lax.map(one, (rows, columns), batch_size=32)
