@@ -1,0 +1,55 @@
+"""Convolutions: XLA's own gradients are the reference for ours."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from vision_jax.layers import Conv, Dense
+from vision_jax.layers.conv import DIMENSIONS, conv2d, same_size
+
+
+def test_a_convolution_by_hand():
+    image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    kernel = jnp.array([[0.0, 1, 0], [0, 0, 0], [0, 0, 2]])[..., None, None]
+    # above + 2 * below right, with zeros outside
+    expected = jnp.array([[8.0, 10, 0], [14, 17, 2], [3, 4, 5]])
+    chex.assert_trees_all_close(conv2d(image, kernel, 1, 1)[0, ..., 0], expected)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [8, 96])
+def test_value_and_both_gradients_equal_xla(size, stride, channels):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 9, 7, channels)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, channels, channels)), jnp.float32) / channels
+    pad = (size // 2, size // 2)
+
+    def reference(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), (pad, pad), dimension_numbers=DIMENSIONS, precision="highest"
+        )
+
+    expected, to_inputs = jax.vjp(reference, x, kernel)
+    g = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    actual, ours_to_inputs = jax.vjp(lambda x, k: conv2d(x, k, stride, size // 2), x, kernel)
+    chex.assert_trees_all_close(actual, expected, atol=1e-4)
+    chex.assert_trees_all_close(ours_to_inputs(g), to_inputs(g), atol=1e-4, rtol=1e-4)
+
+
+def test_layers_add_their_bias():
+    x = jnp.ones((1, 2, 2, 3))
+    variables = {"params": {"kernel": jnp.ones((1, 1, 3, 4)), "bias": jnp.arange(4.0)}}
+    expected = jnp.broadcast_to(3 + jnp.arange(4.0), (1, 2, 2, 4))
+    chex.assert_trees_all_close(Conv(4, 1).apply(variables, x), expected)
+    dense = {"params": {"kernel": jnp.ones((3, 4)), "bias": jnp.arange(4.0)}}
+    chex.assert_trees_all_close(Dense(4).apply(dense, x), expected)
+
+
+def test_doubling_cuts_an_odd_size():
+    x = jnp.array([[1.0, 2], [3, 4]])[None, ..., None]
+    expected = jnp.array([[1.0, 1, 2], [1, 1, 2], [3, 3, 4]])
+    chex.assert_trees_all_equal(same_size(x, (3, 3))[0, ..., 0], expected)

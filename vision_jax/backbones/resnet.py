@@ -1,0 +1,103 @@
+"""Residual networks (He et al. 2016, table 1), with the stride on the 3x3 convolution of a bottleneck."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from vision_jax.layers.conv import Conv
+from vision_jax.layers.norms import Norm, NormKind
+
+ResNetName = Literal["resnet18", "resnet34", "resnet50"]
+
+_STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+
+
+class Block(nn.Module):
+    """A residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 as a bottleneck (figure 5).
+
+    Attributes:
+        features: channels inside; a bottleneck puts out four times as many.
+        stride: of the first 3x3 convolution.
+        bottleneck: which kind.
+        norm: after each convolution.
+    """
+
+    features: int
+    stride: int
+    bottleneck: bool
+    norm: NormKind
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
+        def conv(x: Array, features: int, size: int, stride: int, name: str) -> Array:
+            x = Conv(features, size, stride, bias=False, name=f"conv{name}")(x)
+            return Norm(self.norm, name=f"norm{name}")(x, train)
+
+        out = self.features * 4 if self.bottleneck else self.features
+        if self.bottleneck:
+            y = nn.relu(conv(x, self.features, 1, 1, "1"))
+            y = nn.relu(conv(y, self.features, 3, self.stride, "2"))
+            y = conv(y, out, 1, 1, "3")
+        else:
+            y = nn.relu(conv(x, self.features, 3, self.stride, "1"))
+            y = conv(y, out, 3, 1, "2")
+        if self.stride != 1 or x.shape[-1] != out:
+            x = conv(x, out, 1, self.stride, "_shortcut")
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """A ResNet without its classifier.
+
+    Attributes:
+        stages: blocks in each of the four stages.
+        bottleneck: kind of block.
+        norm: `batch`, `frozen` or `group`.
+        width: channels of the first stage.
+    """
+
+    stages: tuple[int, ...]
+    bottleneck: bool
+    norm: NormKind = "batch"
+    width: int = 64
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False
+    ) -> dict[str, Float[Array, "b _h _w _c"]]:
+        """Normalised images -> `c2`, `c3`, `c4`, `c5` of strides 4, 8, 16, 32."""
+        x = Conv(self.width, 7, 2, bias=False, name="stem_conv")(x)
+        x = nn.relu(Norm(self.norm, name="stem_norm")(x, train))
+        x = max_pool_3x3(x)
+        maps = {}
+        for s, blocks in enumerate(self.stages):
+            for b in range(blocks):
+                stride = 2 if s > 0 and b == 0 else 1
+                name = f"stage{s + 1}_block{b + 1}"
+                x = Block(self.width * 2**s, stride, self.bottleneck, self.norm, name=name)(x, train)
+            maps[f"c{s + 2}"] = x
+        return maps
+
+
+def max_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
+    """3x3 max pooling of stride 2 with a border of one, for maps that are nowhere negative.
+
+    A tie's gradient goes to all who share it: after a ReLU the only frequent tie is at zero, where it
+    goes no further.
+    """
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    h, w = (x.shape[1] - 1) // 2, (x.shape[2] - 1) // 2
+    for axis, n in ((1, h), (2, w)):
+        taps = [lax.slice_in_dim(x, i, i + 2 * n - 1, 2, axis) for i in range(3)]
+        x = jnp.maximum(jnp.maximum(taps[0], taps[1]), taps[2])
+    return x
+
+
+def resnet(name: ResNetName, norm: NormKind = "batch") -> ResNet:
+    """The ResNets of the paper by their usual names."""
+    return ResNet(_STAGES[name], bottleneck=name == "resnet50", norm=norm)

@@ -1,0 +1,137 @@
+"""Convolutions whose gradients are fast where XLA's are slow.
+
+XLA runs a 3x3 convolution on the CPU near matrix-multiplication speed, but not its gradient with
+respect to the kernel, nor 1x1 convolutions. Both are matrix products in disguise: the kernel's
+gradient is one product of shifted inputs and output gradients for each tap, a 1x1 convolution is a
+product over channels. On accelerators XLA's own forms are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+Initializer = Callable[..., Array]
+
+# Below this many multiply-adds for each value copied, XLA's own kernel gradient is as fast.
+_TAPS_MIN_CHANNELS = 96
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv2d(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
+) -> Float[Array, "b hh ww o"]:
+    """A 2-D cross-correlation, zero-padded alike on all sides (the convention of torch's conv2d).
+
+    Reverse-mode differentiable in `x` and `kernel`.
+
+    Args:
+        x: feature maps.
+        kernel: one tap per place, input and output channel.
+        stride: of both axes, in pixels.
+        padding: zeros added on each side, in pixels.
+
+    Returns:
+        Feature maps of `(h + 2 * padding - kh) // stride + 1` rows, and columns likewise.
+    """
+    return _forward(x, kernel, stride, padding)
+
+
+def _forward(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    if kernel.shape[:2] == (1, 1) and padding == 0:
+        x = x[:, ::stride, ::stride]
+        return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+    pad = (padding, padding)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), (pad, pad), dimension_numbers=DIMENSIONS)
+
+
+def _with_residuals(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
+    return _forward(x, kernel, stride, padding), (x, kernel)
+
+
+def _gradients(stride: int, padding: int, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+    _, to_x = jax.vjp(lambda x: _forward(x, kernel, stride, padding), x)
+
+    def native(x: Array, g: Array) -> Array:
+        _, to_kernel = jax.vjp(lambda kernel: _forward(x, kernel, stride, padding), kernel)
+        return to_kernel(g)[0]
+
+    if kernel.shape[:2] == (1, 1) or min(kernel.shape[2:]) < _TAPS_MIN_CHANNELS:
+        return to_x(g)[0], native(x, g)
+    by_taps = partial(_kernel_gradient_by_taps, taps=kernel.shape[:2], stride=stride, padding=padding)
+    return to_x(g)[0], lax.platform_dependent(x, g, cpu=by_taps, default=native)
+
+
+def _kernel_gradient_by_taps(x: Array, g: Array, *, taps: tuple[int, int], stride: int, padding: int) -> Array:
+    """One matrix product for each tap: inputs under the tap, times output gradients."""
+    height, width = g.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    g = g.reshape(-1, g.shape[-1])
+
+    def tap(i: int, j: int) -> Array:
+        under = x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+        return lax.dot_general(under.reshape(-1, x.shape[-1]), g, (((0,), (0,)), ((), ())))
+
+    return jnp.stack([jnp.stack([tap(i, j) for j in range(taps[1])]) for i in range(taps[0])])
+
+
+conv2d.defvjp(_with_residuals, _gradients)
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, as ResNets use it
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default for layers
+fpn_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")  # "Xavier" of Caffe2's FPN
+
+
+class Conv(nn.Module):
+    """A convolution with a square kernel, `same` padding at stride 1.
+
+    Attributes:
+        features: output channels.
+        size: of the kernel, odd, in pixels.
+        stride: in pixels.
+        bias: whether to add one.
+        init: of the kernel.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    bias: bool = True
+    init: Initializer = he_normal
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        y = conv2d(x, self.param("kernel", self.init, shape), self.stride, self.size // 2)
+        return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else y
+
+
+class Dense(nn.Module):
+    """A fully connected layer.
+
+    Attributes:
+        features: output channels.
+        init: of the kernel.
+    """
+
+    features: int
+    init: Initializer = torch_uniform
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        kernel = self.param("kernel", self.init, (x.shape[-1], self.features))
+        return x @ kernel + self.param("bias", nn.initializers.zeros, (self.features,))
+
+
+def same_size(x: Array, like: Sequence[int]) -> Array:
+    """Doubles a map by nearest neighbour and cuts it to a size that is twice its own, or one less."""
+    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    return x[:, : like[0], : like[1]]
