@@ -1,0 +1,213 @@
+"""Faster R-CNN: losses and detections by definition, invariances, and learning two images by heart."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import struct
+
+from vision_jax.backbones.resnet import ResNet
+from vision_jax.layers import FPN
+from vision_jax.models.detection import RPN, FasterRCNN
+from vision_jax.models.detection.rpn import overlaps_ignored, propose, rpn_loss
+from vision_jax.ops import box_iou
+from vision_jax.types import DetectionBatch, Proposals, to_original
+
+
+def detector(norm="group", **changes) -> FasterRCNN:
+    settings = {
+        "backbone": ResNet((1, 1, 1, 1), bottleneck=False, norm=norm, width=8),
+        "num_classes": 2,
+        "fpn": FPN(16, norm),
+        "rpn": RPN(sizes=(8, 16, 32, 64, 128), samples=32),
+        "train_proposals": (100, 50),
+        "test_proposals": (100, 20),
+        "roi_samples": 16,
+        "head_features": 32,
+        "max_detections": 10,
+    }
+    return FasterRCNN(**{**settings, **changes})
+
+
+def scenes(count: int, objects: int = 3) -> DetectionBatch:
+    """Bright squares (class 0) and dark ones (class 1) on grey, 64x64, the last row of truths padded."""
+    rng = np.random.default_rng(0)
+    images = np.full((count, 64, 64, 3), 128, np.uint8)
+    boxes = np.zeros((count, objects, 4), np.float32)
+    labels = np.full((count, objects), -1, np.int32)
+    for b in range(count):
+        for n in range(objects - 1):
+            side = rng.integers(14, 26)
+            x, y = rng.integers(0, 32 - side // 2) + 30 * n, rng.integers(0, 64 - side)
+            boxes[b, n], labels[b, n] = (x, y, min(x + side, 64), y + side), n
+            images[b, y : y + side, x : x + side] = 255 if n == 0 else 0
+    return DetectionBatch(
+        image=images,
+        size=np.full((count, 2), 64, np.int32),
+        boxes=boxes,
+        labels=labels,
+        valid=labels >= 0,
+        ignore=np.zeros((count, objects), bool),
+        id=np.arange(10, 10 + count, dtype=np.int32),
+        scale=np.ones((count, 2), np.float32),
+        original_size=np.full((count, 2), 64, np.int32),
+        example_valid=np.ones(count, bool),
+    )
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return scenes(4)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return detector()
+
+
+@pytest.fixture(scope="module")
+def variables(model, batch):
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    return jax.jit(lambda: model.init(keys, batch, method="loss"))()
+
+
+@pytest.fixture(scope="module")
+def losses(model):
+    def run(variables, batch, key):
+        return model.apply(variables, batch, method="loss", rngs={"sample": key})
+
+    return jax.jit(run)
+
+
+def test_terms_weigh_what_was_sampled(variables, batch, losses):
+    terms = losses(variables, batch, jax.random.key(2))
+    assert set(terms) == {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
+    assert float(terms["rpn_objectness"].weight) == 4 * 32
+    assert float(terms["rpn_box"].weight) == 4 * 32
+    assert 0 < float(terms["roi_class"].weight) <= 4 * 16
+    # A fresh network knows nothing: near log 2 and log 3.
+    assert abs(float(terms["rpn_objectness"].value()) - np.log(2)) < 0.05
+    assert abs(float(terms["roi_class"].value()) - np.log(3)) < 0.5
+
+
+def test_sampling_follows_the_example_and_not_its_place(variables, batch, losses):
+    key = jax.random.key(2)
+    terms = losses(variables, batch, key)
+    order = np.array([2, 0, 3, 1])
+    shuffled = losses(variables, jax.tree.map(lambda leaf: leaf[order], batch), key)
+    chex.assert_trees_all_close(terms, shuffled, rtol=1e-5)
+    renamed = losses(variables, batch.replace(id=batch.id + 1), key)
+    assert float(renamed["rpn_objectness"].total) != float(terms["rpn_objectness"].total)
+
+
+def test_invalid_examples_and_padding_do_not_count(variables, batch, losses):
+    key = jax.random.key(2)
+    half = batch.replace(example_valid=np.array([True, True, False, False]))
+    garbage = half.replace(
+        boxes=np.where(half.valid[..., None], half.boxes, 1e4).astype(np.float32),
+        image=np.where(half.example_valid[:, None, None, None], half.image, 7).astype(np.uint8),
+    )
+    terms, other = losses(variables, half, key), losses(variables, garbage, key)
+    chex.assert_trees_all_close(terms, other, rtol=1e-6)
+    assert float(terms["rpn_objectness"].weight) == 2 * 32
+
+
+def test_an_image_without_objects_is_all_background(variables, batch, losses):
+    empty = batch.replace(valid=np.zeros_like(batch.valid))
+    terms = losses(variables, empty, jax.random.key(2))
+    assert float(terms["rpn_box"].total) == 0
+    assert float(terms["roi_box"].total) == 0
+    assert float(terms["roi_class"].weight) > 0
+    assert all(np.isfinite(float(leaf)) for leaf in jax.tree.leaves(terms))
+
+
+def test_ignored_regions_are_neither_found_nor_background():
+    anchors = jnp.array([[0.0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]])
+    boxes = jnp.array([[0.0, 0, 10, 10], [18, 18, 31, 31]])
+    valid, ignore = jnp.array([True, False]), jnp.array([False, True])
+    np.testing.assert_array_equal(overlaps_ignored(anchors, boxes, ignore), [False, True, False])
+    objectness = jnp.array([3.0, -1.0, 0.5])
+    terms = rpn_loss(
+        jax.random.key(0),
+        objectness,
+        jnp.zeros((3, 4)).at[0, 2].set(0.01),
+        anchors,
+        box_iou(boxes, anchors),
+        boxes,
+        valid,
+        ignore,
+        RPN(samples=8),
+    )
+    # Anchor 0 is the object, anchor 2 the background, anchor 1 is not looked at.
+    expected = np.log1p(np.exp(-3.0)) + np.log1p(np.exp(0.5))
+    np.testing.assert_allclose(terms["rpn_objectness"].total, expected, rtol=1e-5)
+    assert float(terms["rpn_objectness"].weight) == 2
+    np.testing.assert_allclose(terms["rpn_box"].total, 0.01**2 / 2 * 9, rtol=1e-4)
+
+
+def test_proposals_are_the_best_anchors_moved_clipped_and_suppressed():
+    anchors = [np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [-8, -8, 8, 8]], np.float32)]
+    outputs = {
+        "objectness": [jnp.array([2.0, 1.0, 0.0, 3.0])],
+        "deltas": [jnp.zeros((4, 4)).at[2, 0].set(0.5)],
+    }
+    found = propose(outputs, anchors, jnp.array([38, 64]), 4, 3, 0.7)
+    assert isinstance(found, Proposals)
+    np.testing.assert_allclose(found.boxes, [[0, 0, 8, 8], [0, 0, 10, 10], [35, 30, 45, 38]])
+    np.testing.assert_allclose(found.scores, [3, 2, 0])
+    assert found.valid.all()
+    fewer = propose(outputs, anchors, jnp.array([38, 64]), 2, 3, 0.7)
+    np.testing.assert_array_equal(fewer.valid, [True, True, False][: len(fewer.valid)])
+
+
+def test_detections_are_sorted_inside_and_never_below_the_threshold(model, variables, batch):
+    small = batch.replace(size=np.array([[64, 64], [40, 64], [64, 30], [64, 64]], np.int32))
+    found = jax.jit(lambda v, b: model.apply(v, b, method="predict"))(variables, small)
+    scores, valid = np.asarray(found.scores), np.asarray(found.valid)
+    assert valid.any()
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert (scores[valid] > model.score_threshold).all()
+    assert (np.asarray(found.labels)[~valid] == -1).all()
+    for b, (height, width) in enumerate(np.asarray(small.size)):
+        boxes = np.asarray(found.boxes)[b][valid[b]]
+        assert (boxes >= 0).all()
+        assert (boxes <= np.array([width, height, width, height])).all()
+    assert len(to_original(small, jax.device_get(found))) == 4
+
+
+@struct.dataclass
+class Learner:
+    variables: dict
+    momentum: optax.OptState
+
+
+@pytest.mark.parametrize("variant", [{}, {"roi": "pool", "agnostic": True}])
+def test_it_learns_two_images_by_heart(variant):
+    batch, model = scenes(2), detector(**variant)
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    variables = jax.jit(lambda: model.init(keys, batch, method="loss"))()
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def step(learner, key):
+        def total(variables):
+            terms = model.apply(variables, batch, method="loss", rngs={"sample": key})
+            return sum(term.value() for term in terms.values())
+
+        value, gradient = jax.value_and_grad(total)(learner.variables)
+        updates, momentum = optimizer.update(gradient, learner.momentum)
+        return Learner(optax.apply_updates(learner.variables, updates), momentum), value
+
+    learner = Learner(variables, optimizer.init(variables))
+    for i in range(100):
+        learner, value = step(learner, jax.random.key(i))
+    assert float(value) < 0.5
+    found = jax.jit(lambda v: model.apply(v, batch, method="predict"))(learner.variables)
+    for b in range(2):
+        for n in range(2):
+            best = int(np.argmax(np.asarray(found.labels[b]) == n))
+            assert found.scores[b, best] > 0.5
+            overlap = box_iou(found.boxes[b, best][None], jnp.asarray(batch.boxes[b, n])[None])
+            assert overlap > 0.5

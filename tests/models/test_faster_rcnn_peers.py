@@ -1,0 +1,240 @@
+"""torchvision's weights in our modules: the same features, proposals, losses and detections."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.backbones import resnet
+from vision_jax.models.detection import RPN, FasterRCNN
+from vision_jax.types import DetectionBatch
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+pytestmark = pytest.mark.peers
+
+CLASSES, CANVAS = 3, (96, 128)
+SIZES = (8, 16, 32, 64, 128)
+ALL = 100_000  # samples and proposals: so many that all are taken, and no draw differs
+
+
+def array(tensor):
+    return jnp.asarray(tensor.detach().numpy())
+
+
+def conv(module):
+    found = {"kernel": array(module.weight.permute(2, 3, 1, 0))}
+    return found if module.bias is None else {**found, "bias": array(module.bias)}
+
+
+def dense(weight, bias):
+    return {"kernel": array(weight.T), "bias": array(bias)}
+
+
+def norm(module):
+    return {"scale": array(module.weight), "bias": array(module.bias)}
+
+
+def backbone_variables(body):
+    """torchvision's ResNet as ours: parameters and running statistics."""
+    params, stats = {"stem_conv": conv(body.conv1), "stem_norm": norm(body.bn1)}, {}
+    modules = {"stem_norm": body.bn1}
+    for s in range(1, 5):
+        for b, block in enumerate(getattr(body, f"layer{s}")):
+            name = f"stage{s}_block{b + 1}"
+            ours = {}
+            for i in (1, 2, 3):
+                if hasattr(block, f"conv{i}"):
+                    ours[f"conv{i}"] = conv(getattr(block, f"conv{i}"))
+                    ours[f"norm{i}"] = norm(getattr(block, f"bn{i}"))
+                    modules[name, f"norm{i}"] = getattr(block, f"bn{i}")
+            if block.downsample is not None:
+                ours["conv_shortcut"], ours["norm_shortcut"] = (
+                    conv(block.downsample[0]),
+                    norm(block.downsample[1]),
+                )
+                modules[name, "norm_shortcut"] = block.downsample[1]
+            params[name] = ours
+    for key, module in modules.items():
+        if hasattr(module, "running_mean"):
+            value = {"mean": array(module.running_mean), "variance": array(module.running_var)}
+            if isinstance(key, tuple):
+                stats.setdefault(key[0], {})[key[1]] = value
+            else:
+                stats[key] = value
+    return {"params": params, "batch_stats": stats} if stats else {"params": params}
+
+
+def detector_variables(model):
+    """torchvision's detector as ours: its background class is the first, ours the last."""
+    inner, outer = model.backbone.fpn.inner_blocks, model.backbone.fpn.layer_blocks
+    fpn = {f"lateral{i + 2}": conv(inner[i][0]) for i in range(4)}
+    fpn |= {f"output{i + 2}": conv(outer[i][0]) for i in range(4)}
+    head, heads = model.rpn.head, model.roi_heads
+    rpn = {
+        "hidden": conv(head.conv[0][0]),
+        "objectness": conv(head.cls_logits),
+        "deltas": conv(head.bbox_pred),
+    }
+    fc6 = heads.box_head.fc6
+    features = fc6.weight.shape[1] // 49
+    by_place = fc6.weight.reshape(-1, features, 7, 7).permute(0, 2, 3, 1).reshape(len(fc6.weight), -1)
+    predictor = heads.box_predictor
+    scores = predictor.cls_score
+    box = {
+        "fc6": dense(by_place, fc6.bias),
+        "fc7": dense(heads.box_head.fc7.weight, heads.box_head.fc7.bias),
+        "classes": dense(torch.roll(scores.weight, -1, 0), torch.roll(scores.bias, -1, 0)),
+        "boxes": dense(predictor.bbox_pred.weight[4:], predictor.bbox_pred.bias[4:]),
+    }
+    backbone = backbone_variables(model.backbone.body)
+    return {"params": {"backbone": backbone["params"], "fpn": fpn, "rpn": rpn, "head": box}}
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """torchvision's detector and ours with its weights, scaled so that scores and boxes spread."""
+    from torchvision.models.detection import FasterRCNN as TorchFasterRCNN
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+
+    torch.manual_seed(0)
+    body = torchvision.models.resnet18(weights=None, norm_layer=lambda c: torch.nn.GroupNorm(32, c))
+    theirs = TorchFasterRCNN(
+        _resnet_fpn_extractor(body, 5),
+        CLASSES + 1,
+        min_size=CANVAS[0],
+        max_size=CANVAS[1],
+        rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in SIZES), ((0.5, 1.0, 2.0),) * 5),
+        rpn_pre_nms_top_n_train=300,
+        rpn_post_nms_top_n_train=200,
+        rpn_pre_nms_top_n_test=300,
+        rpn_post_nms_top_n_test=100,
+        rpn_batch_size_per_image=ALL,
+        box_batch_size_per_image=ALL,
+        box_score_thresh=0.05,
+    )
+    with torch.no_grad():
+        theirs.rpn.head.cls_logits.weight *= 20
+        theirs.rpn.head.bbox_pred.weight *= 10
+        theirs.roi_heads.box_predictor.cls_score.weight *= 20
+        theirs.roi_heads.box_predictor.bbox_pred.weight *= 5
+    ours = FasterRCNN(
+        resnet("resnet18", "group"),
+        CLASSES,
+        rpn=RPN(sizes=SIZES, samples=8000),
+        train_proposals=(300, 200),
+        test_proposals=(300, 100),
+        roi_samples=250,
+        roi_positives=1.0,
+    )
+    theirs.roi_heads.fg_bg_sampler.positive_fraction = 1.0
+    return theirs, ours, detector_variables(theirs)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    boxes = np.zeros((2, 4, 4), np.float32)
+    boxes[0, :3] = [[8, 10, 50, 60], [60, 20, 90, 88], [30, 30, 70, 70]]
+    boxes[1, :2] = [[5, 5, 25, 30], [64, 40, 120, 90]]
+    labels = np.array([[0, 1, 2, -1], [2, 0, -1, -1]], np.int32)
+    return DetectionBatch(
+        image=rng.integers(0, 255, (2, *CANVAS, 3)).astype(np.uint8),
+        size=np.tile(np.array([CANVAS], np.int32), (2, 1)),
+        boxes=boxes,
+        labels=labels,
+        valid=labels >= 0,
+        ignore=np.zeros((2, 4), bool),
+        id=np.arange(2, dtype=np.int32),
+        scale=np.ones((2, 2), np.float32),
+        original_size=np.tile(np.array([CANVAS], np.int32), (2, 1)),
+        example_valid=np.ones(2, bool),
+    )
+
+
+def as_torch(batch):
+    images = [torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255) for image in batch.image]
+    targets = [
+        {"boxes": torch.from_numpy(boxes[valid]), "labels": torch.from_numpy(labels[valid]).long() + 1}
+        for boxes, labels, valid in zip(batch.boxes, batch.labels, batch.valid, strict=True)
+    ]
+    return images, targets
+
+
+def test_features_proposals_and_detections(pair, batch):
+    theirs, ours, variables = pair
+    theirs.eval()
+    with torch.no_grad():
+        images, _ = theirs.transform(as_torch(batch)[0])
+        maps = theirs.backbone(images.tensors)
+        proposals, _ = theirs.rpn(images, maps)
+        expected = theirs(as_torch(batch)[0])
+    outputs = jax.jit(ours.apply)(variables, batch)
+    for level, features in zip(("p2", "p3", "p4", "p5", "p6"), maps.values(), strict=True):
+        reference = features.permute(0, 2, 3, 1).numpy()
+        error = np.abs(outputs[level] - reference).max() / np.abs(reference).max()
+        assert error < 1e-4, level
+    for b in range(2):
+        kept = np.asarray(outputs["proposals/valid"][b])
+        assert kept.sum() == len(proposals[b])
+        np.testing.assert_allclose(outputs["proposals/boxes"][b][kept], proposals[b].numpy(), atol=2e-2)
+    found = jax.jit(lambda v, b: ours.apply(v, b, method="predict"))(variables, batch)
+    for b in range(2):
+        kept = np.asarray(found.valid[b])
+        assert kept.sum() == len(expected[b]["scores"]) > 10
+        np.testing.assert_allclose(found.scores[b][kept], expected[b]["scores"].numpy(), atol=1e-4)
+        np.testing.assert_allclose(found.boxes[b][kept], expected[b]["boxes"].numpy(), atol=2e-2)
+        np.testing.assert_array_equal(found.labels[b][kept], expected[b]["labels"].numpy() - 1)
+
+
+def test_losses_when_every_anchor_and_region_is_sampled(pair, batch):
+    theirs, ours, variables = pair
+    theirs.train()
+    expected = theirs(*as_torch(batch))
+    terms = jax.jit(lambda v, b: ours.apply(v, b, method="loss", rngs={"sample": jax.random.key(0)}))(
+        variables, batch
+    )
+    names = {
+        "rpn_objectness": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "roi_class": "loss_classifier",
+        "roi_box": "loss_box_reg",
+    }
+    for mine, their in names.items():
+        np.testing.assert_allclose(terms[mine].value(), expected[their].item(), rtol=1e-3, err_msg=mine)
+
+
+@pytest.mark.parametrize("name", ["resnet34", "resnet50"])
+def test_resnet_features_and_running_statistics(name):
+    torch.manual_seed(0)
+    body = getattr(torchvision.models, name)(weights=None)
+    for module in body.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    variables = backbone_variables(body)
+    x = np.random.default_rng(0).normal(size=(2, 65, 97, 3)).astype(np.float32)
+    tensor = torch.from_numpy(x.transpose(0, 3, 1, 2))
+
+    def theirs():
+        y = body.maxpool(torch.relu(body.bn1(body.conv1(tensor))))
+        found = []
+        for s in range(1, 5):
+            y = getattr(body, f"layer{s}")(y)
+            found.append(y.permute(0, 2, 3, 1).detach().numpy())
+        return found
+
+    model = resnet(name)
+    body.eval()
+    for mine, their in zip(jax.jit(model.apply)(variables, x).values(), theirs(), strict=True):
+        assert np.abs(mine - their).max() / np.abs(their).max() < 1e-4
+    body.train()
+    maps, updated = jax.jit(lambda v, x: model.apply(v, x, True, mutable=["batch_stats"]))(variables, x)
+    for mine, their in zip(maps.values(), theirs(), strict=True):
+        assert np.abs(mine - their).max() / np.abs(their).max() < 1e-3
+    expected = backbone_variables(body)["batch_stats"]
+    for mine, their in zip(
+        jax.tree.leaves(updated["batch_stats"]), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(mine, their, rtol=2e-3, atol=2e-4)

@@ -1,0 +1,6 @@
+"""Object detectors."""
+
+from vision_jax.models.detection.faster_rcnn import FasterRCNN
+from vision_jax.models.detection.rpn import RPN
+
+__all__ = ["RPN", "FasterRCNN"]
