@@ -1,0 +1,128 @@
+"""Finds the splits of a COCO data set in the layouts that people keep.
+
+    DIR/annotations/instances_train2017.json      DIR/train2017/...      COCO's own
+    DIR/annotations/train.json (or DIR/train.json)   DIR/images/...      or DIR/train, DIR/images/train, DIR
+    DIR/train/_annotations.coco.json              DIR/train/...          images beside the json
+    DIR/annotations.json                          DIR/images/...         one split only
+    FILE.json                                     beside it, or any of the above
+
+Among files of one folder, `instances_*.json` come before others; captions, keypoints, panoptic and image
+lists are passed over. The image folder is the first, of those named after the split, then `images`, then the
+json's own and the data set's, that holds the file's first images. Which split trains and which judges:
+`vision_jax.data.splits`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vision_jax.data.coco import CocoDetection, CocoFile, merged_classes
+from vision_jax.data.splits import choose, hold_out, report_single, role
+from vision_jax.types import UserError
+
+_OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info", "results")
+
+
+def open_coco(
+    place: Path,
+    classes: tuple[str, ...] | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    images: str | None = None,
+    holdout: float = 0.0,
+) -> tuple[CocoDetection, CocoDetection]:
+    """Opens a COCO data set.
+
+    Args:
+        place: its folder, or one json file.
+        classes: the classes of a run; None takes the union of both files' classes.
+        train, val: names of the splits, where the files' names do not tell.
+        images: the image folder, relative to `place`; None searches.
+        holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+
+    Returns:
+        (training, judging).
+
+    Raises:
+        UserError: no or several candidate files, or anything wrong in them.
+    """
+    splits = {_split_name(place): place} if place.is_file() else find_files(place)
+    root = place
+    if place.is_file():
+        root = place.parent.parent if place.parent.name == "annotations" else place.parent
+    train_name, val_name = choose(splits, str(place), train, val)
+    files = {name: CocoFile.read(splits[name]) for name in dict.fromkeys((train_name, val_name))}
+    folders = {
+        name: root / images if images else find_images(root, name, file) for name, file in files.items()
+    }
+    if classes is None:
+        classes = merged_classes(list(files.values()))
+    if train_name != val_name:
+        return (
+            CocoDetection(files[train_name], folders[train_name], classes),
+            CocoDetection(files[val_name], folders[val_name], classes),
+        )
+    file, folder = files[train_name], folders[train_name]
+    if holdout and len(file.images) > 1:
+        kept, held = hold_out([str(image["file_name"]) for image in file.images], holdout)
+        return CocoDetection(file, folder, classes, kept), CocoDetection(file, folder, classes, held)
+    report_single(str(place), file.path.name, len(file.images))
+    source = CocoDetection(file, folder, classes)
+    return source, source
+
+
+def find_files(root: Path) -> dict[str, Path]:
+    """The annotation files of a data set's folder by split name.
+
+    Raises:
+        UserError: there are none.
+    """
+    inside = [path for path in sorted(root.glob("*/*.json")) if "annotations" in path.stem or role(path.stem)]
+    for found in (sorted((root / "annotations").glob("*.json")), sorted(root.glob("*.json")), inside):
+        found = [path for path in found if _is_candidate(path)]
+        found = [path for path in found if path.name.startswith("instances")] or found
+        if found:
+            return {_split_name(path): path for path in found}
+    raise UserError(
+        f"{root}: no COCO annotations: looked for annotations/instances_*.json, annotations/*.json, *.json "
+        f"and */_annotations.coco.json"
+    )
+
+
+def find_images(root: Path, split: str, file: CocoFile) -> Path:
+    """The folder that holds a file's images.
+
+    Raises:
+        UserError: no folder holds the first of them.
+    """
+    part = role(split)
+    names = [split, *([part] if part else [])]
+    places = [root / name for name in names] + [root / "images" / name for name in names]
+    if part:
+        places += sorted(path for path in root.glob(f"{part}*") if path.is_dir())
+    beside = file.path.parent
+    places += [root / "images", beside, beside / "images", root / "JPEGImages", root]
+    if not file.images:
+        raise UserError(f"{file.path}: lists no images")
+    probes = [str(file.images[i]["file_name"]) for i in {0, len(file.images) // 2, len(file.images) - 1}]
+    hits = {place: sum((place / name).is_file() for name in probes) for place in dict.fromkeys(places)}
+    best = max(hits, key=lambda place: hits[place])
+    if not hits[best]:
+        first = file.images[0]
+        looked = ", ".join(str(place) for place in hits if place.is_dir())
+        raise UserError(
+            f"{file.path}: its images are in none of {looked}; first: {first['file_name']} (image id "
+            f"{first['id']}); name their folder with ?images=FOLDER after the data set"
+        )
+    return best
+
+
+def _is_candidate(path: Path) -> bool:
+    return not path.name.startswith(_OTHER_KINDS) and not path.name.startswith(".")
+
+
+def _split_name(path: Path) -> str:
+    """What a file's name, or else its folder's, says about the split."""
+    stem = path.stem.removeprefix("instances").strip("_-.")
+    in_split_folder = role(path.parent.name) is not None and role(stem) is None
+    return path.parent.name if in_split_folder else stem or path.stem

@@ -1,0 +1,207 @@
+"""Image files of any kind as 8-bit RGB, upright.
+
+Whatever the file holds, `read_image` gives uint8 [h, w, 3]:
+
+- grey and bilevel pictures have their value repeated in the three channels;
+- a palette is looked up; alpha is dropped (the colours of transparent pixels are those stored);
+- 16 bits per channel are scaled, 0..65535 -> 0..255, not clipped; floating point is read as 0..1 where no
+  value is above 1, as 0..255 otherwise;
+- CMYK and YCbCr are converted; the first frame of an animation is taken;
+- the EXIF orientation (EXIF 2.32, tag 0x0112: how the camera was held) is applied.
+
+Annotations are drawn by some tools on the upright picture and by others on the stored rows and columns. A
+caller that knows the size which its annotations speak of passes it: the orientation is then applied unless
+only the stored, unturned picture has that size, and a picture that has it neither way is a `UserError`. An
+unreadable or truncated file is a `UserError` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from vision_jax.types import UserError
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_OF_PNG = ("exif", "Raw profile type exif")
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is a picture; hidden files are not."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The image files directly in a folder, by name without extension, sorted.
+
+    Raises:
+        UserError: two of them differ in their extensions only.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if is_image(path):
+            if path.stem in files:
+                raise UserError(
+                    f"{path}: {files[path.stem].name} has the same name; which of them is annotated? "
+                    f"Rename or remove one"
+                )
+            files[path.stem] = path
+    return files
+
+
+def read_size(path: Path, upright: bool = True) -> tuple[int, int]:
+    """The size of an image file, from its header alone.
+
+    Args:
+        path: an image file.
+        upright: with the EXIF orientation applied, as `read_image(path)` does; else as stored.
+
+    Returns:
+        (height, width) in pixels.
+
+    Raises:
+        UserError: the file is missing or is no image.
+    """
+    with _opened(path) as image:
+        return _upright_size(image) if upright else (image.height, image.width)
+
+
+def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads an image file as RGB.
+
+    Args:
+        path: an image file.
+        size: the (height, width) that annotations give; None takes the upright picture as it is.
+
+    Returns:
+        uint8 RGB, 0..255, an array of its own.
+
+    Raises:
+        UserError: the file is missing, unreadable, truncated, or has not that size.
+    """
+    with _opened(path) as image:
+        turn = _orientation(image)
+        if size is not None and _upright_size(image) != size:
+            if (image.height, image.width) != size:
+                height, width = _upright_size(image)
+                raise UserError(
+                    f"{path}: the image is {width}x{height} (width x height), but its annotation says "
+                    f"{size[1]}x{size[0]}: correct the annotation or restore the image it was made for"
+                )
+            turn = 1
+        image.load()
+        if turn in _UPRIGHT:
+            image = image.transpose(_UPRIGHT[turn])
+        return _rgb(image, path)
+
+
+def read_indices(path: Path) -> Int[np.ndarray, "h w"]:
+    """Reads a label map: the stored values of a grey image, the indices of a palette image.
+
+    Args:
+        path: an image of one channel, 1, 8 or 16 bits; EXIF is not looked at.
+
+    Returns:
+        int32 indices, not mapped in any way.
+
+    Raises:
+        UserError: the file is missing, unreadable, truncated or has colour channels.
+    """
+    with _opened(path) as image:
+        if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+            raise UserError(
+                f"{path}: a label map must be a grey or palette image whose values are class indices; this "
+                f"one has mode {image.mode}: convert colours to indices first"
+            )
+        return np.array(image).astype(np.int32)
+
+
+def largest_index(path: Path, leave_out: frozenset[int]) -> int:
+    """The largest value stored in a label map, those to `leave_out` aside; -1 where there is none."""
+    with _opened(path) as image:
+        if image.mode in ("L", "P"):
+            present = np.flatnonzero(image.histogram())
+        else:
+            present = np.unique(np.array(image))
+    return max((value for value in present.tolist() if value not in leave_out), default=-1)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image opened lazily; whatever goes wrong inside the block is the file's fault."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image file") from None
+    except UnidentifiedImageError:
+        raise UserError(
+            f"{path}: not an image, or one of an unknown or damaged format ({path.stat().st_size} bytes): "
+            f"replace the file or take it out of the data"
+        ) from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise UserError(
+            f"{path}: the image cannot be read, it may be truncated ({error}): replace the file or take it "
+            f"out of the data"
+        ) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation still to be applied: 1 where there is none, or none that makes sense."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns TIFF pictures itself as it loads them
+    if image.format == "PNG" and not any(key in image.info for key in _EXIF_OF_PNG):
+        return 1  # asking a PNG without an EXIF chunk up front would decode all of it
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block is no reason to refuse the picture
+        return 1
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    sideways = _orientation(image) in (5, 6, 7, 8)
+    return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def _rgb(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    if image.mode == "RGB":
+        return np.array(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _grey_to_rgb(np.array(image).astype(np.float32) / 257, path)
+    if image.mode == "F":
+        values = np.array(image)
+        return _grey_to_rgb(values * 255 if values.max(initial=0) <= 1 else values, path)
+    if image.mode == "P":
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns about transparency kept as bytes
+    return np.array(image.convert("RGB"))
+
+
+def _grey_to_rgb(values: np.ndarray, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Repeats grey values, 0..255 as floating point, in three channels."""
+    if not (values.min(initial=0) >= 0 and values.max(initial=0) <= 255):
+        raise UserError(
+            f"{path}: grey values outside the range of the format (0..65535 for integers, 0..1 or 0..255 for "
+            f"floating point, none of them NaN): rescale the image"
+        )
+    return np.repeat(np.rint(values).astype(np.uint8)[..., None], 3, axis=-1)

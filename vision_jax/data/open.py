@@ -1,0 +1,155 @@
+"""Opens data by a short text, the way the command line names it: KIND:PLACE?option=value&option=value.
+
+    detection        coco:DIR_OR_JSON   voc:DIR   synthetic
+    classification   folder:DIR         idx:DIR   digits
+    segmentation     labels:DIR         synthetic
+
+Options, all of them optional:
+
+- `train=NAME`, `val=NAME` (coco, voc, folder, labels): which splits to train on and to judge on, where their
+  names do not tell, or to judge on the test split: `voc:DIR?val=test`;
+- `holdout=F` (the same): where there is one split only, the fraction kept back for judging;
+- `images=FOLDER` (coco): the image folder, relative to DIR;
+- `classes=K`, `void=I` (labels): how many classes there are, which index is void besides 255;
+- `length=N`, `val_length=N`, `seed=S`, `canvas=PIXELS`, `objects=N` (synthetic): scenes to train on and to
+  judge on, which scenes, the side of their square, the most objects in one.
+
+Each function gives (training, judging), two sources in random access that can be pickled; they are one and
+the same object where there is one split. Given the classes of a run, labels go to them by name, and a class
+that the run has not is a `UserError`, as is everything else that is wrong with the text, the folder or the
+files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vision_jax.data.coco_folder import open_coco
+from vision_jax.data.idx import open_idx
+from vision_jax.data.image_folder import open_image_folder
+from vision_jax.data.label_folder import open_label_folder
+from vision_jax.data.splits import nearest
+from vision_jax.data.voc import open_voc
+from vision_jax.types import ClassificationSource, DetectionSource, SegmentationSource, UserError
+
+_SPLITS = {"train": str, "val": str, "holdout": float}
+_SYNTHETIC = {"length": int, "val_length": int, "seed": int, "canvas": int, "objects": int}
+_DETECTION = {"coco": {**_SPLITS, "images": str}, "voc": _SPLITS, "synthetic": _SYNTHETIC}
+_CLASSIFICATION = {"folder": _SPLITS, "idx": {}, "digits": {}}
+_SEGMENTATION = {"labels": {**_SPLITS, "classes": int, "void": int}, "synthetic": _SYNTHETIC}
+_WITHOUT_PLACE = ("synthetic", "digits")
+_VALUES = {str: "a name", int: "a whole number, 0 or more", float: "a fraction from 0 up to 1"}
+
+
+def open_detection(
+    spec: str, classes: tuple[str, ...] | None = None
+) -> tuple[DetectionSource, DetectionSource]:
+    """Opens images with boxes: `coco:DIR`, `voc:DIR` or `synthetic`.
+
+    Args:
+        spec: the data; see the module's text.
+        classes: the classes of a run; None takes the data's own.
+
+    Returns:
+        (training, judging).
+
+    Raises:
+        UserError: see the module's text.
+    """
+    kind, place, options = _parse(spec, _DETECTION, "detection")
+    if kind == "coco":
+        return open_coco(place, classes, **options)
+    if kind == "voc":
+        return open_voc(place, classes, **options)
+    train, val = _synthetic(**options)
+    _same_classes(spec, train.classes, classes)
+    return train, val
+
+
+def open_classification(
+    spec: str, classes: tuple[str, ...] | None = None
+) -> tuple[ClassificationSource, ClassificationSource]:
+    """Opens labelled images: `folder:DIR`, `idx:DIR` or `digits`. As `open_detection`."""
+    kind, place, options = _parse(spec, _CLASSIFICATION, "classification")
+    if kind == "folder":
+        return open_image_folder(place, classes, **options)
+    if kind == "idx":
+        return open_idx(place, classes)
+    from vision_jax.data.synthetic import Digits
+
+    _same_classes(spec, Digits.classes, classes)
+    return Digits("train"), Digits("val")
+
+
+def open_segmentation(
+    spec: str, classes: tuple[str, ...] | None = None
+) -> tuple[SegmentationSource, SegmentationSource]:
+    """Opens images with label maps: `labels:DIR` or `synthetic`. As `open_detection`."""
+    kind, place, options = _parse(spec, _SEGMENTATION, "segmentation")
+    if kind == "labels":
+        return open_label_folder(place, classes, count=options.pop("classes", None), **options)
+    train, val = (scenes.segmentation() for scenes in _synthetic(**options))
+    _same_classes(spec, train.classes, classes)
+    return train, val
+
+
+def _synthetic(
+    length: int = 4000, val_length: int = 200, seed: int = 0, canvas: int = 256, objects: int = 8
+) -> tuple[Any, Any]:
+    """Training and judging scenes; the sizes of objects go with the canvas."""
+    from vision_jax.data.synthetic import SyntheticScenes
+
+    sizes = (max(8.0, canvas / 16), max(8.0, canvas / 2))
+    return (
+        SyntheticScenes(length, 2 * seed, (canvas, canvas), (1, objects), sizes),
+        SyntheticScenes(val_length, 2 * seed + 1, (canvas, canvas), (1, objects), sizes),
+    )
+
+
+def _same_classes(spec: str, own: tuple[str, ...], classes: tuple[str, ...] | None) -> None:
+    if classes is not None and classes != own:
+        raise UserError(
+            f"{spec}: has the classes {', '.join(own)}, but this run was trained on {', '.join(classes)}"
+        )
+
+
+def _parse(spec: str, kinds: Mapping[str, Mapping[str, type]], task: str) -> tuple[str, Path, dict[str, Any]]:
+    """Takes a spec apart: its kind, its place (meaningless for data without one) and its options."""
+    usage = ", ".join(kind if kind in _WITHOUT_PLACE else f"{kind}:DIR" for kind in kinds)
+    rest, mark, tail = spec.rpartition("?")
+    if not mark or ("=" not in tail and tail):
+        rest, tail = spec, ""
+    kind, _, place = rest.partition(":")
+    if kind not in kinds:
+        raise UserError(f"data {spec!r}: {task} takes {usage}{nearest(kind, kinds)}")
+    if (kind in _WITHOUT_PLACE) == bool(place):
+        raise UserError(f"data {spec!r}: write it as one of {usage}")
+    options = {}
+    for option in tail.split("&") if tail else []:
+        name, _, value = option.partition("=")
+        if name not in kinds[kind]:
+            known = ", ".join(kinds[kind]) or "none"
+            raise UserError(
+                f"data {spec!r}: {kind} has no option {name!r}; options: {known}{nearest(name, kinds[kind])}"
+            )
+        options[name] = _value(spec, name, value, kinds[kind][name])
+    path = Path(place).expanduser()
+    if place and not path.exists():
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        hint = nearest(path.name, [other.name for other in beside])
+        raise UserError(f"data {spec!r}: there is no {path}{hint}")
+    if place and not path.is_dir() and not (kind == "coco" and path.suffix == ".json"):
+        raise UserError(f"data {spec!r}: {path} is not a folder")
+    return kind, path, options
+
+
+def _value(spec: str, name: str, text: str, kind: type) -> Any:
+    try:
+        value = kind(text)
+        if text and (kind is str or (kind is int and value >= 0) or 0 <= value < 1):
+            return value
+    except ValueError:
+        pass
+    raise UserError(f"data {spec!r}: {name}={text}: expected {_VALUES[kind]}")

@@ -1,0 +1,271 @@
+"""Detection data in the Pascal VOC format (Everingham et al. 2010, and the VOC2012 development kit).
+
+    DIR/JPEGImages/NAME.jpg   DIR/Annotations/NAME.xml   DIR/ImageSets/Main/{train,val,trainval,test}.txt
+
+Coordinates in the files are 1-based and inclusive: a box of xmin = xmax = 1 is the first pixel. They become
+(xmin - 1, ymin - 1, xmax, ymax). `difficult` objects become `ignore`; boxes of an object's parts are passed
+over. An object's area is its box's. The classes are those of all listed splits together, sorted by name, so
+that they do not depend on which split trains; where the run's classes are given, labels go by name. Which
+split trains and which judges: `vision_jax.data.splits`. Without lists, all images are one split.
+
+The `<size>` decides in which orientation a photograph is read, and is checked when its pixels are read
+(`vision_jax.data.images`); where it is absent or 0, the image's header is read at opening.
+
+Errors (`UserError`), found at opening: no such folder, malformed XML (with the line), a listed or annotated
+image that is not there, a name listed twice, two images of one name, a box without its four numbers, a class
+that the run has not.
+
+Counted, and reported once for the split: boxes of zero or negative size or outside their image (dropped) or
+reaching over its border (clipped); images without an annotation file (kept: they are negatives).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name
+from vision_jax.data.images import images_by_stem, is_image, read_image, read_size
+from vision_jax.data.splits import choose, hold_out, report_single
+from vision_jax.types import DetectionRecord, UserError
+
+_SPLITS = ("train", "val", "trainval", "test")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class VocFile:
+    """One annotation file, parsed.
+
+    Attributes:
+        size: (height, width), None where the file has none.
+        names: class name of each object.
+        boxes: (xmin, ymin, xmax, ymax) of each object, as in the file.
+        difficult: of each object.
+    """
+
+    size: tuple[int, int] | None
+    names: tuple[str, ...]
+    boxes: tuple[tuple[float, ...], ...]
+    difficult: tuple[bool, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> VocFile:
+        """Parses a file.
+
+        Raises:
+            UserError: malformed XML, or an object without name or box.
+        """
+        try:
+            root = ElementTree.parse(path).getroot()
+        except ElementTree.ParseError as error:
+            line, column = error.position
+            raise UserError(f"{path}, line {line}, column {column}: malformed XML: {error}") from None
+        names, boxes, difficult = [], [], []
+        for number, item in enumerate(root.findall("object"), start=1):
+            name = (item.findtext("name") or "").strip()
+            if not name:
+                raise UserError(f"{path}: object {number} has no name")
+            try:
+                boxes.append(tuple(float(item.findtext(f"bndbox/{corner}") or "") for corner in _CORNERS))
+            except ValueError:
+                raise UserError(
+                    f"{path}: object {number} ({name}): bndbox needs the numbers {', '.join(_CORNERS)}"
+                ) from None
+            names.append(name)
+            difficult.append((item.findtext("difficult") or "0").strip() == "1")
+        return cls(_declared_size(root), tuple(names), tuple(boxes), tuple(difficult))
+
+
+class VocDetection:
+    """One split of a VOC data set: a `DetectionSource`; a record's id is its position in the split.
+
+    Attributes:
+        classes: class names, in label order.
+    """
+
+    classes: tuple[str, ...]
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        annotations: Sequence[VocFile | None],
+        classes: tuple[str, ...],
+        where: str,
+    ) -> None:
+        """Takes a split's images and what `VocFile.read` made of their annotations.
+
+        Args:
+            images: the image files.
+            annotations: of each image; None where it has no file.
+            classes: class names in label order.
+            where: the split, for messages.
+
+        Raises:
+            UserError: a class that is not in `classes`.
+        """
+        self.classes = classes
+        self._images = tuple(images)
+        findings = Findings(where)
+        sizes, image, number, names, boxes, difficult = [], [], [], [], [], []
+        for position, (path, file) in enumerate(zip(images, annotations, strict=True)):
+            if file is None:
+                findings.add("images without an annotation file, kept as negatives", path.name)
+                sizes.append(read_size(path))
+                continue
+            sizes.append(file.size or read_size(path))
+            image += [position] * len(file.names)
+            number += range(1, len(file.names) + 1)
+            names += file.names
+            boxes += file.boxes
+            difficult += file.difficult
+        label = labels_by_name(set(names), classes, where)
+        objects = Objects(
+            image=np.array(image, np.int64),
+            boxes=np.array(boxes, np.float64).reshape(-1, 4) - np.array([1, 1, 0, 0]),
+            labels=np.array([label[name] for name in names], np.int32),
+            ignore=np.array(difficult, bool),
+            area=np.full(len(names), math.nan),
+        )
+        self._annotations, _ = collect(
+            range(len(images)),
+            [path.name for path in images],
+            sizes,
+            objects,
+            findings,
+            lambda row: f"{images[image[row]].stem}.xml, object {number[row]} ({names[row]})",
+        )
+        findings.report()
+
+    def __len__(self) -> int:
+        return len(self._annotations)
+
+    def record(self, index: int) -> DetectionRecord:
+        """The boxes of one image."""
+        return self._annotations.record(index)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The pixels, in the size of the annotation.
+
+        Raises:
+            UserError: the file is unreadable, or its size is another.
+        """
+        return read_image(self._images[index], self._annotations.size(index))
+
+
+def open_voc(
+    root: Path,
+    classes: tuple[str, ...] | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    holdout: float = 0.0,
+) -> tuple[VocDetection, VocDetection]:
+    """Opens a VOC data set.
+
+    Args:
+        root: the folder with `Annotations` and `JPEGImages` (or `images`, or the images beside each other).
+        classes: the classes of a run; None gathers them from all splits.
+        train, val: names of lists in ImageSets/Main, where `train` and `val` are not what is wanted.
+        holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+
+    Returns:
+        (training, judging).
+
+    Raises:
+        UserError: see the module's text.
+    """
+    files = _annotation_files(root)
+    images = images_by_stem(_image_folder(root))
+    every = sorted(files.keys() | images.keys())
+    lists = _read_lists(root, tuple(name for name in (train, val) if name), set(every)) or {"all": every}
+    train_name, val_name = choose(lists, str(root), train, val)
+
+    parsed: dict[str, VocFile | None] = {}
+    for name in dict.fromkeys(name for names in lists.values() for name in names):
+        parsed[name] = VocFile.read(files[name]) if name in files else None
+    if classes is None:
+        classes = tuple(sorted({name for file in parsed.values() if file for name in file.names}))
+
+    def source(split: str, names: Sequence[str]) -> VocDetection:
+        where = f"{root}, split {split}"
+        absent = [name for name in names if name not in images]
+        if absent:
+            raise UserError(
+                f"{where}: {len(absent)} of its {len(names)} images are not in {_image_folder(root)}; first: "
+                f"{absent[0]}"
+            )
+        annotations = [parsed[name] for name in names]
+        return VocDetection([images[name] for name in names], annotations, classes, where)
+
+    if train_name != val_name:
+        return source(train_name, lists[train_name]), source(val_name, lists[val_name])
+    names = lists[train_name]
+    if holdout and len(names) > 1:
+        kept, held = hold_out(names, holdout)
+        return (
+            source(train_name, [names[i] for i in kept]),
+            source(f"{train_name}, held out", [names[i] for i in held]),
+        )
+    report_single(str(root), train_name, len(names))
+    both = source(train_name, names)
+    return both, both
+
+
+def _read_lists(root: Path, more: tuple[str, ...], known: set[str]) -> dict[str, list[str]]:
+    """The image names of each split list, less extensions and the second column of per-class lists."""
+    folder = root / "ImageSets" / "Main"
+    lists = {}
+    for split in dict.fromkeys((*_SPLITS, *more)):
+        path = folder / f"{split}.txt"
+        if not path.is_file():
+            continue
+        names = [
+            _listed_name(line, known)
+            for line in path.read_text("utf-8-sig", "surrogateescape").splitlines()
+            if line.strip()
+        ]
+        if not names:
+            raise UserError(f"{path}: lists no images")
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                raise UserError(f"{path}: {name} is listed twice: names must be unique in a split")
+            seen.add(name)
+        lists[split] = names
+    return lists
+
+
+def _listed_name(line: str, known: set[str]) -> str:
+    candidates = [line.strip(), line.split()[0]]
+    candidates += [Path(name).stem for name in candidates if is_image(Path(name))]
+    return next((name for name in candidates if name in known), candidates[1])
+
+
+def _annotation_files(root: Path) -> dict[str, Path]:
+    folder = root / "Annotations"
+    if not folder.is_dir():
+        inside = sorted(path.parent.name for path in root.glob("*/Annotations"))
+        hint = f"; did you mean {root / inside[-1]}?" if inside else ""
+        raise UserError(f"{root}: no folder Annotations: this is not a VOC data set{hint}")
+    files = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".xml"}
+    if not files:
+        raise UserError(f"{folder}: no annotation files (.xml)")
+    return files
+
+
+def _image_folder(root: Path) -> Path:
+    return next((root / name for name in ("JPEGImages", "images") if (root / name).is_dir()), root)
+
+
+def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    try:
+        height, width = (int(float(root.findtext(f"size/{side}") or "0")) for side in ("height", "width"))
+    except ValueError:
+        return None
+    return (height, width) if height > 0 and width > 0 else None
