@@ -1,0 +1,98 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.training.experiment import TrainConfig
+from vision_jax.training.optimizers import decays, learning_rate, optimizer
+from vision_jax.types import UserError
+
+
+def rates(steps, **config):
+    rate = learning_rate(TrainConfig(**config))
+    return [float(rate(step)) for step in steps]
+
+
+def test_warm_up_is_a_line_through_zero_that_ends_at_the_peak():
+    got = rates(range(5), steps=100, learning_rate=0.8, warmup_steps=4, schedule="constant")
+    np.testing.assert_allclose(got, [0.2, 0.4, 0.6, 0.8, 0.8], rtol=1e-6)
+
+
+def test_cosine_falls_from_the_peak_to_zero_after_the_last_step():
+    got = rates([9, 10, 20, 30, 40, 50], steps=50, learning_rate=2.0, warmup_steps=10, schedule="cosine")
+    half = 2**0.5 / 2
+    np.testing.assert_allclose(got, [2, 2, 1 + half, 1, 1 - half, 0], atol=1e-6)
+
+
+def test_steps_multiply_the_rate_at_each_milestone():
+    config = {"steps": 10, "learning_rate": 1.0, "warmup_steps": 0, "schedule": "step"}
+    got = rates([0, 4, 5, 7, 8, 9], **config, milestones=(0.5, 0.8), decay=0.1)
+    np.testing.assert_allclose(got, [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+
+
+def test_no_warm_up_starts_at_the_peak():
+    for schedule in ("cosine", "step", "constant"):
+        assert rates([0], steps=10, learning_rate=0.5, warmup_steps=0, schedule=schedule) == [0.5]
+
+
+PARAMS = {
+    "conv": {"kernel": jnp.full((3, 3, 2, 2), 2.0), "bias": jnp.full((2,), 2.0)},
+    "norm": {"scale": jnp.full((2,), 2.0), "bias": jnp.full((2,), 2.0)},
+    "spread": {"scale": jnp.full((2, 2), 2.0), "bias": jnp.full((2, 2), 2.0)},
+    "gain": jnp.float32(2.0),
+}
+
+
+def test_decay_is_for_kernels_alone():
+    assert decays(PARAMS) == {
+        "conv": {"kernel": True, "bias": False},
+        "norm": {"scale": False, "bias": False},
+        "spread": {"scale": False, "bias": False},
+        "gain": False,
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_with_no_gradient_only_kernels_shrink(name):
+    config = TrainConfig(
+        optimizer=name, learning_rate=0.1, weight_decay=0.5, warmup_steps=0, schedule="constant", momentum=0.0
+    )
+    rule = optimizer(config)
+    zero = {k: jnp.zeros_like(v) if k == "gain" else {n: jnp.zeros_like(x) for n, x in v.items()}
+            for k, v in PARAMS.items()}  # fmt: skip
+    updates, _ = rule.update(zero, rule.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["conv"]["kernel"], -0.1 * 0.5 * 2.0, rtol=1e-6)
+    for room, name in (("conv", "bias"), ("norm", "scale"), ("spread", "scale"), ("spread", "bias")):
+        np.testing.assert_array_equal(updates[room][name], 0.0)
+
+
+def test_sgd_by_hand():
+    """Decay enters the momentum, the rate comes last: 1 - 0.1 * 1.1, then momentum 0.5 * 1.1 + 1 + 0.0989."""
+    config = TrainConfig(
+        learning_rate=0.1, momentum=0.5, weight_decay=0.1, warmup_steps=0, schedule="constant", clip_norm=0.0
+    )
+    rule = optimizer(config)
+    params = {"kernel": jnp.ones((1, 1))}
+    state = rule.init(params)
+    for expected in (1 - 0.1 * 1.1, 0.89 - 0.1 * (0.5 * 1.1 + 1 + 0.1 * 0.89)):
+        updates, state = rule.update({"kernel": jnp.ones((1, 1))}, state, params)
+        params = {"kernel": params["kernel"] + updates["kernel"]}
+        np.testing.assert_allclose(params["kernel"], expected, rtol=1e-6)
+
+
+def test_clipping_is_by_the_norm_of_all_gradients_together():
+    config = TrainConfig(
+        learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_steps=0, schedule="constant", clip_norm=1.0
+    )
+    rule = optimizer(config)
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    updates, _ = rule.update({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, rule.init(params), params)
+    np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-0.6, -0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 0), ("batch_size", 0), ("learning_rate", float("nan")), ("warmup_steps", -1), ("clip_norm", -1.0)],
+)
+def test_numbers_that_cannot_be_are_refused_by_name(field, value):
+    with pytest.raises(UserError, match=f"train.{field}"):
+        optimizer(TrainConfig(**{field: value}))

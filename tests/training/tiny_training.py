@@ -1,0 +1,201 @@
+"""A tiny experiment with everything a trainer can get wrong: batch norm, sampling by example id, uneven weights."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vision_jax.training.experiment import Data, Experiment, Gradient, Task, TrainConfig
+from vision_jax.types import Classification, ClassificationBatch, Mean, Report, UserError
+
+CLASSES = ("dark", "light", "red")
+
+
+class TinyNet(nn.Module):
+    """Convolution, batch norm, convolution, group norm, a linear layer; half of the examples count.
+
+    Attributes:
+        num_classes: K.
+        sharpness: a prediction setting, for named evaluations.
+        axis: over which batch norm shares its moments; None leaves each device with its own.
+    """
+
+    num_classes: int = 3
+    sharpness: float = 1.0
+    axis: str | None = "data"
+
+    @nn.compact
+    def __call__(self, batch, train=False):
+        x = jnp.float32(batch.image) / 255 - 0.5
+        x = nn.Conv(8, (3, 3), use_bias=False, name="conv1")(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis, name="norm1")(x)
+        x = nn.Conv(8, (3, 3), name="conv2")(nn.relu(x))
+        x = nn.relu(nn.GroupNorm(4, name="norm2")(x)).mean((1, 2))
+        return {"logits": nn.Dense(self.num_classes, name="head")(x)}
+
+    def loss(self, batch, train=True):
+        logits = self(batch, train)["logits"]
+        counted = batch.example_valid & (batch.labels >= 0)
+        if train:
+            key = self.make_rng("sample")
+            draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(batch.id)
+            counted &= draws < 0.7
+        labels = jnp.maximum(batch.labels, 0)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return {
+            "entropy": Mean.over(entropy, where=counted),
+            "size": Mean(0.01 * jnp.sum(jnp.where(counted[:, None], logits**2, 0)), 3.0 * counted.sum()),
+        }
+
+    def predict(self, batch):
+        logits = self.sharpness * self(batch)["logits"]
+        return Classification(logits.argmax(-1).astype(jnp.int32), nn.softmax(logits))
+
+
+def make_batch(ids, size=8):
+    """Images that depend on their id alone: class 0 is dark, 1 is light, 2 is red; every fifth is unlabelled."""
+    ids = np.asarray(ids, np.int32)
+    labels = ids % 3
+    images = []
+    for i, label in zip(ids, labels, strict=True):
+        noise = np.random.default_rng(int(i)).integers(0, 120, (size, size, 3))
+        image = noise + np.where(label == 1, 130, 0)
+        images.append(np.where([True, False, False], 250, image) if label == 2 else image)
+    labels = np.where(ids % 5 == 4, -1, labels).astype(np.int32)
+    return ClassificationBatch(np.stack(images).astype(np.uint8), labels, ids, np.ones(len(ids), bool))
+
+
+class Stream:
+    """An endless, shuffled iterator whose position can be saved."""
+
+    def __init__(self, ids, batch_size, seed, delay=0.0, bad_step=None, state_as_bytes=False):
+        self.ids, self.batch_size, self.seed, self.delay = np.asarray(ids), batch_size, seed, delay
+        self.bad_step, self.state_as_bytes = bad_step, state_as_bytes
+        self.position = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        time.sleep(self.delay)
+        chosen = []
+        for _ in range(self.batch_size):
+            epoch, place = divmod(self.position, len(self.ids))
+            chosen.append(np.random.default_rng([self.seed, epoch]).permutation(self.ids)[place])
+            self.position += 1
+        batch = make_batch(chosen)
+        if self.bad_step is not None and self.position == self.bad_step * self.batch_size:
+            batch = batch.replace(image=np.where(batch.image >= 0, np.nan, 0).astype(np.float32))
+        return batch
+
+    def get_state(self):
+        return str(self.position).encode() if self.state_as_bytes else {"position": np.int64(self.position)}
+
+    def set_state(self, state):
+        self.position = int(state if isinstance(state, bytes) else state["position"])
+
+
+class Accuracy:
+    """The share of labelled images whose class is found."""
+
+    def __init__(self):
+        self.right = []
+
+    def add(self, batch, predictions):
+        assert isinstance(predictions.labels, np.ndarray)
+        keep = batch.example_valid & (batch.labels >= 0)
+        self.right += list(predictions.labels[keep] == batch.labels[keep])
+
+    def report(self):
+        accuracy = float(np.mean(self.right))
+        return Report(
+            {"accuracy": accuracy, "undefined": float("nan")},
+            {"accuracy.md": f"| accuracy |\n| --- |\n| {accuracy} |"},
+            {"accuracy.txt": lambda path: path.write_text(f"{accuracy}\n") and None},
+        )
+
+
+def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, state_as_bytes=False, ids=None):
+    """24 training images, 14 for evaluation; the last evaluation batch is filled up."""
+    if classes is not None and classes != CLASSES:
+        raise UserError(f"classes {classes} are not {CLASSES}")
+    train_ids = np.arange(24) if ids is None else ids
+    evaluation_ids = np.arange(100, 114) if ids is None else ids
+
+    def evaluation(batch_size):
+        for start in range(0, len(evaluation_ids), batch_size):
+            time.sleep(evaluation_delay)
+            part = evaluation_ids[start : start + batch_size]
+            filling = batch_size - len(part)
+            batch = make_batch([*part, *[part[-1]] * filling])
+            yield batch.replace(example_valid=np.arange(batch_size) < len(part))
+
+    return Data(
+        classes=CLASSES,
+        train=lambda batch_size, seed, workers: Stream(
+            train_ids, batch_size, seed, delay, bad_step, state_as_bytes
+        ),
+        evaluation=evaluation,
+        evaluators=lambda: [Accuracy()],
+        overfit=lambda n: open_data(classes, delay, evaluation_delay, ids=np.arange(n)),
+        summary=Report,
+    )
+
+
+def task(**options):
+    def picture(batch, *_):
+        return np.concatenate(list(np.asarray(batch.image, np.uint8)), axis=1)
+
+    return Task(
+        open=lambda classes: open_data(classes, **options),
+        prepare=lambda images, ids: make_batch(ids).replace(image=np.stack(images)),
+        draw_batch=picture,
+        draw_predictions=picture,
+        to_json=lambda batch, predictions, classes: [classes[k] for k in predictions.labels],
+        metric="accuracy",
+    )
+
+
+DEFAULTS = TrainConfig(
+    steps=24,
+    batch_size=8,
+    learning_rate=0.05,
+    warmup_steps=4,
+    eval_every=9,
+    checkpoint_every=5,
+    log_every=4,
+)
+
+
+def experiment(train=DEFAULTS, seed=0, stages=None, evaluations=None, **options):
+    return Experiment(
+        model=lambda classes: TinyNet(len(classes)),
+        task=task(**options),
+        stages=stages or (Gradient(train),),
+        seed=seed,
+        evaluations=evaluations or {},
+    )
+
+
+def train(run_folder, train=DEFAULTS, resume=False, cache=None, largest_file=None, **options):
+    """One process's training, for tests that kill it or take its disk away; exits with 3 on a `UserError`."""
+    from vision_jax.training import fit
+
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    try:
+        fit(experiment(train, **options), run_folder, resume=resume, devices=1)
+    except UserError as error:
+        Path(run_folder).with_suffix(".error").write_text(str(error))
+        sys.exit(3)

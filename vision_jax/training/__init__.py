@@ -1,0 +1,44 @@
+"""The experiment's definition, the step, the loop, schedules, checkpoints and the run folder.
+
+It knows no model by name: models reach it as Flax modules with `loss` and `predict`, evaluators and
+pictures as callables of a `Task`.
+"""
+
+from vision_jax.training.experiment import (
+    Batch,
+    BatchIterator,
+    Classes,
+    Data,
+    Evaluator,
+    Experiment,
+    Fit,
+    Gradient,
+    Picture,
+    Predictions,
+    Task,
+    TrainConfig,
+)
+from vision_jax.training.loop import fit
+from vision_jax.training.predict import evaluate, load_variables, predictor, read_experiment_json
+from vision_jax.training.stopping import Stopped
+
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "Classes",
+    "Data",
+    "Evaluator",
+    "Experiment",
+    "Fit",
+    "Gradient",
+    "Picture",
+    "Predictions",
+    "Stopped",
+    "Task",
+    "TrainConfig",
+    "evaluate",
+    "fit",
+    "load_variables",
+    "predictor",
+    "read_experiment_json",
+]

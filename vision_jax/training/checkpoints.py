@@ -1,0 +1,322 @@
+"""Checkpoints that are whole or are not taken.
+
+Orbax writes the arrays into `checkpoints/STEP/`. When they are final, a record is written beside
+them, atomically: where the run is (step, stage, the data iterator's position, the best metric so
+far) and the SHA-256 of every file. A folder without a sound record was cut short; one whose files do
+not hash to it was damaged since; both are passed over for the checkpoint before. The last two and
+the best are kept, and nothing is deleted before its successor is complete.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vision_jax.training.files import write_atomically
+from vision_jax.training.state import Variables
+from vision_jax.types import UserError
+
+logger = logging.getLogger("vision_jax")
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: all of its state that is not an array.
+
+    Attributes:
+        step: steps taken over all stages; a stage without gradients counts as one.
+        stage: the index of the stage it is in; the number of stages when all are done.
+        stage_name: its name, for people.
+        stage_step: steps taken in this stage.
+        evaluated: the `step` of the last evaluation that was completed.
+        best: the best metric so far; None before the first evaluation.
+        best_step: the `step` it was reached at.
+        rows: rows in metrics.csv.
+        sums: what the next row of metrics.csv will average, see `metrics.Meter`.
+        iterator: the training data's position, JSON-able or bytes; None between stages.
+    """
+
+    step: int = 0
+    stage: int = 0
+    stage_name: str = ""
+    stage_step: int = 0
+    evaluated: int | None = None
+    best: float | None = None
+    best_step: int | None = None
+    rows: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    iterator: Any = None
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: made on the first save.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._manager: Any = None
+
+    def save(self, variables: Variables, optimizer: Any, progress: Progress) -> None:
+        """Writes a checkpoint and, when it is complete, deletes those no longer needed.
+
+        Args:
+            variables: parameters and collections, on one or more devices, or numpy.
+            optimizer: any tree with at least one array.
+            progress: where the run is; its `step` names the checkpoint and must be new.
+
+        Raises:
+            UserError: the disk is full or read-only; earlier checkpoints are as they were.
+        """
+        import orbax.checkpoint as ocp
+
+        target = self.folder / str(progress.step)
+        try:
+            with _quiet_orbax():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._open().save(
+                    progress.step,
+                    args=ocp.args.Composite(
+                        variables=ocp.args.StandardSave(_to_host(variables)),
+                        optimizer=ocp.args.StandardSave(_to_host(optimizer)),
+                    ),
+                    force=True,
+                )
+            self._write_record(progress, _hashes(target))
+        except Exception as error:
+            # tensorstore reports the system's errors as ValueErrors that quote the error's number.
+            if not isinstance(error, OSError) and "os_error_code" not in str(error):
+                raise
+            self._remove(target)
+            kept = [step for step in self.steps() if step != progress.step]
+            intact = f"checkpoint {kept[-1]} is intact" if kept else "there is no earlier checkpoint"
+            raise UserError(
+                f"cannot save the checkpoint of step {progress.step} in {self.folder}: {_reason(error)}; "
+                f"{intact}. Free some space or mend the folder, then continue with --resume"
+            ) from error
+        self._prune(progress)
+
+    def amend(self, progress: Progress) -> None:
+        """Rewrites the record of an existing checkpoint, after its evaluation.
+
+        Raises:
+            OSError: the old record is then as it was.
+        """
+        self._write_record(progress, self._read_record(progress.step)["files"])
+
+    def newest(self) -> Progress | None:
+        """The newest sound checkpoint; warns about each newer one that is not.
+
+        Returns:
+            Its record; None if there is no checkpoint at all.
+
+        Raises:
+            UserError: there are checkpoints and none is sound.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            fault = self.fault(step)
+            if fault is None:
+                return _decode(self._read_record(step)["progress"])
+            logger.warning("checkpoint %s is passed over: %s", self.folder / str(step), fault)
+        if steps:
+            raise UserError(f"no checkpoint in {self.folder} is sound; the run cannot be continued")
+        return None
+
+    def best(self) -> Progress | None:
+        """The checkpoint of the best metric; the newest, with a warning, where that one is not sound."""
+        newest = self.newest()
+        if newest is None or newest.best_step in (None, newest.step):
+            return newest
+        fault = self.fault(newest.best_step)
+        if fault is None:
+            return _decode(self._read_record(newest.best_step)["progress"])
+        logger.warning(
+            "the best checkpoint %s is passed over for the last, %d: %s",
+            *(self.folder / str(newest.best_step), newest.step, fault),
+        )
+        return newest
+
+    def steps(self) -> list[int]:
+        """The steps that have a folder, sound or not, in order."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdecimal() and p.is_dir())
+
+    def fault(self, step: int) -> str | None:
+        """What is wrong with a checkpoint; None if every file is as it was written."""
+        folder = self.folder / str(step)
+        try:
+            expected = self._read_record(step)["files"]
+            found = _hashes(folder)
+        except FileNotFoundError:
+            return f"{RECORD} is missing: saving it was interrupted"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"{RECORD} cannot be read ({error})"
+        for name in sorted(expected.keys() | found.keys()):
+            if name not in found:
+                return f"{name} is missing"
+            if expected.get(name) != found[name]:
+                return f"{name} is not as it was written"
+        return None
+
+    def restore_variables(self, step: int) -> Variables:
+        """Parameters and collections of a sound checkpoint, as numpy arrays."""
+        import orbax.checkpoint as ocp
+
+        with _quiet_orbax():
+            args = ocp.args.Composite(variables=ocp.args.StandardRestore())
+            return self._open().restore(step, args=args)["variables"]
+
+    def restore_optimizer(self, step: int, like: Any) -> Any:
+        """The optimizer's arrays of a sound checkpoint.
+
+        Args:
+            step: of the checkpoint.
+            like: a tree of the same structure, arrays or `jax.eval_shape` results.
+
+        Returns:
+            The same tree of numpy arrays.
+
+        Raises:
+            UserError: another optimizer wrote the checkpoint.
+        """
+        import orbax.checkpoint as ocp
+
+        with _quiet_orbax():
+            args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(like))
+            try:
+                return self._open().restore(step, args=args)["optimizer"]
+            except (ValueError, KeyError) as error:
+                raise UserError(
+                    f"{self.folder / str(step)} was written by another optimizer than the experiment's; "
+                    "undo the change of train.optimizer or start a new run"
+                ) from error
+
+    def discard_after(self, step: int) -> None:
+        """Deletes what a run that continues at `step` will write anew, and what a killed save left."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if not path.name.isdecimal() or int(path.name) > step:
+                    self._remove(path)
+
+    def _open(self) -> Any:
+        """The orbax manager; it reads the folder once, so everything that cleans up comes before."""
+        import orbax.checkpoint as ocp
+
+        if self._manager is None:
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    create=False, enable_async_checkpointing=False, save_root_metadata=False
+                ),
+                item_handlers={
+                    "variables": ocp.StandardCheckpointHandler(),
+                    "optimizer": ocp.StandardCheckpointHandler(),
+                },
+            )
+        return self._manager
+
+    def _prune(self, progress: Progress) -> None:
+        steps = self.steps()
+        keep = {*steps[-2:], progress.step, progress.best_step}
+        for step in steps:
+            if step not in keep:
+                with _quiet_orbax():
+                    self._open().delete(step)
+
+    def _remove(self, path: Path) -> None:
+        """Deletes a checkpoint or what was to become one."""
+        self._manager = None
+        for leftover in (path, *self.folder.glob(f"{path.name}.orbax-checkpoint-tmp*")):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+    def _write_record(self, progress: Progress, hashes: dict[str, str]) -> None:
+        body = {"progress": _encode(progress), "files": hashes}
+        text = json.dumps({**body, "sha256": _digest(body)}, indent=1)
+        write_atomically(self.folder / str(progress.step) / RECORD, text)
+
+    def _read_record(self, step: int) -> dict[str, Any]:
+        record = json.loads((self.folder / str(step) / RECORD).read_bytes())
+        if record.pop("sha256") != _digest(record):
+            raise ValueError("its own hash does not match")
+        return record
+
+
+def _to_host(tree: Any) -> Any:
+    """Numpy arrays: a checkpoint does not depend on how many devices wrote it."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 by relative path of every file but the record."""
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (RECORD, f".{RECORD}.tmp"):
+            with path.open("rb") as file:
+                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _encode(progress: Progress) -> dict[str, Any]:
+    body = {f.name: getattr(progress, f.name) for f in dataclasses.fields(progress)}
+    if isinstance(progress.iterator, bytes):
+        body["iterator"] = {"base64": base64.b64encode(progress.iterator).decode()}
+    return json.loads(json.dumps(body, default=_plain))
+
+
+def _decode(body: dict[str, Any]) -> Progress:
+    iterator = body.get("iterator")
+    if isinstance(iterator, dict) and list(iterator) == ["base64"]:
+        body = {**body, "iterator": base64.b64decode(iterator["base64"])}
+    return Progress(**body)
+
+
+def _plain(value: Any) -> Any:
+    """Numpy scalars and arrays inside an iterator's state."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"the data iterator's state holds a {type(value).__name__}, which JSON cannot")
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words, out of an OSError or a tensorstore message that ends with them."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).partition(" [os_error_code")[0].rpartition(": ")[2]
+
+
+@contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Orbax logs each failure's traceback from its threads; what matters is raised as well."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,102 @@
+"""Optimizers and learning-rate schedules of a gradient stage.
+
+SGD with momentum as torch defines it: the decay is added to the gradient, the sum enters the
+momentum, and the learning rate multiplies the momentum last. AdamW decouples the decay (Loshchilov
+and Hutter 2019). Gradients are clipped by their global norm first. The schedules: a linear warm-up
+(Goyal et al. 2017, section 2.2), then half a cosine (Loshchilov and Hutter 2017, equation 5), steps
+(He et al. 2016), or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from vision_jax.training.experiment import TrainConfig
+from vision_jax.types import UserError
+
+Schedule = Callable[[Any], Float[Array, ""]]
+
+
+def check_config(config: TrainConfig) -> None:
+    """Checks the numbers that no step could run with.
+
+    Raises:
+        UserError: naming the field.
+    """
+    positive = ("steps", "batch_size", "learning_rate", "log_every")
+    not_negative = (
+        *("momentum", "weight_decay", "warmup_steps", "clip_norm"),
+        *("eval_every", "checkpoint_every", "workers"),
+    )
+    for name in positive:
+        if not getattr(config, name) > 0:
+            raise UserError(f"train.{name}: {getattr(config, name)} must be above 0")
+    for name in not_negative:
+        if not getattr(config, name) >= 0:
+            raise UserError(f"train.{name}: {getattr(config, name)} must not be negative")
+    if config.schedule not in ("cosine", "step", "constant"):
+        raise UserError(f"train.schedule: {config.schedule!r} is none of cosine, step, constant")
+    if config.optimizer not in ("sgd", "adamw"):
+        raise UserError(f"train.optimizer: {config.optimizer!r} is none of sgd, adamw")
+
+
+def learning_rate(config: TrainConfig) -> Schedule:
+    """The learning rate of each step.
+
+    In a warm-up of w steps, step s (from 0) takes (s + 1) / w of the peak: the line starts at 0
+    before the first step, and no step is spent on a rate of 0. Cosine reaches 0 after the last step.
+
+    Returns:
+        steps taken so far -> float32 scalar.
+    """
+    peak, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
+
+    def rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
+        step = jnp.asarray(step, jnp.float32)
+        rising = (step + 1) / max(warmup, 1)
+        if config.schedule == "cosine":
+            done = jnp.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
+            after = 0.5 * (1 + jnp.cos(jnp.pi * done))
+        elif config.schedule == "step":
+            passed = sum((step >= fraction * steps).astype(jnp.float32) for fraction in config.milestones)
+            after = jnp.float32(config.decay) ** passed
+        else:
+            after = jnp.float32(1)
+        return peak * jnp.where(step < warmup, rising, after)
+
+    return rate
+
+
+def decays(params: Any) -> Any:
+    """Which parameters weight decay applies to: kernels, not biases and not the scales of norms.
+
+    Returns:
+        The same tree of bools: True for arrays of two or more axes not named `bias` or `scale`.
+    """
+
+    def is_kernel(path: tuple[Any, ...], leaf: Any) -> bool:
+        name = str(getattr(path[-1], "key", "")) if path else ""
+        return jnp.ndim(leaf) > 1 and name not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """The update rule of a stage: clipping, weight decay, momentum, learning rate.
+
+    Raises:
+        UserError: on a number that cannot be, naming the field.
+    """
+    check_config(config)
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
+    decay = optax.add_decayed_weights(config.weight_decay, decays)
+    scale = optax.scale_by_learning_rate(learning_rate(config))
+    if config.optimizer == "sgd":
+        return optax.chain(clip, decay, optax.trace(config.momentum), scale)
+    return optax.chain(clip, optax.scale_by_adam(), decay, scale)

@@ -1,0 +1,105 @@
+"""Data parallelism: one step, written from one device's view, on any number of devices.
+
+Each device holds the whole state and a part of the batch; the step itself says where devices add
+(`jax.lax.psum(..., "data")`). Written for `jax.pmap` with unmapped state: the state has no leading
+device axis, so checkpoints and the host see plain arrays, and one device is not a special case.
+
+`out_axes=None` states that a value is equal on every device and does not check it: a step
+synchronises all that it returns there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vision_jax.training.experiment import Batch
+from vision_jax.types import UserError
+
+AXIS = "data"
+
+Device = Any  # jax.Device, which type checkers take for a variable
+
+
+def data_parallel(
+    step: Callable[..., Any],
+    devices: Sequence[Device] | None = None,
+    *,
+    out_axes: Any = None,
+    donate_argnums: int | tuple[int, ...] = 0,
+) -> Callable[..., Any]:
+    """Compiles a step (state, batch, key) -> outputs for several devices.
+
+    Args:
+        step: from one device's view; it may use the axis "data".
+        devices: all of this process's if None.
+        out_axes: None for outputs that are equal on all devices, 0 for those split like the batch.
+        donate_argnums: arguments whose memory may be reused for the outputs; `()` for none.
+
+    Returns:
+        The same function; its batch has a leading axis of devices (`shard`), its state and key have not.
+    """
+    return jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0, None),
+        out_axes=out_axes,
+        donate_argnums=donate_argnums,
+        devices=devices,
+    )
+
+
+def local_devices(count: int | None = None) -> list[Device]:
+    """The first `count` of this process's devices, or all of them.
+
+    Raises:
+        UserError: when there are not so many.
+    """
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        raise UserError(
+            f"devices: {count} asked for, this machine has {len(devices)} ({devices[0].platform}); "
+            f"choose 1 to {len(devices)}"
+        )
+    return devices[:count]
+
+
+def check_batch_size(batch_size: int, devices: int) -> None:
+    """Every device must get as many images as the others.
+
+    Raises:
+        UserError: naming the nearest sizes that can be split.
+    """
+    if batch_size < 1 or batch_size % devices:
+        below = batch_size // devices * devices
+        nearest = f"{below} or {below + devices}" if below > 0 else f"{devices}"
+        raise UserError(
+            f"train.batch_size: {batch_size} images cannot be split evenly over {devices} devices; "
+            f"use {nearest}, or fewer devices"
+        )
+
+
+def shard(batch: Batch, devices: int) -> Batch:
+    """Splits the leading axis of every array, [B, ...] -> [devices, B / devices, ...], in order."""
+    return jax.tree.map(lambda x: np.reshape(x, (devices, -1, *np.shape(x)[1:])), batch)
+
+
+def gather(outputs: Any) -> Any:
+    """The inverse of `shard`, onto the host: [devices, b, ...] -> numpy [devices * b, ...]."""
+    return jax.tree.map(lambda x: np.reshape(x, (-1, *np.shape(x)[2:])), jax.device_get(outputs))
+
+
+def replicate(tree: Any, devices: Sequence[Device]) -> Any:
+    """Places a copy of every array on every device, as the compiled step returns them.
+
+    Starting from arrays placed otherwise works too, but compiles the step twice. The copies are real
+    ones, for a step that donates its state would take the memory from under the originals.
+    """
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()), may_alias=False)

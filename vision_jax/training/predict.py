@@ -1,0 +1,263 @@
+"""A checkpoint put to use: judged on the evaluation data, or asked about new pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from vision_jax.training.compilation import keep_compiled_programs
+from vision_jax.training.experiment import (
+    Batch,
+    Classes,
+    Data,
+    Experiment,
+    Gradient,
+    Picture,
+    Predictions,
+    Task,
+)
+from vision_jax.training.parallel import Device, data_parallel, gather, local_devices, replicate, shard
+from vision_jax.training.run_folder import RunFolder
+from vision_jax.training.state import Variables
+from vision_jax.training.step import evaluation_step, prediction_step
+from vision_jax.types import Report, UserError
+
+Which = Literal["best", "last"]
+
+DRAWN_EXAMPLES = 8
+
+
+def read_experiment_json(run_folder: Path | str) -> dict[str, Any]:
+    """What a run recorded of itself.
+
+    Args:
+        run_folder: of the run.
+
+    Returns:
+        file (its original path; the copy is `run_folder/experiment.py`), arguments, classes, seed,
+        overfit, versions, commit, devices, started, resumed.
+
+    Raises:
+        UserError: this is no run folder.
+    """
+    return RunFolder(run_folder).read_record()
+
+
+def load_variables(run_folder: Path | str, which: Which = "last") -> Variables:
+    """The parameters and statistics of a checkpoint, as numpy arrays.
+
+    Args:
+        run_folder: of the run.
+        which: the last sound checkpoint or the best; a damaged one is passed over with a warning.
+
+    Returns:
+        {"params": ..., "batch_stats": ..., ...}, for `model.apply`.
+
+    Raises:
+        UserError: there is no sound checkpoint.
+    """
+    checkpoints = RunFolder(run_folder).checkpoints
+    progress = checkpoints.best() if which == "best" else checkpoints.newest()
+    if progress is None:
+        raise UserError(f"{run_folder} has no checkpoint yet")
+    return checkpoints.restore_variables(progress.step)
+
+
+def predictor(
+    experiment: Experiment,
+    run_folder: Path | str,
+    *,
+    which: Which = "last",
+    evaluation: str = "default",
+    devices: int | None = None,
+) -> Callable[[Batch], Predictions]:
+    """A trained model as a function; no data set is opened.
+
+    Args:
+        experiment: as the run was started with.
+        run_folder: of the run.
+        which: the last checkpoint or the best.
+        evaluation: "default" or a name in `experiment.evaluations`.
+        devices: how many local devices to use; all of them if None.
+
+    Returns:
+        numpy batch (of `experiment.task.prepare`; of any size) -> predictions, as numpy.
+
+    Raises:
+        UserError: no checkpoint, or no such evaluation.
+    """
+    keep_compiled_programs()
+    used = local_devices(devices)
+    classes = _classes(run_folder)
+    model = named_models(experiment, experiment.model(classes)).get(evaluation)
+    if model is None:
+        names = ", ".join(["default", *experiment.evaluations])
+        raise UserError(f"evaluation: {evaluation!r} is none of {names}")
+    variables = replicate(load_variables(run_folder, which), used)
+    step = data_parallel(prediction_step(model), used, out_axes=0, donate_argnums=())
+    key = evaluation_key(experiment.seed)
+
+    def predict(batch: Batch) -> Predictions:
+        size = len(jax.tree.leaves(batch)[0])
+        filling = -size % len(used)
+        filled = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], filling, axis=0)]), batch)
+        predictions = gather(step(variables, shard(filled, len(used)), key))
+        return jax.tree.map(lambda x: x[:size], predictions)
+
+    return predict
+
+
+def evaluate(
+    experiment: Experiment,
+    run_folder: Path | str,
+    *,
+    which: Which = "last",
+    out: Path | None = None,
+    devices: int | None = None,
+) -> dict[str, Report]:
+    """Judges a run's checkpoint on the experiment's evaluation data, opened with the run's classes.
+
+    Args:
+        experiment: as the run was started with; its data may be others.
+        run_folder: of the run.
+        which: the last checkpoint or the best.
+        out: for tables, figures, predictions.png and results.json; those of a named evaluation go to
+            a folder of its name. `run_folder/evaluate` if None.
+        devices: how many local devices to use; all of them if None.
+
+    Returns:
+        A report for "default" and each of `experiment.evaluations`; its metrics have the validation
+        losses too, their sum as `loss`.
+
+    Raises:
+        UserError: no checkpoint, or data with a class that the run has not seen.
+    """
+    keep_compiled_programs()
+    used = local_devices(devices)
+    classes = _classes(run_folder)
+    data = experiment.task.open(classes)
+    variables = replicate(load_variables(run_folder, which), used)
+    folder = RunFolder(out if out is not None else Path(run_folder) / "evaluate")
+    reports = {}
+    for name, model in named_models(experiment, experiment.model(classes)).items():
+        judge = Judge(model, experiment.task, used, experiment.seed)
+        reports[name], picture = judge(variables, data, evaluation_batch_size(experiment, len(used)))
+        below = "." if name == "default" else name
+        folder.write_report(reports[name], below)
+        folder.write_picture(f"{below}/predictions.png", picture)
+    folder.write_json("results.json", {name: dict(report.metrics) for name, report in reports.items()})
+    return reports
+
+
+class Judge:
+    """One way to predict, compiled, that can pass over the evaluation data as often as wanted.
+
+    Args:
+        model: with `loss` and `predict`.
+        task: draws.
+        devices: to predict on.
+        seed: of the experiment, for predictions that draw random numbers.
+        between: called between batches; may raise to stop the pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        devices: Sequence[Device],
+        seed: int,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._devices = devices
+        self._task = task
+        self._key = evaluation_key(seed)
+        self._between = between
+        self._step = data_parallel(evaluation_step(model), devices, out_axes=(None, 0), donate_argnums=())
+
+    def __call__(self, variables: Variables, data: Data, batch_size: int) -> tuple[Report, Picture]:
+        """Passes over the evaluation data once.
+
+        Args:
+            variables: on the judge's devices.
+            data: whose evaluation images are predicted and judged.
+            batch_size: divisible by the number of devices.
+
+        Returns:
+            The evaluators' reports in one, with the mean losses among the metrics, and a picture of
+            the first images.
+        """
+        evaluators = data.evaluators()
+        totals: dict[str, tuple[float, float]] = {}
+        pictures: list[Picture] = []
+        drawn = 0
+        for batch, losses, predictions in self._predict(variables, data.evaluation(batch_size)):
+            for name, mean in losses.items():
+                total, weight = totals.get(name, (0.0, 0.0))
+                totals[name] = total + float(mean.total), weight + float(mean.weight)
+            for evaluator in evaluators:
+                evaluator.add(batch, predictions)
+            if drawn < DRAWN_EXAMPLES:
+                pictures.append(self._task.draw_predictions(batch, predictions, data.classes))
+                drawn += batch_size
+        if not pictures:
+            raise UserError("the evaluation data hold no image")
+        report = Report(metrics=_mean_losses(totals))
+        for evaluator in evaluators:
+            report |= evaluator.report()
+        return report, _stack(pictures)
+
+    def _predict(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[tuple[Any, Any, Any]]:
+        """Yields (batch, losses, predictions), each while the devices work on the next batch."""
+        ahead = None
+        for batch in batches:
+            self._between()
+            outputs = self._step(variables, shard(batch, len(self._devices)), self._key)
+            if ahead is not None:
+                yield ahead[0], jax.device_get(ahead[1][0]), gather(ahead[1][1])
+            ahead = batch, outputs
+        if ahead is not None:
+            yield ahead[0], jax.device_get(ahead[1][0]), gather(ahead[1][1])
+
+
+def named_models(experiment: Experiment, model: nn.Module) -> dict[str, nn.Module]:
+    """The ways to predict from one checkpoint: "default" first, then the experiment's evaluations."""
+    others = {name: change(model) for name, change in experiment.evaluations.items() if name != "default"}
+    return {"default": model, **others}
+
+
+def evaluation_batch_size(experiment: Experiment, devices: int) -> int:
+    """The batch size of the last gradient stage, 8 where there is none, made divisible by the devices."""
+    sizes = [stage.train.batch_size for stage in experiment.stages if isinstance(stage, Gradient)]
+    size = sizes[-1] if sizes else 8
+    return size + -size % devices
+
+
+def evaluation_key(seed: int) -> Key[Array, ""]:
+    """The key of predictions that draw random numbers: the same at every evaluation."""
+    return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
+
+
+def _classes(run_folder: Path | str) -> Classes:
+    classes = read_experiment_json(run_folder)["classes"]
+    if classes is None:
+        raise UserError(f"{run_folder} was stopped before its data were open; start the run anew")
+    return tuple(classes)
+
+
+def _mean_losses(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
+    means = {name: total / weight if weight > 0 else 0.0 for name, (total, weight) in totals.items()}
+    loss = {"loss": sum(means.values())}
+    return loss | means | loss
+
+
+def _stack(pictures: list[Picture]) -> Picture:
+    """One above the other, filled up with white on the right."""
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(padded)

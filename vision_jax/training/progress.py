@@ -1,0 +1,131 @@
+"""What a person sees of a run: a live bar on a terminal, plain lines elsewhere, all lines in log.txt."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("vision_jax")
+
+
+class Console:
+    """Shows a run while it is open, and sends this package's log to log.txt.
+
+    Args:
+        log: log.txt, appended to.
+    """
+
+    def __init__(self, log: Path) -> None:
+        from rich.console import Console as RichConsole
+
+        self._log = log
+        self._rich = RichConsole(stderr=False)
+        self._live = self._rich.is_terminal
+        self._handlers: list[logging.Handler] = []
+        self._bar: Any = None
+        self._task: Any = None
+        self._before = (logger.level, logger.propagate)
+
+    def __enter__(self) -> Console:
+        plain = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S")
+        file = _PatientFileHandler(self._log)
+        file.setFormatter(plain)
+        if self._live:
+            from rich.logging import RichHandler
+
+            screen: logging.Handler = RichHandler(
+                console=self._rich, show_path=False, show_level=False, omit_repeated_times=False
+            )
+        else:
+            screen = logging.StreamHandler(sys.stdout)
+            screen.setFormatter(plain)
+        self._handlers = [file, screen]
+        for handler in self._handlers:
+            logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end_stage()
+        for handler in self._handlers:
+            logger.removeHandler(handler)
+            handler.close()
+        level, logger.propagate = self._before
+        logger.setLevel(level)
+
+    def start_stage(self, name: str, steps: int, done: int) -> None:
+        """Begins the bar of a stage that has taken `done` of its `steps`."""
+        if not self._live:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self._rich,
+            transient=True,
+        )
+        self._task = self._bar.add_task(name, total=steps, completed=done, text="compiling the step ...")
+        self._bar.start()
+
+    def step(self, done: int, loss: float, times: Mapping[str, float]) -> None:
+        """Moves the bar.
+
+        Args:
+            done: steps taken in the stage.
+            loss: mean since the last row.
+            times: `time/images_per_second` and `time/waiting`, the share of time spent waiting for data.
+        """
+        if self._bar is not None:
+            speed, waiting = times["time/images_per_second"], times["time/waiting"]
+            self.note(f"loss {loss:.4g}  {speed:.1f} images/s  waiting for data {waiting:.0%}")
+            self._bar.update(self._task, completed=done)
+
+    def note(self, text: str) -> None:
+        """Says beside the bar what is going on."""
+        if self._bar is not None:
+            self._bar.update(self._task, text=text)
+
+    def row(self, done: int, steps: int, values: dict[str, float], seconds_left: float) -> None:
+        """One line for the log about the steps since the last: loss terms, speed, time left."""
+        terms = "  ".join(
+            f"{name.removeprefix('train/')} {value:.4g}"
+            for name, value in values.items()
+            if name.startswith("train/")
+        )
+        line = (
+            f"step {done}/{steps}  {terms}  {values['time/images_per_second']:.1f} images/s  "
+            f"waiting for data {values['time/waiting']:.0%}  ETA {_clock(seconds_left)}"
+        )
+        if self._live:  # the bar says it already
+            self._handlers[0].handle(logger.makeRecord(logger.name, logging.INFO, "", 0, line, (), None))
+        else:
+            logger.info("%s", line)
+
+    def end_stage(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class _PatientFileHandler(logging.FileHandler):
+    """A log that a full disk does not turn into tracebacks: the checkpoint's error says it better."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

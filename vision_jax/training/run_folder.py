@@ -1,0 +1,166 @@
+"""The run folder: all that is needed to understand a run, continue it and repeat it.
+
+experiment.json      file, arguments, versions, commit, devices, classes, seed, overfit, when
+experiment.py        a copy of the experiment's file
+metrics.csv          the numbers; tensorboard/ the same for TensorBoard; curves.png drawn
+train_batch.png      the first batch as the model sees it; predictions.png truth beside prediction
+*.md, *.png, *.json  the evaluators' tables and figures; evaluations/NAME/ those of other evaluations
+results.json         the last evaluation's numbers, by evaluation
+checkpoints/         the last two and the best
+log.txt              what was said
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vision_jax.training.checkpoints import Checkpoints
+from vision_jax.training.files import storage_errors, write_atomically
+from vision_jax.training.parallel import Device
+from vision_jax.types import Report, UserError
+
+PACKAGES = ("vision_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+
+    @property
+    def record(self) -> Path:
+        return self.path / "experiment.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def profile(self) -> Path:
+        return self.path / "profile"
+
+    def begin(self, record: Mapping[str, Any], file: Path | None) -> None:
+        """Makes the folder of a new run.
+
+        Args:
+            record: for experiment.json.
+            file: the experiment's file, to be copied.
+
+        Raises:
+            UserError: the folder holds a run already, or cannot be written.
+        """
+        if self.metrics.exists() or self.checkpoints.steps():
+            raise UserError(f"{self.path} holds a run already; continue it with --resume or choose another")
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if file is not None:
+                shutil.copyfile(file, self.path / "experiment.py")
+        self.write_record(record)
+
+    def read_record(self) -> dict[str, Any]:
+        """experiment.json.
+
+        Raises:
+            UserError: this is no run folder.
+        """
+        try:
+            return json.loads(self.record.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} is not a run folder: {self.record.name} is missing") from error
+        except ValueError as error:
+            raise UserError(f"{self.record} cannot be read: {error}") from error
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Writes experiment.json; what JSON has no word for is written as its text."""
+        self.write_json(self.record.name, record)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file into the folder."""
+        with storage_errors(self.path / name):
+            write_atomically(self.path / name, json.dumps(content, indent=1, default=str) + "\n")
+
+    def write_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Writes a PNG into the folder, made if it is missing."""
+        from PIL import Image
+
+        png = io.BytesIO()
+        Image.fromarray(picture).save(png, "png")
+        with storage_errors(self.path / name):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / name, png.getvalue())
+
+    def write_report(self, report: Report, folder: str = ".") -> None:
+        """Writes an evaluation's tables and figures into the folder or one below it."""
+        with storage_errors(self.path / folder):
+            report.write(self.path / folder)
+
+
+def describe(
+    file: Path | None, arguments: Mapping[str, Any] | None, seed: int, overfit: int, devices: list[Device]
+) -> dict[str, Any]:
+    """What experiment.json says of a run at its start."""
+    return {
+        "file": str(file) if file is not None else None,
+        "arguments": dict(arguments or {}),
+        "seed": seed,
+        "overfit": overfit,
+        "classes": None,
+        "started": now(),
+        **machine(devices),
+        "commit": commit(file.parent if file is not None else Path()),
+        "resumed": [],
+    }
+
+
+def machine(devices: list[Device]) -> dict[str, Any]:
+    """What a run's bits depend on besides its seed: versions and devices."""
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    return {"versions": versions, "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in devices]}
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit a folder is at, ` modified` where files differ; None outside a repository."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+
+    try:
+        head = git("rev-parse", "--verify", "HEAD")
+        if head.returncode:
+            return None
+        return head.stdout.strip() + (" modified" if git("diff-index", "--quiet", "HEAD").returncode else "")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def now() -> str:
+    """The local time, for people."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")

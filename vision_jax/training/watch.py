@@ -1,0 +1,170 @@
+"""What is measured at each step without holding up the next: losses, speed, traces; and the alarm."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vision_jax.training.experiment import Batch, TrainConfig
+from vision_jax.training.files import storage_errors
+from vision_jax.training.metrics import Meter, Row
+from vision_jax.training.progress import Console
+from vision_jax.training.step import StepMetrics
+from vision_jax.types import UserError
+
+logger = logging.getLogger("vision_jax")
+
+PROFILED_STEPS = (10, 15)
+
+
+class Watch:
+    """Reads the metrics of each step once the next is under way, and writes a row every few steps.
+
+    Args:
+        config: of the stage.
+        before: steps taken in earlier stages.
+        sums: of the steps since the last row, as the checkpoint holds them.
+        console: shows them.
+        write_row: takes each row of metrics.csv.
+        folder: the run's, for a batch whose loss is not finite.
+        began: `time.perf_counter()` at the start of the process's work.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        before: int,
+        sums: Mapping[str, float],
+        console: Console,
+        write_row: Callable[[Row], None],
+        folder: Path,
+        began: float,
+    ) -> None:
+        self.meter = Meter(sums)
+        self._config = config
+        self._before = before
+        self._console = console
+        self._write_row = write_row
+        self._folder = folder
+        self._began = began
+        self._first = True
+        self._pending: tuple[int, Batch, StepMetrics] | None = None
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves the time until now (compilation, an evaluation) out of the speed."""
+        self._since = time.perf_counter()
+        self._steps = 0
+        self._waiting = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Counts time in which no batch was ready."""
+        self._waiting += seconds
+
+    def started(self, done: int, batch: Batch, outcome: StepMetrics) -> None:
+        """Takes the promise of a step's metrics and reads those of the step before.
+
+        Args:
+            done: steps of the stage, this one included.
+            batch: what it was given.
+            outcome: still being computed.
+
+        Raises:
+            UserError: the step before was not finite.
+        """
+        earlier, self._pending = self._pending, (done, batch, outcome)
+        if earlier is not None:
+            self._read(*earlier)
+
+    def catch_up(self) -> None:
+        """Reads the last step's metrics too, waiting for it.
+
+        Raises:
+            UserError: that step was not finite.
+        """
+        if self._pending is not None:
+            earlier, self._pending = self._pending, None
+            self._read(*earlier)
+
+    def _read(self, done: int, batch: Batch, outcome: StepMetrics) -> None:
+        got = jax.device_get(outcome)
+        loss = {"train/loss": float(got.loss)}
+        values = loss | {f"train/{name}": float(value) for name, value in got.terms.items()} | loss
+        values["train/grad_norm"] = float(got.grad_norm)
+        if not got.finite:
+            raise self._not_finite(self._before + done, values, batch)
+        self.meter.add(values)
+        self._steps += 1
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        times = {
+            "time/images_per_second": self._steps * self._config.batch_size / seconds,
+            "time/waiting": min(self._waiting / seconds, 1.0),
+            "time/elapsed": now - self._began,
+        }
+        means = self.meter.means()
+        self._console.step(done, means["train/loss"], times)
+        if done % self._config.log_every == 0 or done == self._config.steps:
+            means["train/learning_rate"] = float(got.learning_rate)
+            self._write_row({"step": float(self._before + done), **means, **times})
+            seconds_left = (self._config.steps - done) * seconds / self._steps
+            self._console.row(done, self._config.steps, {**means, **times}, seconds_left)
+            self.meter.clear()
+            self.restart_clock()
+        if self._first:
+            self._first = False
+            logger.info("the first step was done %.1f s after the start", now - self._began)
+            self.restart_clock()
+
+    def _not_finite(self, step: int, values: Row, batch: Batch) -> UserError:
+        """Keeps the batch that led to a loss or gradient that is not finite; the state is as before it."""
+        path = self._folder / f"nonfinite_batch_step_{step}.npz"
+        leaves = jax.tree_util.tree_leaves_with_path(batch)
+        names = ["/".join(str(getattr(k, "name", getattr(k, "key", k))) for k in keys) for keys, _ in leaves]
+        arrays: dict[str, Any] = {name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}
+        with storage_errors(path), path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        terms = ", ".join(f"{name.removeprefix('train/')} = {value:.6g}" for name, value in values.items())
+        return UserError(
+            f"the loss or its gradient is not finite at step {step}: {terms}. The batch is in {path}. "
+            "Lower train.learning_rate, lengthen train.warmup_steps, or look at the batch"
+        )
+
+
+class Profiler:
+    """Traces a few steps a little after the start, when everything is compiled.
+
+    Args:
+        folder: of the trace.
+        wanted: whether to trace at all.
+    """
+
+    def __init__(self, folder: Path, wanted: bool) -> None:
+        self._folder = folder
+        self._wanted = wanted
+        self._running = False
+
+    def before_step(self, taken: int) -> None:
+        """Called with the number of steps that this process has taken."""
+        if self._wanted and taken == PROFILED_STEPS[0]:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after_step(self, taken: int, outcome: StepMetrics) -> None:
+        """Called with that number and the metrics of the last step."""
+        if self._running and taken == PROFILED_STEPS[1]:
+            jax.block_until_ready(outcome)
+            self.close()
+
+    def close(self) -> None:
+        """Ends a trace that is running."""
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
+            logger.info("the trace is in %s; look at it with `tensorboard --logdir`", self._folder)
