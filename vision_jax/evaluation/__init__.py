@@ -1,0 +1,21 @@
+"""Judges of predictions: COCO and VOC average precision, accuracy, intersection over union.
+
+Each evaluator takes batches with what was predicted for them (`add`) and answers once (`report`).
+"""
+
+from vision_jax.evaluation.classification import ClassificationEvaluator
+from vision_jax.evaluation.coco import CocoEvaluator
+from vision_jax.evaluation.confusion import detection_confusion
+from vision_jax.evaluation.segmentation import SegmentationEvaluator, segmentation_scores
+from vision_jax.evaluation.voc import VocEvaluator, voc_average_precision, voc_hits
+
+__all__ = [
+    "ClassificationEvaluator",
+    "CocoEvaluator",
+    "SegmentationEvaluator",
+    "VocEvaluator",
+    "detection_confusion",
+    "segmentation_scores",
+    "voc_average_precision",
+    "voc_hits",
+]

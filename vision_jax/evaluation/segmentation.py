@@ -1,0 +1,126 @@
+"""Accuracies and intersection over union of label maps (Long, Shelhamer and Darrell 2015, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from vision_jax.evaluation import figures
+from vision_jax.evaluation.tables import markdown_table, ratio, score
+from vision_jax.types import Report, Segmentation, SegmentationBatch, SegmentationSource
+
+
+def segmentation_scores(confusion: Int[np.ndarray, "k k"]) -> dict[str, float]:
+    """The four figures of the FCN paper, and what a constant answer would reach.
+
+    Args:
+        confusion: pixels by true class (rows) and predicted class (columns).
+
+    Returns:
+        `pixel_accuracy`; `mean_accuracy` over the classes with true pixels; `mIoU` over the classes that
+        occur in truth or prediction; `fwIoU`, weighted by the classes' frequency; and
+        `pixel_accuracy/majority` and `mIoU/majority`, the scores of answering the commonest class of
+        these very pixels everywhere. 0..1, NaN without pixels.
+    """
+    total = confusion.sum()
+    if total == 0:
+        names = ("pixel_accuracy", "mean_accuracy", "mIoU", "fwIoU")
+        return dict.fromkeys((*names, "pixel_accuracy/majority", "mIoU/majority"), float("nan"))
+    right, true = np.diag(confusion), confusion.sum(axis=1)
+    union = true + confusion.sum(axis=0) - right
+    iou = right[union > 0] / union[union > 0]
+    frequency = true[union > 0] / total
+    majority = true.max() / total
+    return {
+        "pixel_accuracy": float(right.sum() / total),
+        "mean_accuracy": float((right[true > 0] / true[true > 0]).mean()),
+        "mIoU": float(iou.mean()),
+        "fwIoU": float((frequency * iou).sum()),
+        "pixel_accuracy/majority": float(majority),
+        "mIoU/majority": float(majority / (true > 0).sum()),
+    }
+
+
+class SegmentationEvaluator:
+    """Scores of label maps, from one exact integer confusion matrix over all pixels that are not void.
+
+    Metrics: see `segmentation_scores`.
+    """
+
+    def __init__(self, classes: Sequence[str], source: SegmentationSource | None = None):
+        """Prepares to judge.
+
+        Args:
+            classes: K names.
+            source: judges against its label maps at their own size, to which predictions are resized (to
+                the nearest pixel); None judges against the batch's label maps, as the model saw them.
+        """
+        self.classes = tuple(classes)
+        self._source = source
+        self._confusion = np.zeros((len(self.classes),) * 2, np.int64)
+
+    def add(self, batch: SegmentationBatch, predictions: Segmentation) -> None:
+        """Takes one batch and the label maps predicted for it; padding and invalid examples are skipped."""
+        for b in np.flatnonzero(np.asarray(batch.example_valid)):
+            height, width = np.asarray(batch.size[b])
+            answer = np.asarray(predictions.labels[b])[:height, :width]
+            if self._source is None:
+                truth = np.asarray(batch.labels[b])[:height, :width]
+            else:
+                truth = self._source.labels(int(batch.id[b]))
+                answer = _resize_nearest(answer, truth.shape[0], truth.shape[1])
+            self._confusion += _confusion(truth, answer, len(self.classes))
+
+    def report(self) -> Report:
+        """The metrics, `per_class_iou.md` and `confusion_matrix.png`."""
+        metrics = segmentation_scores(self._confusion)
+        right, true = np.diag(self._confusion), self._confusion.sum(axis=1)
+        union = true + self._confusion.sum(axis=0) - right
+        rows = [
+            [
+                name,
+                score(ratio(right[k], union[k])),
+                score(ratio(right[k], true[k])),
+                f"{100 * ratio(true[k], true.sum()):.2f} %",
+            ]
+            for k, name in enumerate(self.classes)
+        ]
+        rows.append(["**mean**", score(metrics["mIoU"]), score(metrics["mean_accuracy"]), ""])
+        lines = [
+            markdown_table(["class", "IoU", "accuracy", "share of pixels"], rows),
+            "",
+            f"Pixel accuracy {score(metrics['pixel_accuracy'])}, frequency-weighted IoU "
+            f"{score(metrics['fwIoU'])}; the commonest class everywhere would reach accuracy "
+            f"{score(metrics['pixel_accuracy/majority'])} and mIoU {score(metrics['mIoU/majority'])}. "
+            "Void pixels do not count.",
+        ]
+        return Report(
+            metrics,
+            {"per_class_iou.md": "\n".join(lines)},
+            {
+                "confusion_matrix.png": lambda path: figures.write_confusion(
+                    path,
+                    self._confusion,
+                    self.classes,
+                    self.classes,
+                    f"Pixels; mIoU {score(metrics['mIoU'])}",
+                )
+            },
+        )
+
+
+def _confusion(
+    truth: Int[np.ndarray, "h w"], answer: Int[np.ndarray, "h w"], num_classes: int
+) -> Int[np.ndarray, "k k"]:
+    labelled = truth >= 0
+    pairs = truth[labelled].astype(np.int64) * num_classes + answer[labelled]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def _resize_nearest(labels: Int[np.ndarray, "h w"], height: int, width: int) -> Int[np.ndarray, "h2 w2"]:
+    """Each new pixel takes the label under its centre."""
+    rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
+    return labels[rows[:, None], columns]

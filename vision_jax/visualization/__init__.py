@@ -1,0 +1,36 @@
+"""Pictures of batches, predictions, data sets and training curves; uint8 RGB arrays, drawn off screen."""
+
+from vision_jax.visualization.canvas import save_png
+from vision_jax.visualization.classification import draw_classification_batch, draw_classifications
+from vision_jax.visualization.curves import draw_curves
+from vision_jax.visualization.detection import draw_boxes, draw_detection_batch, draw_detections
+from vision_jax.visualization.segmentation import (
+    draw_labels,
+    draw_segmentation_batch,
+    draw_segmentations,
+)
+from vision_jax.visualization.summary import (
+    draw_box_sizes,
+    draw_class_counts,
+    draw_image_sizes,
+    side_by_side,
+    stack_pictures,
+)
+
+__all__ = [
+    "draw_box_sizes",
+    "draw_boxes",
+    "draw_class_counts",
+    "draw_classification_batch",
+    "draw_classifications",
+    "draw_curves",
+    "draw_detection_batch",
+    "draw_detections",
+    "draw_image_sizes",
+    "draw_labels",
+    "draw_segmentation_batch",
+    "draw_segmentations",
+    "save_png",
+    "side_by_side",
+    "stack_pictures",
+]

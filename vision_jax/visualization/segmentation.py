@@ -1,0 +1,133 @@
+"""Pictures of label maps: laid over the image, truth beside prediction, and where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Int
+
+from vision_jax.types import Segmentation, SegmentationBatch
+from vision_jax.visualization.canvas import (
+    Cell,
+    Color,
+    Picture,
+    class_colors,
+    display_scale,
+    draw_grid,
+    mark_padding,
+    resize,
+    to_uint8,
+)
+
+# Far from every class colour, and dark beside the faint image for any kind of colour vision.
+_ERROR: Color = (190, 0, 70)
+_SMALLEST, _LARGEST = 320, 480
+
+
+def draw_labels(
+    image: Picture, labels: Int[np.ndarray, "h w"], classes: Sequence[str], opacity: float = 0.65
+) -> Picture:
+    """Lays class colours over an image.
+
+    Args:
+        image: the picture.
+        labels: 0..K-1; where negative (void) the image shows through in grey.
+        classes: K names.
+        opacity: of the colours, 0..1.
+
+    Returns:
+        A new picture of the same size.
+    """
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    colors = class_colors(len(classes)).astype(np.float64)[np.maximum(labels, 0)]
+    mixed = (1 - opacity) * grey + opacity * colors
+    return to_uint8(np.where((labels >= 0)[..., None], mixed, grey))
+
+
+def draw_segmentation_batch(batch: SegmentationBatch, classes: Sequence[str], most: int = 8) -> Picture:
+    """The batch as the model sees it: each canvas, padding hatched, beside its label map.
+
+    Args:
+        batch: images and labels; invalid examples are left out.
+        classes: K names.
+        most: how many images at most.
+
+    Returns:
+        A grid with a legend.
+    """
+    cells, seen = [], set()
+    for b in np.flatnonzero(np.asarray(batch.example_valid))[:most].tolist():
+        image, labels = np.asarray(batch.image[b]), np.asarray(batch.labels[b])
+        height, width = (int(v) for v in np.asarray(batch.size[b]))
+        seen.update(np.unique(labels).tolist())
+        for picture, caption in (
+            (image, f"id {batch.id[b]}"),
+            (draw_labels(image, labels, classes), "truth"),
+        ):
+            cells.append(Cell(_enlarged(mark_padding(picture, height, width)), caption))
+    note = "Grey: void, not counted. Hatched: padding."
+    return draw_grid(cells, 4, _legend(seen, classes), note)
+
+
+def draw_segmentations(
+    batch: SegmentationBatch, predictions: Segmentation, classes: Sequence[str], most: int = 6
+) -> Picture:
+    """Image, truth, prediction and errors in a row; without truth in the whole batch, image and prediction.
+
+    Args:
+        batch: what was predicted on.
+        predictions: what was predicted for it.
+        classes: K names.
+        most: how many images at most.
+
+    Returns:
+        A grid with a legend.
+    """
+    cells, seen = [], set()
+    has_truth = bool(np.any(np.asarray(batch.labels) >= 0))
+    for b in np.flatnonzero(np.asarray(batch.example_valid))[:most].tolist():
+        height, width = (int(v) for v in np.asarray(batch.size[b]))
+        image, truth, answer = (
+            np.asarray(part[b])[:height, :width] for part in (batch.image, batch.labels, predictions.labels)
+        )
+        seen.update(np.unique(answer).tolist())
+        cells.append(Cell(_enlarged(image), f"id {batch.id[b]}"))
+        if has_truth:
+            seen.update(np.unique(truth).tolist())
+            cells.append(Cell(_enlarged(draw_labels(image, truth, classes)), "truth"))
+        cells.append(Cell(_enlarged(draw_labels(image, answer, classes)), "prediction"))
+        if has_truth:
+            labelled = truth >= 0
+            right = np.mean(truth[labelled] == answer[labelled]) if labelled.any() else float("nan")
+            errors = _draw_errors(image, labelled & (truth != answer), labelled)
+            cells.append(Cell(_enlarged(errors), f"errors: {100 * right:.1f} % of pixels are right"))
+    legend = _legend(seen, classes)
+    note = ""
+    if has_truth:
+        legend.append(("wrong (last column)", _ERROR))
+        note = "Grey in truth and errors: void, not counted."
+    return draw_grid(cells, 4, legend, note)
+
+
+def _draw_errors(image: Picture, wrong: np.ndarray, labelled: np.ndarray) -> Picture:
+    """Faint image, wrong pixels coloured, void darker."""
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    faint = np.where(labelled[..., None], 255 - (255 - grey) * 0.35, 150 + grey * 0.1)
+    return to_uint8(np.where(wrong[..., None], np.array(_ERROR, float), faint))
+
+
+def _enlarged(picture: Picture) -> Picture:
+    """Larger without smearing colours into one another where a label map is drawn small."""
+    scale = display_scale(*picture.shape[:2], smallest=_SMALLEST, largest=_LARGEST)
+    if scale <= 1:
+        return resize(picture, scale)
+    size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+    return cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_LINEAR)
+
+
+def _legend(seen: set[int], classes: Sequence[str], most: int = 32) -> list[tuple[str, Color]]:
+    colors = class_colors(len(classes))
+    shown = range(len(classes)) if len(classes) <= 24 else sorted(k for k in seen if k >= 0)[:most]
+    return [(classes[k], (int(colors[k][0]), int(colors[k][1]), int(colors[k][2]))) for k in shown]
