@@ -1,0 +1,42 @@
+"""A small convolutional network on handwritten digits.
+
+    vision-jax train experiments/classifier.py --data idx:FOLDER     # MNIST's four files
+    vision-jax train experiments/classifier.py                       # the 1,797 8x8 digits of scikit-learn
+
+Two convolutions a stage with batch norm, three stages, global average pooling.
+"""
+
+from __future__ import annotations
+
+from vision_jax.data.transforms import Augment
+from vision_jax.models.classification.small_cnn import SmallCNN
+from vision_jax.tasks import classification
+from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+
+
+def experiment(
+    data: str = "digits",
+    canvas: tuple[int, int] | None = None,
+    widths: tuple[int, ...] = (16, 32, 64),
+    augment: Augment = Augment(hflip=0, scale=(0.9, 1.1)),
+    seed: int = 0,
+    train: TrainConfig = TrainConfig(
+        steps=600, batch_size=128, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, eval_every=200
+    ),
+) -> Experiment:
+    """Trains a small convolutional classifier.
+
+    Args:
+        data: `digits`, `idx:FOLDER` (MNIST's format) or `folder:FOLDER` (a folder of images for each class).
+        canvas: long and short side in pixels; from the data if None.
+        widths: channels of each stage; one stage more halves the resolution once more.
+        augment: how training images are varied.
+        seed: of the initial parameters, the order of the data and every draw.
+        train: how long and how to train.
+    """
+    return Experiment(
+        model=lambda classes: SmallCNN(num_classes=len(classes), widths=widths),
+        task=classification(data, canvas, augment),
+        stages=(Gradient(train),),
+        seed=seed,
+    )

@@ -1,0 +1,255 @@
+"""torchvision's Faster R-CNN of the same make, for comparison: seconds per step, and AP at equal time.
+
+    python experiments/peers/torchvision_faster_rcnn.py speed                     # a step, beside ours, same batch
+    python experiments/peers/torchvision_faster_rcnn.py train --minutes 8         # same scenes, same judge
+
+Needs torch and torchvision beside vision_jax. Both sides get the same images, boxes, backbone,
+normalisation, anchors, numbers of proposals and samples; torchvision keeps its own code for everything
+else. Run it on a machine that does nothing else: both sides take turns, and the ratio of medians is the figure.
+"""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import torch
+import torchvision
+import tyro
+from torchvision.models.detection import FasterRCNN as TorchFasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+
+from vision_jax.backbones import resnet
+from vision_jax.layers import FPN
+from vision_jax.models.detection import FasterRCNN
+from vision_jax.models.detection.rpn import RPN
+from vision_jax.types import DetectionBatch, Detections
+
+SIZES = (16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both sides share.
+
+    Attributes:
+        backbone: resnet18, resnet34 or resnet50.
+        proposals_train, proposals_test: before and after suppression.
+        roi_samples: regions an image in the second stage's loss.
+    """
+
+    backbone: str = "resnet18"
+    proposals_train: tuple[int, int] = (1000, 1000)
+    proposals_test: tuple[int, int] = (1000, 300)
+    roi_samples: int = 128
+
+
+def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> TorchFasterRCNN:
+    """torchvision's detector, from scratch, with group normalisation in the backbone."""
+    norm = partial(torch.nn.GroupNorm, 32)
+    body = getattr(torchvision.models, settings.backbone)(weights=None, norm_layer=norm)
+    backbone = _resnet_fpn_extractor(body, 5)
+    anchors = AnchorGenerator(tuple((s,) for s in SIZES), ((0.5, 1.0, 2.0),) * len(SIZES))
+    model = TorchFasterRCNN(
+        backbone,
+        classes + 1,
+        min_size=min(canvas),
+        max_size=max(canvas),
+        rpn_anchor_generator=anchors,
+        rpn_pre_nms_top_n_train=settings.proposals_train[0],
+        rpn_post_nms_top_n_train=settings.proposals_train[1],
+        rpn_pre_nms_top_n_test=settings.proposals_test[0],
+        rpn_post_nms_top_n_test=settings.proposals_test[1],
+        box_batch_size_per_image=settings.roi_samples,
+    )
+    # Images arrive resized: torchvision's own resizing would only add to its time.
+    model.transform.resize = lambda image, target: (image, target)
+    return model
+
+
+def jax_model(settings: Settings, classes: int) -> FasterRCNN:
+    """Ours, of the same make."""
+    return FasterRCNN(
+        resnet(settings.backbone, "group"),  # pyright: ignore[reportArgumentType]
+        classes,
+        rpn=RPN(sizes=SIZES),
+        fpn=FPN(256),
+        train_proposals=settings.proposals_train,
+        test_proposals=settings.proposals_test,
+        roi_samples=settings.roi_samples,
+    )
+
+
+def torch_batch(batch: DetectionBatch) -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
+    """The same images and boxes as torchvision takes them; class 0 is its background."""
+    images, targets = [], []
+    for b in np.flatnonzero(batch.example_valid):
+        height, width = np.asarray(batch.size[b])
+        pixels = np.ascontiguousarray(np.asarray(batch.image[b])[:height, :width].transpose(2, 0, 1))
+        images.append(torch.from_numpy(pixels).float() / 255)
+        valid = np.asarray(batch.valid[b])
+        targets.append(
+            {
+                "boxes": torch.from_numpy(np.asarray(batch.boxes[b])[valid].reshape(-1, 4)),
+                "labels": torch.from_numpy(np.asarray(batch.labels[b])[valid].astype(np.int64) + 1),
+            }
+        )
+    return images, targets
+
+
+def torch_step(model: TorchFasterRCNN, optimizer: torch.optim.Optimizer, batch: DetectionBatch) -> float:
+    """One step of gradient descent, clipped as ours is."""
+    images, targets = torch_batch(batch)
+    losses = sum(model(images, targets).values())
+    optimizer.zero_grad()
+    losses.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+    optimizer.step()
+    return float(losses)
+
+
+def torch_predict(model: TorchFasterRCNN, batch: DetectionBatch, limit: int = 100) -> Detections:
+    """torchvision's detections as our struct, so that one judge serves both."""
+    with torch.no_grad():
+        found = model(torch_batch(batch)[0])
+    size = len(batch.id)
+    boxes = np.zeros((size, limit, 4), np.float32)
+    scores, labels = np.zeros((size, limit), np.float32), np.full((size, limit), -1, np.int32)
+    for b, image in zip(np.flatnonzero(batch.example_valid), found, strict=True):
+        n = min(len(image["scores"]), limit)
+        boxes[b, :n], scores[b, :n] = image["boxes"][:n].numpy(), image["scores"][:n].numpy()
+        labels[b, :n] = image["labels"][:n].numpy() - 1
+    return Detections(boxes=boxes, scores=scores, labels=labels, valid=labels >= 0)  # pyright: ignore[reportArgumentType]
+
+
+def schedule(step: int, steps: float, warmup: int = 100) -> float:
+    """Warm-up and cosine, as a factor of the peak rate."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + np.cos(np.pi * min((step - warmup) / max(steps - warmup, 1), 1)))
+
+
+def speed(
+    data: str = "synthetic",
+    canvas: tuple[int, int] = (256, 256),
+    batch_size: int = 4,
+    rounds: int = 5,
+    settings: Settings = Settings(),
+) -> None:
+    """Seconds per training step, ours and torchvision's in turn on one batch; prints medians and ratio.
+
+    Args:
+        data: synthetic, voc:FOLDER or coco:FOLDER.
+        canvas: long and short side in pixels.
+        batch_size: images a step.
+        rounds: timed steps of each.
+        settings: of both detectors.
+    """
+    from vision_jax.tasks import detection
+
+    opened = detection(data, canvas=canvas).open(None)
+    batch = next(iter(opened.train(batch_size, 0, 0)))
+    model = jax_model(settings, len(opened.classes))
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    variables = jax.jit(lambda: model.init(keys, batch, method="loss"))()
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.sgd(0.02, 0.9))
+
+    @partial(jax.jit, donate_argnums=0)
+    def jax_step(state, batch, key):
+        parameters, momentum = state
+
+        def loss(parameters):
+            terms = model.apply({"params": parameters}, batch, method="loss", rngs={"sample": key})
+            return sum(term.value() for term in terms.values())  # pyright: ignore
+
+        value, gradient = jax.value_and_grad(loss)(parameters)
+        updates, momentum = optimizer.update(gradient, momentum)
+        return (optax.apply_updates(parameters, updates), momentum), value
+
+    state = (variables["params"], optimizer.init(variables["params"]))
+    peer = torch_model(settings, len(opened.classes), canvas)
+    peer_optimizer = torch.optim.SGD(peer.parameters(), lr=0.02, momentum=0.9)
+    times: dict[str, list[float]] = {"vision_jax": [], "torchvision": []}
+    for i in range(rounds + 2):
+        start = time.perf_counter()
+        state, value = jax_step(state, batch, jax.random.key(i))
+        value = float(value)
+        middle = time.perf_counter()
+        peer_value = torch_step(peer, peer_optimizer, batch)
+        end = time.perf_counter()
+        if i >= 2:
+            times["vision_jax"].append(middle - start)
+            times["torchvision"].append(end - middle)
+        print(f"{i}: loss {value:.3f} {peer_value:.3f}  s {middle - start:.2f} {end - middle:.2f}", flush=True)
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    print(json.dumps({**medians, "ratio": medians["torchvision"] / medians["vision_jax"]}))
+
+
+def train(
+    data: str = "synthetic",
+    canvas: tuple[int, int] = (256, 256),
+    minutes: float = 8.0,
+    batch_size: int = 8,
+    learning_rate: float = 0.02,
+    seed: int = 0,
+    out: Path = Path("runs/torchvision"),
+    settings: Settings = Settings(),
+) -> None:
+    """Trains torchvision's detector for a given time on our loader's batches; judges it with our evaluator.
+
+    The rate falls along a cosine of the time spent, so that the schedule fits however fast the machine is.
+
+    Args:
+        data: synthetic, voc:FOLDER or coco:FOLDER.
+        canvas: long and short side in pixels.
+        minutes: of training, evaluation aside.
+        batch_size: images a step.
+        learning_rate: the peak.
+        seed: of parameters and data order.
+        out: folder for the report.
+        settings: of the detector.
+    """
+    from vision_jax.tasks import detection
+
+    torch.manual_seed(seed)
+    opened = detection(data, canvas=canvas).open(None)
+    model = torch_model(settings, len(opened.classes), canvas)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 1e-4}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
+    start, step = time.monotonic(), 0
+    batches = iter(opened.train(batch_size, seed, 0))
+    while (spent := time.monotonic() - start) < minutes * 60:
+        steps = max(step * minutes * 60 / max(spent, 1e-9), step + 1) if step > 5 else 1e9
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * schedule(step, steps)
+        loss = torch_step(model, optimizer, next(batches))
+        step += 1
+        if step % 10 == 0:
+            print(f"step {step}  {spent:.0f} s  loss {loss:.3f}", flush=True)
+    model.eval()
+    evaluators = opened.evaluators()
+    for batch in opened.evaluation(batch_size):
+        predictions = torch_predict(model, batch)
+        for evaluator in evaluators:
+            evaluator.add(batch, predictions)
+    metrics: dict[str, float] = {"steps": step, "minutes": minutes}
+    for evaluator in evaluators:
+        report = evaluator.report()
+        report.write(out)
+        metrics.update(report.metrics)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    print(json.dumps(metrics, indent=1))
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"speed": speed, "train": train})

@@ -1,0 +1,68 @@
+"""The command line: `vision-jax COMMAND ...`, one module a command.
+
+Commands are imported when they are asked for, and say something before the slow imports begin.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+USAGE = """\
+usage: vision-jax COMMAND ...
+
+  train    EXPERIMENT.py [options]        train, and write a run folder
+  show     EXPERIMENT.py [options]        look at an experiment's data: counts, sizes, a picture
+  evaluate RUN [options]                  judge a run's checkpoint: tables, pictures, predictions.json
+  predict  RUN PHOTO ... [options]        run a trained model on photographs and folders of them
+
+vision-jax COMMAND --help lists a command's options, and
+vision-jax train EXPERIMENT.py --help the experiment's own, with their types and defaults.
+"""
+
+COMMANDS = ("train", "show", "evaluate", "predict")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the words after `vision-jax`; the process's own if None.
+
+    Returns:
+        The exit code: 0; 1 where a part of the input was left out; 2 for a mistake; 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("vision_jax"))
+        return 0
+    command, rest = words[0], words[1:]
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        return _complain(f"there is no command `{command}`.{hint} Commands: {', '.join(COMMANDS)}.")
+    if rest and "-h" not in rest and "--help" not in rest:
+        print(f"vision-jax {command} {rest[0]}: starting", file=sys.stderr, flush=True)
+    try:
+        module = importlib.import_module(f"vision_jax.cli.{command}")
+        return module.run(rest) or 0
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except Exception as error:
+        from vision_jax.types import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        return _complain(str(error))
+
+
+def _complain(message: str, code: int = 2) -> int:
+    print(f"vision-jax: {message}", file=sys.stderr, flush=True)
+    return code

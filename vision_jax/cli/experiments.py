@@ -1,0 +1,219 @@
+"""Experiment files and their command lines: load by path, parse by signature, record as JSON."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vision_jax.cli.values import from_json, to_json
+from vision_jax.training.experiment import Experiment
+from vision_jax.types import UserError
+
+ExperimentFunction = Callable[..., Experiment]
+
+
+def load_experiment(path: Path) -> ExperimentFunction:
+    """Imports an experiment file by its path and returns its `experiment` function.
+
+    Args:
+        path: a Python file.
+
+    Returns:
+        The function named `experiment`; the module's docstring stays at `inspect.getmodule(function).__doc__`.
+
+    Raises:
+        UserError: no such file, not Python, an import that is missing, or no `experiment` in it.
+    """
+    if not path.is_file():
+        raise UserError(_no_file(path))
+    name = f"vision_jax_experiment_{path.stem}_{abs(hash(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: an experiment is a Python file, with a name that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses with string annotations look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path} imports {error.name}, which is not there: {error}") from error
+    function = getattr(module, "experiment", None)
+    if function is None:
+        raise UserError(
+            f"{path} defines no `experiment`: an experiment file has a function "
+            "`def experiment(data: str = ..., train: TrainConfig = ...) -> Experiment`"
+        )
+    if not callable(function):
+        raise UserError(f"{path}: `experiment` is {type(function).__name__}, it should be a function")
+    _check_signature(function, path)
+    return function
+
+
+def _no_file(path: Path) -> str:
+    if path.is_dir():
+        return f"{path} is a folder; an experiment is a Python file, such as {path / 'faster_rcnn.py'}"
+    folder = path.parent if path.parent.is_dir() else Path("experiments")
+    there = [str(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
+    near = difflib.get_close_matches(str(folder / path.name), there, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(there)}" if there else ""
+    return f"there is no experiment file {path}{hint}"
+
+
+def _check_signature(function: ExperimentFunction, path: Path) -> None:
+    hints = typing.get_type_hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise UserError(f"{path}: experiment({parameter}): each argument needs a name and a type")
+        if parameter.name not in hints:
+            raise UserError(
+                f"{path}: experiment's argument `{parameter.name}` has no type, so the command line "
+                f"cannot read it: write `{parameter.name}: float = ...`"
+            )
+
+
+def parse(
+    function: ExperimentFunction,
+    args: Sequence[str],
+    prog: str,
+    options: Any = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Any]:
+    """Reads a command line made of an experiment's own arguments and, beside them, a command's options.
+
+    Args:
+        function: the experiment; its signature and docstring are the command line and its help.
+        args: the words after the file's name.
+        prog: the command so far, for the help and messages.
+        options: an instance of a dataclass of the command's own options, with their defaults.
+        defaults: values in place of the signature's defaults.
+
+    Returns:
+        The experiment's arguments by name, and the options (None where there are none).
+
+    Raises:
+        UserError: an option and an argument of the experiment have the same name.
+        SystemExit: for `--help` (0) and for a mistake (2), after a message with the nearest right option.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = []
+    for parameter in inspect.signature(function).parameters.values():
+        default = (defaults or {}).get(parameter.name, parameter.default)
+        parameters.append(
+            parameter.replace(
+                kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name], default=default
+            )
+        )
+    names = [parameter.name for parameter in parameters]
+    if options is not None:
+        clash = sorted({f.name for f in fields(options)} & set(names))
+        if clash:
+            raise UserError(f"{prog}: rename the experiment's argument `{clash[0]}`: --{clash[0]} is the command's")
+        grouped = Annotated[type(options), tyro.conf.arg(name="", help="Options of the command itself.")]
+        parameters.append(
+            inspect.Parameter(
+                "_options", inspect.Parameter.KEYWORD_ONLY, annotation=grouped, default=options
+            )
+        )
+
+    def record(**values: Any) -> dict[str, Any]:
+        return values
+
+    record.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    record.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    record.__doc__ = function.__doc__
+    values = tyro.cli(record, prog=prog, args=list(args))
+    return {name: values[name] for name in names}, values.get("_options")
+
+
+def arguments_to_json(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """An experiment's arguments as experiment.json records them."""
+    return {name: to_json(value) for name, value in arguments.items()}
+
+
+def arguments_from_json(
+    function: ExperimentFunction, recorded: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Reads recorded arguments back; those that the record lacks take the signature's defaults.
+
+    Args:
+        function: the experiment.
+        recorded: the `arguments` of an experiment.json.
+        where: that file's name, for messages.
+
+    Returns:
+        Every argument of the experiment, by name.
+
+    Raises:
+        UserError: for an argument that the experiment does not have, or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters
+    unknown = sorted(set(recorded) - set(parameters))
+    if unknown:
+        raise UserError(f"{where} records `{unknown[0]}`, which its experiment file does not take")
+    arguments = {}
+    for name, parameter in parameters.items():
+        if name in recorded:
+            arguments[name] = from_json(hints[name], recorded[name], f"{where}: {name}")
+        elif parameter.default is parameter.empty:
+            raise UserError(f"{where} lacks the argument `{name}` of its experiment file")
+        else:
+            arguments[name] = parameter.default
+    return arguments
+
+
+def check_recordable(function: ExperimentFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as JSON, after making sure that reading them back gives the same arguments.
+
+    Raises:
+        UserError: for a type that JSON and the signature do not carry.
+    """
+    recorded = arguments_to_json(arguments)
+    if arguments_from_json(function, recorded, "experiment.json") != dict(arguments):
+        raise UserError(
+            "experiment.json cannot hold these arguments faithfully: use numbers, strings, Literals, "
+            "tuples, or frozen dataclasses of them"
+        )
+    return recorded
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "--") -> list[str]:
+    """Names, as options, of what differs between two records, with both values."""
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name}".replace("_", "-") + f" is {a} in the run, not {b}")
+    return found
+
+
+def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Experiment]:
+    """Builds the experiment, and replaces arguments that are None by what the data decide (`canvas`).
+
+    A run records the outcome, so that predicting and resuming need neither the data nor luck.
+
+    Returns:
+        The arguments and the experiment built from them.
+    """
+    experiment = function(**arguments)
+    decided = {
+        name: value
+        for name, value in experiment.task.settle().items()
+        if name in arguments and arguments[name] is None
+    }
+    if decided:
+        arguments = {**arguments, **decided}
+        experiment = function(**arguments)
+    return dict(arguments), experiment

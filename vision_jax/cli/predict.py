@@ -1,0 +1,123 @@
+"""`vision-jax predict`: a trained model on photographs, without any data set."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from vision_jax.cli.devices import use_devices
+from vision_jax.cli.evaluate import build
+from vision_jax.cli.runs import open_run
+from vision_jax.data.images import is_image, read_image
+from vision_jax.training.predict import predictor
+from vision_jax.types import UserError
+from vision_jax.visualization import save_png
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Runs a trained model on photographs; writes each with its predictions drawn, and predictions.json.
+
+    Attributes:
+        run: the run folder.
+        photos: image files, and folders, whose images are all taken, those in folders inside too.
+        out: folder for the pictures and predictions.json.
+        which: the checkpoint with the best metric so far, or the last one.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    photos: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    out: Path = Path("out")
+    which: Literal["last", "best"] = "last"
+
+
+def run(words: Sequence[str]) -> int:
+    """Predicts; a photograph that cannot be read is named on stderr, and the others go on.
+
+    Args:
+        words: after `vision-jax predict`.
+
+    Returns:
+        The exit code: 0, or 1 if a photograph could not be read.
+
+    Raises:
+        UserError: a mistake in the options or the run folder, or no photograph could be read.
+    """
+    options = tyro.cli(PredictOptions, prog="vision-jax predict", args=list(words))
+    if not options.photos:
+        raise UserError("which photographs? vision-jax predict RUN photo.jpg folder/ --out out/")
+    opened = open_run(options.run)
+    use_devices(1)
+    experiment = build(opened)
+    photos = list(find_photos(options.photos))
+    predict = predictor(experiment, options.run, which=options.which, devices=1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    answers: list[Any] = []
+    pictures = _picture_names([photo for photo, _ in photos])
+    failed = 0
+    for number, (photo, name) in enumerate(photos):
+        try:
+            image = read_image(photo)
+        except UserError as error:
+            failed += 1
+            print(f"vision-jax: left out: {error}", file=sys.stderr, flush=True)
+            continue
+        batch = experiment.task.prepare([image], [number])
+        predictions = predict(batch)
+        for answer in experiment.task.to_json(batch, predictions, opened.classes)[0]:
+            answers.append({"file": name, **answer})
+        picture = experiment.task.draw_predictions(batch, predictions, opened.classes)
+        save_png(options.out / pictures[number], np.asarray(picture))
+    if failed == len(photos):
+        raise UserError(f"none of {failed} photographs could be read")
+    lines = ",\n".join(json.dumps(answer) for answer in answers)
+    (options.out / "predictions.json").write_text(f"[\n{lines}\n]\n")
+    done = f"{len(photos) - failed} pictures and predictions.json written to {options.out}"
+    print(f"{done}; {failed} photographs could not be read" if failed else done)
+    return 1 if failed else 0
+
+
+def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Files as they are given, and the images inside folders, sorted.
+
+    Args:
+        paths: files and folders.
+
+    Yields:
+        Each file once, with its name as given, or relative to its folder's parent.
+
+    Raises:
+        UserError: a folder without images, or a path that is not there.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and is_image(p))
+            if not inside:
+                raise UserError(f"{path}: there is no image in this folder")
+        elif not path.exists():
+            raise UserError(f"{path}: there is no such file or folder")
+        else:
+            inside = [path]
+        for photo in inside:
+            if photo.resolve() not in seen:
+                seen.add(photo.resolve())
+                yield photo, str(photo)
+
+
+def _picture_names(photos: Sequence[Path]) -> list[str]:
+    """A PNG's name for each photograph; equal names get a number."""
+    names: list[str] = []
+    for photo in photos:
+        name, number = f"{photo.stem}.png", 2
+        while name in names:
+            name, number = f"{photo.stem}-{number}.png", number + 1
+        names.append(name)
+    return names

@@ -1,0 +1,182 @@
+"""`vision-jax train`: an experiment file, its arguments, and how to run it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vision_jax.cli.devices import use_devices
+from vision_jax.cli.experiments import (
+    arguments_to_json,
+    check_recordable,
+    differences,
+    load_experiment,
+    parse,
+    settle,
+)
+from vision_jax.cli.runs import Run, new_folder, open_run
+from vision_jax.training.loop import fit
+from vision_jax.types import UserError
+from vision_jax.visualization.curves import draw_curves
+
+USAGE = """\
+usage: vision-jax train EXPERIMENT.py [options]
+       vision-jax train --resume RUN
+
+Trains an experiment and writes a run folder: experiment.json, metrics.csv, curves.png, predictions.png, tables,
+checkpoints. `vision-jax train EXPERIMENT.py --help` lists the experiment's own options, and:
+
+  --out FOLDER     the run folder; runs/NAME of the experiment file if left out
+  --overfit N      sanity check: learn the first N training images by heart, and judge on them
+  --resume RUN     go on with a run that was stopped, with the arguments it was started with
+  --profile        trace some steps for TensorBoard into the run folder
+  --devices N      how many devices; all if left out (without accelerators: N virtual CPU devices)
+  --distributed    one process of several, on a cluster
+"""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to run it.
+
+    Attributes:
+        out: the run folder; runs/ and the file's name if left out.
+        overfit: sanity check: learn the first N training images by heart, not augmented, and judge on them; 0 is
+            all of the data.
+        resume: go on with this run, with the arguments it was started with.
+        profile: trace some steps for TensorBoard into the run folder.
+        devices: how many devices; all if left out. Without accelerators: that many virtual CPU devices.
+        distributed: this is one process of several, on a cluster; needs --out, the same in all.
+    """
+
+    out: Path | None = None
+    overfit: int = 0
+    resume: Path | None = None
+    profile: bool = False
+    devices: int | None = None
+    distributed: bool = False
+
+
+def run(words: Sequence[str]) -> None:
+    """Trains.
+
+    Args:
+        words: after `vision-jax train`.
+
+    Raises:
+        UserError: a mistake in the file, the options or the data.
+    """
+    file, rest = split_file(words)
+    if file is None:
+        if not rest or "-h" in rest or "--help" in rest:
+            print(USAGE, end="")
+            raise SystemExit(0 if rest else 2)
+        folder = _resumed_folder(rest)
+        if folder is None:
+            raise UserError("which experiment? `vision-jax train EXPERIMENT.py [options]`")
+        _resume(open_run(folder), rest, None)
+        return
+    folder = _resumed_folder(rest)
+    if folder is not None:
+        _resume(open_run(folder), rest, file)
+        return
+    function = load_experiment(file)
+    arguments, options = parse(function, rest, f"vision-jax train {file}", TrainOptions())
+    _check(options)
+    use_devices(options.devices, options.distributed)
+    check_recordable(function, arguments)
+    arguments, experiment = settle(function, arguments)
+    out = options.out or new_folder(file.stem)
+    print(f"run folder: {out}", file=sys.stderr, flush=True)
+    fit(
+        experiment,
+        out,
+        overfit=options.overfit,
+        profile=options.profile,
+        devices=options.devices,
+        file=file,
+        arguments=check_recordable(function, arguments),
+        draw_curves=draw_curves,
+    )
+    print(f"done; next: vision-jax predict {out} PHOTO ..., vision-jax evaluate {out}", file=sys.stderr)
+
+
+def split_file(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Finds the experiment file among a command's words: the first that does not begin with a dash.
+
+    Returns:
+        The file, None where the words begin with an option, and the other words.
+    """
+    if not words or words[0].startswith("-"):
+        at = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
+        if at is None:
+            return None, list(words)
+        return Path(words[at]), [*words[:at], *words[at + 1 :]]
+    return Path(words[0]), list(words[1:])
+
+
+def _check(options: TrainOptions) -> None:
+    if options.overfit < 0:
+        raise UserError(f"--overfit {options.overfit}: give a number of images, 1 or more")
+    if options.distributed and options.out is None and options.resume is None:
+        raise UserError("--distributed needs --out FOLDER, the same in every process")
+
+
+def _resumed_folder(words: Sequence[str]) -> Path | None:
+    for i, word in enumerate(words):
+        if word == "--resume":
+            if i + 1 == len(words):
+                raise UserError("--resume needs a run folder: --resume runs/NAME")
+            return Path(words[i + 1])
+        if word.startswith("--resume="):
+            return Path(word.removeprefix("--resume="))
+    return None
+
+
+def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
+    """Goes on with a run, by its own copy of the experiment file and its recorded arguments.
+
+    The words may repeat the command that started it, but change nothing.
+    """
+    overfit = int(run.record.get("overfit") or 0)
+    prog = f"vision-jax train {file or ''}".strip()
+    arguments, options = parse(
+        run.function, words, prog, TrainOptions(overfit=overfit), defaults=run.arguments
+    )
+    _check(options)
+    changed = differences(arguments_to_json(run.arguments), arguments_to_json(arguments))
+    if options.overfit != overfit:
+        changed.append(f"--overfit is {overfit} in the run, not {options.overfit}")
+    if options.out is not None and options.out.resolve() != run.folder.resolve():
+        changed.append(f"--out is {run.folder} in the run, not {options.out}")
+    if changed:
+        raise UserError(
+            f"--resume goes on with {run.folder} as it was started: {'; '.join(changed)}. "
+            "Leave these options out, or start a new run without --resume"
+        )
+    if file is not None and not file.is_file():
+        raise UserError(f"there is no experiment file {file}")
+    if file is not None and file.read_bytes() != run.file.read_bytes():
+        print(
+            f"vision-jax: {file} has changed since {run.folder} was started; going on with {run.file}",
+            file=sys.stderr,
+        )
+    use_devices(options.devices, options.distributed)
+    fit(
+        run.function(**run.arguments),
+        run.folder,
+        resume=True,
+        overfit=overfit,
+        profile=options.profile,
+        devices=options.devices,
+        file=run.original,
+        arguments=_recorded(run),
+        draw_curves=draw_curves,
+    )
+
+
+def _recorded(run: Run) -> Mapping[str, Any]:
+    return run.record.get("arguments") or {}

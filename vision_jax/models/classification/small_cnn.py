@@ -1,0 +1,66 @@
+"""A small convolutional classifier: stages of 3x3 convolutions, batch norm and ReLU, then an average.
+
+The plainest descendant of LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning
+applied to document recognition") and VGG (Simonyan and Zisserman 2015, section 2.1): two 3x3
+convolutions a stage, a 2x2 max-pool between stages, and global average pooling (Lin, Chen and Yan 2014,
+"Network in network", section 3.2) in place of fully connected layers, so that it takes images of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from vision_jax.layers import Conv, Dense, Norm, normalise
+from vision_jax.types import Classification, ClassificationBatch, Mean
+
+
+class SmallCNN(nn.Module):
+    """Stages of two convolutions, each stage at half the resolution of the one before.
+
+    Attributes:
+        num_classes: K; there is no background class.
+        widths: channels of each stage; images have at least 2 ** (stages - 1) pixels a side.
+    """
+
+    num_classes: int
+    widths: Sequence[int] = (16, 32, 64)
+
+    @nn.compact
+    def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
+        """Scores each image.
+
+        Args:
+            batch: images of one size.
+            train: whether batch norm uses this batch's statistics, and updates its running ones.
+
+        Returns:
+            `stage/0`, `stage/1`, ... [B, H / 2^i, W / 2^i, C], and `logits` [B, K].
+        """
+        outputs = {}
+        x = normalise(batch.image)
+        for i, width in enumerate(self.widths):
+            if i > 0:
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            for _ in range(2):
+                x = Conv(width, bias=False)(x)
+                x = nn.relu(Norm(kind="batch")(x, train))
+            outputs[f"stage/{i}"] = x
+        outputs["logits"] = Dense(self.num_classes)(x.mean((1, 2)))
+        return outputs
+
+    def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
+        """Cross-entropy over the images that are not filling."""
+        logits = self(batch, train)["logits"]
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.labels, 0))
+        return {"cross_entropy": Mean.over(each, where=batch.example_valid & (batch.labels >= 0))}
+
+    def predict(self, batch: ClassificationBatch) -> Classification:
+        """The most probable class of each image."""
+        logits = self(batch)["logits"]
+        labels = logits.argmax(-1).astype(jnp.int32)
+        return Classification(labels=labels, probabilities=nn.softmax(logits))

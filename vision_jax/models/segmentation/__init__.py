@@ -1,0 +1,1 @@
+"""Semantic segmenters, one file per system."""

@@ -1,0 +1,80 @@
+"""The canvas: the one size that images are brought to, so that they stack."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from vision_jax.types import UserError
+
+Sides = tuple[int, int]  # (long, short), pixels
+
+_MULTIPLE = 32  # the coarsest stride of the usual backbones and pyramids
+_LOOKED_AT = 64
+
+
+def check_sides(canvas: Sides | None) -> None:
+    """Refuses sides that cannot be.
+
+    Args:
+        canvas: (long, short) in pixels; None passes.
+
+    Raises:
+        UserError: a side is not positive, or the first is the shorter.
+    """
+    if canvas is None:
+        return
+    long, short = canvas
+    if short < 1 or long < short:
+        raise UserError(f"canvas {long} {short}: give the long side first, both in pixels")
+
+
+def derived_sides(sizes: Int[np.ndarray, "n 2"], longest: int = 512, multiple: int = _MULTIPLE) -> Sides:
+    """Chooses a canvas for images of given sizes: their median shape and length, not longer than a limit.
+
+    Args:
+        sizes: (height, width) of some images.
+        longest: limit of the long side.
+        multiple: sides are rounded to multiples of it.
+
+    Returns:
+        (long, short).
+
+    Raises:
+        UserError: there are no images.
+    """
+    if not len(sizes):
+        raise UserError("there is no image to train on: the split is empty")
+    long, short = sizes.max(1), sizes.min(1)
+    length = min(float(longest), float(np.median(long)))
+    breadth = length * float(np.median(short / long))
+    first, second = (max(multiple, round(side / multiple) * multiple) for side in (length, breadth))
+    return first, second
+
+
+def lies(sizes: Int[np.ndarray, "n 2"], canvas: Sides) -> tuple[int, int]:
+    """A canvas as (height, width), lying or standing as most of the images do.
+
+    Args:
+        sizes: (height, width) of some images.
+        canvas: (long, short).
+    """
+    long, short = canvas
+    return (long, short) if (sizes[:, 0] > sizes[:, 1]).mean() > 0.5 else (short, long)
+
+
+class Images(Protocol):
+    """A source of pixels in random access."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+
+
+def sampled_sizes(source: Images) -> Int[np.ndarray, "n 2"]:
+    """(height, width) of at most 64 images, evenly spread over a split that records no sizes."""
+    count = len(source)
+    picked = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int)) if count else []
+    return np.array([source.image(int(i)).shape[:2] for i in picked], np.int32).reshape(-1, 2)

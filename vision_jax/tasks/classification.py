@@ -1,0 +1,162 @@
+"""Image classification: one class an image, judged by accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from vision_jax.data.batching import classification_batch
+from vision_jax.data.open import open_classification
+from vision_jax.data.pipeline import read_classification
+from vision_jax.data.transforms import Augment, Fit, oriented
+from vision_jax.evaluation import ClassificationEvaluator
+from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
+from vision_jax.tasks.loading import Loading
+from vision_jax.tasks.summary import counts_table, picture
+from vision_jax.training.experiment import Classes, Data, Task
+from vision_jax.types import (
+    Classification,
+    ClassificationBatch,
+    ClassificationExample,
+    ClassificationSource,
+    Report,
+)
+from vision_jax.visualization import draw_class_counts, draw_classification_batch, draw_classifications
+
+_LONGEST = 224
+_PLAIN = Augment(hflip=0)
+
+
+def classification(data: str, canvas: Sides | None = None, augment: Augment = _PLAIN) -> Task:
+    """Joins a data set of labelled images, its judge and its pictures.
+
+    Args:
+        data: `digits`, `idx:FOLDER` or `folder:FOLDER`, with the options of `vision_jax.data.open`.
+        canvas: (long, short) sides in pixels that images are resized into, aspect kept, lying or standing as
+            most training images do; the rest is black. None takes their median size, at most 224 pixels long.
+        augment: how training images are varied; not at all if left out, since a mirrored digit is none.
+
+    Returns:
+        The task; data are opened when they are first needed.
+
+    Raises:
+        UserError: the canvas cannot be.
+    """
+    check_sides(canvas)
+
+    @cache
+    def opened(classes: Classes | None) -> tuple[ClassificationSource, ClassificationSource]:
+        return open_classification(data, classes)
+
+    @cache
+    def sides(classes: Classes | None = None) -> Sides:
+        return canvas or derived_sides(sampled_sizes(opened(classes)[0]), _LONGEST, 1)
+
+    def open_data(classes: Classes | None) -> Data:
+        return _data(*opened(classes), sides(classes), augment)
+
+    return Task(
+        open=open_data,
+        prepare=lambda images, ids: _prepare(images, ids, sides()),
+        draw_batch=draw_classification_batch,
+        draw_predictions=draw_classifications,
+        to_json=_to_json,
+        metric="accuracy",
+        settle=lambda: {"canvas": sides()},
+    )
+
+
+def _data(train: ClassificationSource, judge: ClassificationSource, sides: Sides, augment: Augment) -> Data:
+    training, judging = _loading(train, sides), _loading(judge, sides)
+
+    def overfit(n: int) -> Data:
+        return Data(
+            classes=train.classes,
+            train=lambda batch_size, seed, workers: training.train(_PLAIN, batch_size, seed, workers, n),
+            evaluation=lambda batch_size: training.evaluation(batch_size, n),
+            evaluators=lambda: [ClassificationEvaluator(train.classes)],
+            overfit=overfit,
+            summary=lambda: _summary({"train": train}, training, _PLAIN, n),
+        )
+
+    return Data(
+        classes=train.classes,
+        train=lambda batch_size, seed, workers: training.train(augment, batch_size, seed, workers),
+        evaluation=judging.evaluation,
+        evaluators=lambda: [ClassificationEvaluator(judge.classes)],
+        overfit=overfit,
+        summary=lambda: _summary({"train": train, "val": judge}, training, augment, None),
+    )
+
+
+def _loading(source: ClassificationSource, sides: Sides) -> Loading:
+    canvas = lies(sampled_sizes(source), sides)
+
+    def collate(batch_size: int) -> Callable[[Sequence[ClassificationExample]], ClassificationBatch]:
+        return partial(classification_batch, canvas=canvas, batch_size=batch_size)
+
+    return Loading(source, read_classification, canvas, collate)
+
+
+def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> ClassificationBatch:
+    canvases = [oriented((sides[1], sides[0]), *image.shape[:2]) for image in images]
+    examples = [
+        Fit(canvas)(ClassificationExample(id, image, -1))
+        for id, image, canvas in zip(ids, images, canvases, strict=True)
+    ]
+    shared = max(h for h, _ in canvases), max(w for _, w in canvases)
+    return classification_batch(examples, shared, len(examples))
+
+
+def _to_json(batch: ClassificationBatch, predictions: Classification, classes: Classes) -> list[Any]:
+    """For each image its best classes, five at most, with their probabilities."""
+    answers = []
+    for b in np.flatnonzero(np.asarray(batch.example_valid)):
+        probabilities = np.asarray(predictions.probabilities[b])
+        best = np.argsort(-probabilities, kind="stable")[:5]
+        answers.append(
+            [
+                {
+                    "image_id": int(batch.id[b]),
+                    "category": classes[int(predictions.labels[b])],
+                    "best": {classes[int(k)]: round(float(probabilities[k]), 5) for k in best},
+                }
+            ]
+        )
+    return answers
+
+
+def _summary(
+    splits: dict[str, ClassificationSource], training: Loading, augment: Augment, first: int | None
+) -> Report:
+    """Numbers of images of each class, sizes, and a training batch."""
+    metrics: dict[str, float] = {}
+    columns = {}
+    classes = training.source.classes
+    for name, source in splits.items():
+        count = len(source) if first is None else min(first, len(source))
+        labels = np.array([source.record(i).label for i in range(count)], np.int32)
+        columns[name] = np.bincount(labels, minlength=len(classes)).tolist()
+        sizes = sampled_sizes(source)
+        metrics |= {
+            f"{name}/images": count,
+            f"{name}/median_height": float(np.median(sizes[:, 0])) if count else float("nan"),
+            f"{name}/median_width": float(np.median(sizes[:, 1])) if count else float("nan"),
+        }
+    batch = next(training.train(augment, 32, 0, 0, first))
+    counts = np.array(columns["train"])
+    return Report(
+        metrics | {"canvas/long": max(training.canvas), "canvas/short": min(training.canvas)},
+        {"classes.md": counts_table(classes, columns, "images")},
+        {
+            "data.png": picture(
+                [
+                    draw_classification_batch(batch, classes),
+                    draw_class_counts(counts, classes, "training images"),
+                ]
+            )
+        },
+    )

@@ -1,0 +1,74 @@
+"""From one split to batches on one canvas, for training and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vision_jax.data.pipeline import Examples, evaluation_batches, train_batches
+from vision_jax.data.transforms import Augment, Canvas, Fit, train_transform
+
+# Resized images are kept in memory between passes while they take no more than this.
+_KEEP_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A split and how its images become batches.
+
+    Attributes:
+        source: the split.
+        read: (source, index) -> example.
+        canvas: (height, width).
+        collate: (examples, batch_size=...) -> batch; can be pickled for loader processes.
+        groups: (first or None) -> a key for each example, so that a batch holds one key's; None is one group.
+    """
+
+    source: Any
+    read: Callable[[Any, int], Any]
+    canvas: Canvas
+    collate: Callable[[int], Callable[[Sequence[Any]], Any]]
+    groups: Callable[[int | None], Sequence[Hashable]] | None = None
+
+    def train(
+        self, augment: Augment, batch_size: int, seed: int, workers: int, first: int | None = None
+    ) -> Any:
+        """Endless batches, shuffled and augmented.
+
+        Args:
+            augment: how images are varied.
+            batch_size: images a batch.
+            seed: of order and draws.
+            workers: loader processes; 0 uses threads.
+            first: only so many images; all if None.
+
+        Returns:
+            An iterator with `get_state` and `set_state`.
+        """
+        transform = train_transform(augment, self.canvas)
+        # Crops are cut from images that are kept larger than the canvas.
+        zoom = augment.scale[1] ** 2 / (augment.crop_area if augment.crop else 1)
+        examples = Examples(
+            self.source, self.read, transform.prepare, self._keeps(zoom * max(1, workers), first), first
+        )
+        return train_batches(
+            examples, transform, self.collate(batch_size), batch_size, seed, workers, self._groups(first)
+        )
+
+    def evaluation(self, batch_size: int, first: int | None = None) -> Iterable[Any]:
+        """Every image once, in order; may be gone through again and again.
+
+        Args:
+            batch_size: images a batch; the last one is filled up.
+            first: only so many images; all if None.
+        """
+        examples = Examples(self.source, self.read, Fit(self.canvas), self._keeps(1, first), first)
+        return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups(first))
+
+    def _groups(self, first: int | None) -> Sequence[Hashable] | None:
+        return None if self.groups is None else self.groups(first)
+
+    def _keeps(self, factor: float, first: int | None) -> bool:
+        count = len(self.source) if first is None else min(first, len(self.source))
+        return factor * count * self.canvas[0] * self.canvas[1] * 3 <= _KEEP_BYTES

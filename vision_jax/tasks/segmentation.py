@@ -1,0 +1,202 @@
+"""Semantic segmentation: a class for each pixel, judged by intersection over union."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from vision_jax.data.batching import segmentation_batch
+from vision_jax.data.open import open_segmentation
+from vision_jax.data.pipeline import read_segmentation
+from vision_jax.data.transforms import Augment, Fit, oriented
+from vision_jax.evaluation import SegmentationEvaluator
+from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
+from vision_jax.tasks.loading import Loading
+from vision_jax.tasks.summary import counts_table, picture
+from vision_jax.training.experiment import Classes, Data, Task
+from vision_jax.types import (
+    Report,
+    Segmentation,
+    SegmentationBatch,
+    SegmentationExample,
+    SegmentationSource,
+)
+from vision_jax.visualization import draw_class_counts, draw_segmentation_batch, draw_segmentations
+
+_COUNTED = 200
+
+
+def segmentation(data: str, canvas: Sides | None = None, augment: Augment = Augment()) -> Task:
+    """Joins a data set of images with label maps, its judge and its pictures.
+
+    Args:
+        data: `synthetic` or `labels:FOLDER`, with the options of `vision_jax.data.open`.
+        canvas: (long, short) sides in pixels that images are resized into, aspect kept, lying or standing as
+            most training images do. None takes their median shape, at most 512 pixels long, in multiples of 32.
+        augment: how training images are varied.
+
+    Returns:
+        The task, which judges at the size of the original label maps; data are opened when they are first needed.
+
+    Raises:
+        UserError: the canvas cannot be.
+    """
+    check_sides(canvas)
+
+    @cache
+    def opened(classes: Classes | None) -> tuple[SegmentationSource, SegmentationSource]:
+        return open_segmentation(data, classes)
+
+    @cache
+    def sides(classes: Classes | None = None) -> Sides:
+        return canvas or derived_sides(sampled_sizes(opened(classes)[0]))
+
+    def open_data(classes: Classes | None) -> Data:
+        return _data(*opened(classes), sides(classes), augment)
+
+    return Task(
+        open=open_data,
+        prepare=lambda images, ids: _prepare(images, ids, sides()),
+        draw_batch=draw_segmentation_batch,
+        draw_predictions=draw_segmentations,
+        to_json=_to_json,
+        metric="mIoU",
+        settle=lambda: {"canvas": sides()},
+    )
+
+
+def _data(train: SegmentationSource, judge: SegmentationSource, sides: Sides, augment: Augment) -> Data:
+    training, judging = _loading(train, sides), _loading(judge, sides)
+    plain = Augment(hflip=0)
+
+    def overfit(n: int) -> Data:
+        return Data(
+            classes=train.classes,
+            train=lambda batch_size, seed, workers: training.train(plain, batch_size, seed, workers, n),
+            evaluation=lambda batch_size: training.evaluation(batch_size, n),
+            evaluators=lambda: [SegmentationEvaluator(train.classes, train)],
+            overfit=overfit,
+            summary=lambda: _summary({"train": train}, training, plain, n),
+        )
+
+    return Data(
+        classes=train.classes,
+        train=lambda batch_size, seed, workers: training.train(augment, batch_size, seed, workers),
+        evaluation=judging.evaluation,
+        evaluators=lambda: [SegmentationEvaluator(judge.classes, judge)],
+        overfit=overfit,
+        summary=lambda: _summary({"train": train, "val": judge}, training, augment, None),
+    )
+
+
+def _loading(source: SegmentationSource, sides: Sides) -> Loading:
+    canvas = lies(sampled_sizes(source), sides)
+
+    def collate(batch_size: int) -> Callable[[Sequence[SegmentationExample]], SegmentationBatch]:
+        return partial(segmentation_batch, canvas=canvas, batch_size=batch_size)
+
+    return Loading(source, read_segmentation, canvas, collate)
+
+
+def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> SegmentationBatch:
+    canvases = [oriented((sides[1], sides[0]), *image.shape[:2]) for image in images]
+    examples = [
+        Fit(canvas)(
+            SegmentationExample(id, image, np.full(image.shape[:2], -1, np.int32), image.shape[:2])
+        )
+        for id, image, canvas in zip(ids, images, canvases, strict=True)
+    ]
+    shared = max(h for h, _ in canvases), max(w for _, w in canvases)
+    return segmentation_batch(examples, shared, len(examples))
+
+
+def _to_json(batch: SegmentationBatch, predictions: Segmentation, classes: Classes) -> list[Any]:
+    """For each image its classes' regions as COCO's uncompressed run lengths; category ids are 1..K."""
+    answers = []
+    for b in np.flatnonzero(np.asarray(batch.example_valid)):
+        labels = _at_original_size(batch, np.asarray(predictions.labels[b]), int(b))
+        answers.append(
+            [
+                {
+                    "image_id": int(batch.id[b]),
+                    "category_id": int(k) + 1,
+                    "category": classes[int(k)],
+                    "area": int((labels == k).sum()),
+                    "segmentation": {"size": list(labels.shape), "counts": run_lengths(labels == k)},
+                }
+                for k in np.unique(labels)
+            ]
+        )
+    return answers
+
+
+def _at_original_size(batch: SegmentationBatch, labels: np.ndarray, b: int) -> np.ndarray:
+    """The content's labels, each original pixel with the label under its centre."""
+    content = np.asarray(batch.size[b])
+    rows, columns = (
+        ((np.arange(n) + 0.5) * inside / n).astype(int)
+        for n, inside in zip(np.asarray(batch.original_size[b]), content, strict=True)
+    )
+    return labels[rows[:, None], columns]
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """Lengths of alternating runs of False and True, column after column, beginning with False.
+
+    The counts of COCO's uncompressed run-length encoding.
+
+    Args:
+        mask: bool [h, w].
+    """
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    bounds = np.concatenate([[0], changes, [len(flat)]]) if len(flat) else np.array([0])
+    counts = np.diff(bounds).tolist()
+    return [0, *counts] if len(flat) and flat[0] else counts
+
+
+def _summary(
+    splits: dict[str, SegmentationSource], training: Loading, augment: Augment, first: int | None
+) -> Report:
+    """Numbers of images, pixels of each class, sizes, and a training batch."""
+    metrics: dict[str, float] = {}
+    columns = {}
+    classes = training.source.classes
+    for name, source in splits.items():
+        count = len(source) if first is None else min(first, len(source))
+        counts, void = _pixels(source, count, len(classes))
+        columns[name] = counts.tolist()
+        sizes = sampled_sizes(source)
+        metrics |= {
+            f"{name}/images": count,
+            f"{name}/median_height": float(np.median(sizes[:, 0])) if count else float("nan"),
+            f"{name}/median_width": float(np.median(sizes[:, 1])) if count else float("nan"),
+            f"{name}/void_fraction": void / max(1, void + counts.sum()),
+        }
+    batch = next(training.train(augment, 8, 0, 0, first))
+    return Report(
+        metrics | {"canvas/long": max(training.canvas), "canvas/short": min(training.canvas)},
+        {"classes.md": counts_table(classes, columns, f"pixels (of at most {_COUNTED} images)")},
+        {
+            "data.png": picture(
+                [
+                    draw_segmentation_batch(batch, classes),
+                    draw_class_counts(np.array(columns["train"]), classes, "training pixels"),
+                ]
+            )
+        },
+    )
+
+
+def _pixels(source: SegmentationSource, count: int, num_classes: int) -> tuple[Int[np.ndarray, " k"], int]:
+    """Pixels of each class and void ones, over images evenly spread."""
+    total, void = np.zeros(num_classes, np.int64), 0
+    for i in np.unique(np.linspace(0, count - 1, min(count, _COUNTED)).astype(int)) if count else []:
+        labels = source.labels(int(i))
+        total += np.bincount(labels[labels >= 0], minlength=num_classes)
+        void += int((labels < 0).sum())
+    return total, void

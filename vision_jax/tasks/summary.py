@@ -1,0 +1,33 @@
+"""What `vision-jax show` says about any data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vision_jax.visualization import save_png, stack_pictures
+
+
+def counts_table(classes: Sequence[str], columns: Mapping[str, Sequence[int]], what: str) -> str:
+    """A markdown table of counts, a row for each class and one for all.
+
+    Args:
+        classes: K names.
+        columns: K counts for each split.
+        what: is counted.
+    """
+    rows = [
+        "| class | " + " | ".join(f"{what}, {name}" for name in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for k, name in enumerate(classes):
+        rows.append(f"| {name} | " + " | ".join(f"{int(column[k])}" for column in columns.values()) + " |")
+    rows.append("| all | " + " | ".join(f"{int(sum(column))}" for column in columns.values()) + " |")
+    return "\n".join(rows)
+
+
+def picture(parts: Sequence[np.ndarray]) -> Callable[[Path], None]:
+    """A function that writes pictures one below another into a file."""
+    return lambda path: save_png(path, stack_pictures(parts))
