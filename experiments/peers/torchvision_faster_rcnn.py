@@ -1,11 +1,11 @@
 """torchvision's Faster R-CNN of the same make, for comparison: seconds per step, and AP at equal time.
 
-    python experiments/peers/torchvision_faster_rcnn.py speed                     # a step, beside ours, same batch
-    python experiments/peers/torchvision_faster_rcnn.py train --minutes 8         # same scenes, same judge
+    python experiments/peers/torchvision_faster_rcnn.py speed               # steps of both, same batch
+    python experiments/peers/torchvision_faster_rcnn.py train --minutes 8   # same scenes, same judge
 
 Needs torch and torchvision beside vision_jax. Both sides get the same images, boxes, backbone,
-normalisation, anchors, numbers of proposals and samples; torchvision keeps its own code for everything
-else. Run it on a machine that does nothing else: both sides take turns, and the ratio of medians is the figure.
+normalisation, anchors, numbers of proposals and samples; torchvision keeps its own code for all else. Run
+it on a machine that does nothing else: both sides take turns, and the ratio of medians is the figure.
 """
 # pyright: reportMissingImports=false
 
@@ -25,7 +25,8 @@ import torchvision
 import tyro
 from torchvision.models.detection import FasterRCNN as TorchFasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from vision_jax.backbones import resnet
 from vision_jax.layers import FPN
@@ -44,26 +45,39 @@ class Settings:
         backbone: resnet18, resnet34 or resnet50.
         proposals_train, proposals_test: before and after suppression.
         roi_samples: regions an image in the second stage's loss.
+        fpn_features, head_features: width of the pyramid and of the box head; torchvision's are the default.
+        fpn_norm: whether the pyramid's convolutions are normalised too; not so in torchvision's default.
     """
 
     backbone: str = "resnet18"
     proposals_train: tuple[int, int] = (1000, 1000)
     proposals_test: tuple[int, int] = (1000, 300)
     roi_samples: int = 128
+    fpn_features: int = 256
+    head_features: int = 1024
+    fpn_norm: bool = False
 
 
 def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> TorchFasterRCNN:
     """torchvision's detector, from scratch, with group normalisation in the backbone."""
     norm = partial(torch.nn.GroupNorm, 32)
     body = getattr(torchvision.models, settings.backbone)(weights=None, norm_layer=norm)
-    backbone = _resnet_fpn_extractor(body, 5)
+    backbone = BackboneWithFPN(
+        body,
+        {f"layer{i + 1}": str(i) for i in range(4)},
+        [body.inplanes // 8 * 2**i for i in range(4)],
+        settings.fpn_features,
+        norm_layer=norm if settings.fpn_norm else None,
+    )
     anchors = AnchorGenerator(tuple((s,) for s in SIZES), ((0.5, 1.0, 2.0),) * len(SIZES))
     model = TorchFasterRCNN(
         backbone,
-        classes + 1,
+        None,
         min_size=min(canvas),
         max_size=max(canvas),
         rpn_anchor_generator=anchors,
+        box_head=TwoMLPHead(settings.fpn_features * 49, settings.head_features),
+        box_predictor=FastRCNNPredictor(settings.head_features, classes + 1),
         rpn_pre_nms_top_n_train=settings.proposals_train[0],
         rpn_post_nms_top_n_train=settings.proposals_train[1],
         rpn_pre_nms_top_n_test=settings.proposals_test[0],
@@ -71,7 +85,7 @@ def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> To
         box_batch_size_per_image=settings.roi_samples,
     )
     # Images arrive resized: torchvision's own resizing would only add to its time.
-    model.transform.resize = lambda image, target: (image, target)
+    model.transform.resize = lambda image, target: (image, target)  # pyright: ignore[reportArgumentType]
     return model
 
 
@@ -81,7 +95,8 @@ def jax_model(settings: Settings, classes: int) -> FasterRCNN:
         resnet(settings.backbone, "group"),  # pyright: ignore[reportArgumentType]
         classes,
         rpn=RPN(sizes=SIZES),
-        fpn=FPN(256),
+        fpn=FPN(settings.fpn_features, "group" if settings.fpn_norm else None),
+        head_features=settings.head_features,
         train_proposals=settings.proposals_train,
         test_proposals=settings.proposals_test,
         roi_samples=settings.roi_samples,
@@ -108,12 +123,12 @@ def torch_batch(batch: DetectionBatch) -> tuple[list[torch.Tensor], list[dict[st
 def torch_step(model: TorchFasterRCNN, optimizer: torch.optim.Optimizer, batch: DetectionBatch) -> float:
     """One step of gradient descent, clipped as ours is."""
     images, targets = torch_batch(batch)
-    losses = sum(model(images, targets).values())
+    losses = torch.stack(list(model(images, targets).values())).sum()
     optimizer.zero_grad()
     losses.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
     optimizer.step()
-    return float(losses)
+    return float(losses.detach())
 
 
 def torch_predict(model: TorchFasterRCNN, batch: DetectionBatch, limit: int = 100) -> Detections:
@@ -188,7 +203,9 @@ def speed(
         if i >= 2:
             times["vision_jax"].append(middle - start)
             times["torchvision"].append(end - middle)
-        print(f"{i}: loss {value:.3f} {peer_value:.3f}  s {middle - start:.2f} {end - middle:.2f}", flush=True)
+        print(
+            f"{i}: loss {value:.3f} {peer_value:.3f}  s {middle - start:.2f} {end - middle:.2f}", flush=True
+        )
     medians = {name: float(np.median(values)) for name, values in times.items()}
     print(json.dumps({**medians, "ratio": medians["torchvision"] / medians["vision_jax"]}))
 
@@ -197,7 +214,7 @@ def train(
     data: str = "synthetic",
     canvas: tuple[int, int] = (256, 256),
     minutes: float = 8.0,
-    batch_size: int = 8,
+    batch_size: int = 4,
     learning_rate: float = 0.02,
     seed: int = 0,
     out: Path = Path("runs/torchvision"),

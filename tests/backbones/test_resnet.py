@@ -30,4 +30,3 @@ def test_max_pool_takes_the_window_of_torch():
     padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
     expected = [[padded[0, i : i + 3, j : j + 3].max((0, 1)) for j in (0, 2, 4)] for i in (0, 2, 4, 6)]
     np.testing.assert_array_equal(max_pool_3x3(x)[0], np.array(expected))
-

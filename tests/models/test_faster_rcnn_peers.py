@@ -234,7 +234,5 @@ def test_resnet_features_and_running_statistics(name):
     for mine, their in zip(maps.values(), theirs(), strict=True):
         assert np.abs(mine - their).max() / np.abs(their).max() < 1e-3
     expected = backbone_variables(body)["batch_stats"]
-    for mine, their in zip(
-        jax.tree.leaves(updated["batch_stats"]), jax.tree.leaves(expected), strict=True
-    ):
+    for mine, their in zip(jax.tree.leaves(updated["batch_stats"]), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, their, rtol=2e-3, atol=2e-4)

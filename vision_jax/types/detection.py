@@ -15,7 +15,7 @@ class DetectionRecord:
     """One image's annotations as its source holds them: numpy, ragged, original pixels.
 
     Attributes:
-        id: the source's own integer id (COCO's image id; elsewhere the position in the split), unique in a split.
+        id: the source's own integer id, unique in a split (COCO's image id; elsewhere the position).
         name: the file's name as people know it.
         height, width: of the original image, in pixels, after EXIF rotation.
         boxes: float32 [n, 4], (x1, y1, x2, y2), x2 and y2 exclusive, inside the image, never empty.

@@ -32,9 +32,7 @@ class Mean:
         """
         if where is None:
             return cls(jnp.sum(values, dtype=jnp.float32), jnp.float32(values.size))
-        return cls(
-            jnp.sum(jnp.where(where, values, 0), dtype=jnp.float32), jnp.sum(where, dtype=jnp.float32)
-        )
+        return cls(jnp.sum(jnp.where(where, values, 0), dtype=jnp.float32), jnp.sum(where, dtype=jnp.float32))
 
     def value(self) -> Float[Array, ""]:
         """The mean; 0 where the weight is 0."""

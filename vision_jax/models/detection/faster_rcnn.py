@@ -58,7 +58,9 @@ class BoxHead(nn.Module):
     features: int = 1024
 
     @nn.compact
-    def __call__(self, pooled: Float[Array, "n h w c"]) -> tuple[Float[Array, "n {self.num_classes+1}"], Float[Array, "n _ 4"]]:
+    def __call__(
+        self, pooled: Float[Array, "n h w c"]
+    ) -> tuple[Float[Array, "n {self.num_classes+1}"], Float[Array, "n _ 4"]]:
         """Pooled regions -> class logits (the last is "no object") and coded offsets by class."""
         x = pooled.reshape(pooled.shape[0], -1)
         x = nn.relu(Dense(self.features, name="fc6")(x))

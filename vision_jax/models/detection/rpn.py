@@ -1,4 +1,4 @@
-"""Region proposal network (Ren et al. 2015, section 3.1): anchors scored and moved by a small convolutional head."""
+"""Region proposal network (Ren et al. 2015, section 3.1): a small head scores and moves anchors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RPN(nn.Module):
         self, pyramid: Sequence[Float[Array, "b _ _ c"]], canvas: tuple[int, int]
     ) -> list[Float[np.ndarray, "_ 4"]]:
         """The anchors of each level, canvas pixels."""
-        sizes = [level.shape[1:3] for level in pyramid]
+        sizes = [(level.shape[1], level.shape[2]) for level in pyramid]
         return pyramid_anchors(canvas, sizes, [(size,) for size in self.sizes], self.aspect_ratios)
 
 
