@@ -21,7 +21,13 @@ def experiment(
     augment: Augment = Augment(hflip=0, scale=(0.9, 1.1)),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=600, batch_size=128, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, eval_every=200
+        steps=400,
+        batch_size=128,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        weight_decay=1e-2,
+        warmup_steps=50,
+        eval_every=100,
     ),
 ) -> Experiment:
     """Trains a small convolutional classifier.

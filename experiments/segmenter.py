@@ -1,7 +1,7 @@
 """A plain fully convolutional segmenter: stride 8 down, bilinear up, no skips.
 
-    vision-jax train experiments/segmenter.py --data labels:FOLDER   # images and label PNGs
-    vision-jax train experiments/segmenter.py                        # synthetic scenes
+vision-jax train experiments/segmenter.py --data labels:FOLDER   # images and label PNGs
+vision-jax train experiments/segmenter.py                        # synthetic scenes
 """
 
 from __future__ import annotations

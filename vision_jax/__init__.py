@@ -1,4 +1,4 @@
-"""The classic literature of detection, segmentation and attention as pure Flax modules, one trainer for all of it.
+"""Systems of the vision literature as pure Flax modules, with one trainer for all of them.
 
     from vision_jax import fit
     fit(experiment(...), "runs/mine")

@@ -138,6 +138,7 @@ def test_layouts(tmp_path, json_at, images_at, judging):
         _save(tmp_path / images_at.format(split) / f"{split}.png")
         path = tmp_path / json_at.format(split)
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f"captions_{split}.json").write_text("{}")  # passed over
         path.write_text(json.dumps(_content([(1, f"{split}.png")], [_annotation(1, 1, 3, [0, 0, 5, 5])])))
     train, val = open_detection(f"coco:{tmp_path}")
     assert (train.record(0).name, val.record(0).name) == ("train.png", f"{judging}.png")
@@ -220,3 +221,23 @@ def test_real_masks_are_those_of_pycocotools():
             elif expected.sum() > 1000:
                 worst = min(worst, (ours & expected).sum() / (ours | expected).sum())
     assert worst > 0.9
+
+
+def test_run_lengths_are_held_against_their_own_image(tmp_path):
+    _save(tmp_path / "a.png", 20, 30)
+    _save(tmp_path / "b.png", 4, 5)
+    runs = [{"size": [4, 5], "counts": [3, 1, 16]}, {"size": [20, 30], "counts": [0, 600]}]
+    content = _content(
+        [(1, "a.png"), (2, "b.png")],
+        [
+            _annotation(1, 2, 3, [9, 9, 9, 9]),  # outside b.png: dropped, so that the rest moves up
+            _annotation(2, 2, 3, [0, 0, 4, 4], segmentation=runs[0]),
+            _annotation(3, 1, 3, [0, 0, 9, 9], segmentation=runs[1]),
+        ],
+    )
+    content["images"][1].update(height=4, width=5)
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    source = CocoDetection(tmp_path / "x.json", tmp_path)
+    assert source.masks(0).shape == (1, 20, 30)
+    assert source.masks(0).all()
+    assert np.argwhere(source.masks(1)).tolist() == [[0, 3, 0]]

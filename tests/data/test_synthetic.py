@@ -41,8 +41,8 @@ def test_no_object_is_more_than_half_hidden_and_some_are_hidden(scenes):
 
 
 def test_counts_sizes_and_classes_cover_what_is_promised():
-    scenes = SyntheticScenes(400, seed=5)
-    records = [scenes.record(index) for index in range(400)]
+    scenes = SyntheticScenes(300, seed=5)
+    records = [scenes.record(index) for index in range(300)]
     counts = Counter(len(record.boxes) for record in records)
     assert min(counts) == 1
     assert max(counts) == 8 == scenes.max_objects
@@ -51,8 +51,8 @@ def test_counts_sizes_and_classes_cover_what_is_promised():
     assert np.quantile(sizes, 0.02) == pytest.approx(16, abs=4)
     assert np.quantile(sizes, 0.98) == pytest.approx(122, abs=10)
     labels = np.bincount(np.concatenate([record.labels for record in records]), minlength=7)
-    assert labels.min() > 0.11 * labels.sum()
-    assert [record.id for record in records] == list(range(400))
+    assert labels.min() > 0.1 * labels.sum()
+    assert [record.id for record in records] == list(range(300))
     assert not any(record.ignore.any() for record in records)
 
 
@@ -81,9 +81,9 @@ def test_objects_are_painted_where_their_masks_are():
 
 
 def test_colour_says_nothing_about_the_class():
-    scenes = SyntheticScenes(120, seed=3, objects=(1, 1), size=(40.0, 80.0))
-    labels = np.array([scenes.record(index).labels[0] for index in range(120)])
-    colours = np.array([scenes.image(i)[scenes.masks(i)[0]].mean(0) for i in range(120)])
+    scenes = SyntheticScenes(100, seed=3, objects=(1, 1), size=(40.0, 80.0))
+    colours = np.array([scenes.image(i)[scenes.masks(i)[0]].mean(0) for i in range(100)])
+    labels = np.array([scenes.record(index).labels[0] for index in range(100)])
     overall = colours.std(0)
     for label in range(7):
         ours = colours[labels == label]
@@ -109,7 +109,7 @@ def test_shapes_have_the_asked_size_and_stay_inside(name, seed, size, angle, x, 
     mask[placed.window] = placed.inside
     rows, columns = np.nonzero(mask)
     extent = max(np.ptp(rows), np.ptp(columns)) + 1
-    # Sharp corners may hold no pixel's centre: a tip of 36 degrees is three pixels long before it is one wide.
+    # Sharp corners may hold no pixel's centre: a tip of 36 degrees is three pixels long before one wide.
     assert size - 4.5 <= extent <= size + 1.01
     middle = ((columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2)
     assert np.abs(np.array(middle) - placed.centre).max() <= 3
@@ -118,7 +118,9 @@ def test_shapes_have_the_asked_size_and_stay_inside(name, seed, size, angle, x, 
 
 def test_circle_and_rectangle_masks_have_the_right_areas():
     rng = np.random.default_rng(0)
-    circle = place(random_shape("circle", rng, np.zeros((1, 8, 8), np.uint8)), 100, 1.0, (0.3, 0.6), (256, 256))
+    circle = place(
+        random_shape("circle", rng, np.zeros((1, 8, 8), np.uint8)), 100, 1.0, (0.3, 0.6), (256, 256)
+    )
     assert np.count_nonzero(circle.inside) == pytest.approx(np.pi * 50**2, rel=0.005)
     shape = random_shape("rectangle", np.random.default_rng(1), np.zeros((1, 8, 8), np.uint8))
     half_width, half_height = shape.hull.max(0)

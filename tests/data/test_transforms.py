@@ -167,9 +167,7 @@ def test_canvas_lies_for_wide_images_and_stands_for_high_ones():
     assert oriented((320, 240), 50, 50) == (320, 240)
     portrait = Fit((240, 320))(detection(np.zeros((640, 480, 3), np.uint8)))
     assert portrait.image.shape == (320, 240, 3)
-    segment = SegmentationExample(
-        0, np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.int32), (64, 48)
-    )
+    segment = SegmentationExample(0, np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.int32), (64, 48))
     assert Fit((24, 32))(segment).image.shape == (24, 18, 3)
 
 

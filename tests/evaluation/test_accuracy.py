@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vision_jax.evaluation import ClassificationEvaluator, SegmentationEvaluator, segmentation_scores
+from vision_jax.evaluation.segmentation import _resize_nearest
 from vision_jax.types import Classification, ClassificationBatch, Segmentation, SegmentationBatch
 
 
@@ -128,3 +129,10 @@ def test_judges_at_the_sources_own_size():
     resized_truth = SegmentationEvaluator(Source.classes)
     resized_truth.add(batch, answer)
     assert resized_truth.report().metrics["pixel_accuracy"] == 1
+
+
+def test_resizing_takes_the_label_under_each_pixels_centre():
+    # Four pixels seen for two of the source: its pixels' centres, 0.5 and 1.5, fall on the second and fourth.
+    answer = np.array([[0, 1, 2, 3]], np.int32)
+    np.testing.assert_array_equal(_resize_nearest(answer, 1, 2), [[1, 3]])
+    np.testing.assert_array_equal(_resize_nearest(answer, 2, 3), [[0, 2, 3]] * 2)

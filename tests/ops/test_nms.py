@@ -2,7 +2,6 @@
 
 import hypothesis.extra.numpy as hnp
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,15 +38,7 @@ def kept_by_nms(boxes, scores, groups, threshold, max_outputs, score_threshold=-
     """What `batched_nms` keeps, its padding checked and taken off."""
     if valid is None:
         valid = np.ones(len(boxes), bool)
-    indices, there = compiled(
-        boxes,
-        scores,
-        groups,
-        threshold,
-        max_outputs,
-        score_threshold,
-        valid,
-    )
+    indices, there = compiled(boxes, scores, groups, threshold, max_outputs, score_threshold, valid)
     indices, there = np.asarray(indices), np.asarray(there)
     assert indices.shape == there.shape == (max_outputs,)
     assert indices.dtype == np.int32

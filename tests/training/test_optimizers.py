@@ -7,9 +7,9 @@ from vision_jax.training.optimizers import decays, learning_rate, optimizer
 from vision_jax.types import UserError
 
 
-def rates(steps, **config):
+def rates(at, **config):
     rate = learning_rate(TrainConfig(**config))
-    return [float(rate(step)) for step in steps]
+    return [float(rate(step)) for step in at]
 
 
 def test_warm_up_is_a_line_through_zero_that_ends_at_the_peak():
@@ -91,7 +91,13 @@ def test_clipping_is_by_the_norm_of_all_gradients_together():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("steps", 0), ("batch_size", 0), ("learning_rate", float("nan")), ("warmup_steps", -1), ("clip_norm", -1.0)],
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("learning_rate", float("nan")),
+        ("warmup_steps", -1),
+        ("clip_norm", -1.0),
+    ],
 )
 def test_numbers_that_cannot_be_are_refused_by_name(field, value):
     with pytest.raises(UserError, match=f"train.{field}"):

@@ -18,7 +18,12 @@ def test_ten_steps_are_torchs(name, clip):
     start = random.normal(size=(4, 3)).astype(np.float32)
     gradients = random.normal(size=(10, 4, 3)).astype(np.float32)
     config = TrainConfig(
-        optimizer=name, learning_rate=0.05, weight_decay=0.1, warmup_steps=0, schedule="constant", clip_norm=clip
+        optimizer=name,
+        learning_rate=0.05,
+        weight_decay=0.1,
+        warmup_steps=0,
+        schedule="constant",
+        clip_norm=clip,
     )
     rule = optimizer(config)
     params = {"kernel": jnp.asarray(start)}

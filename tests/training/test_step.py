@@ -84,7 +84,10 @@ class Scalar(nn.Module):
         return {**loss, "absent": Mean(0.0 * self(batch), jnp.float32(0))}
 
     def predict(self, batch):
-        return {"twice": 2 * self(batch) * batch["x"], "where": jnp.arange(2) + 10 * jax.lax.axis_index("data")}
+        return {
+            "twice": 2 * self(batch) * batch["x"],
+            "where": jnp.arange(2) + 10 * jax.lax.axis_index("data"),
+        }
 
 
 def scalar_batch(**changes):
@@ -182,5 +185,3 @@ def test_the_step_is_compiled_once():
         state = compiled(state, np.ones((2, 3), np.float32), jax.random.key(0))
     assert float(state) == 18.0
     assert len(traces) == 1
-
-

@@ -1,4 +1,4 @@
-"""A tiny experiment with everything a trainer can get wrong: batch norm, sampling by example id, uneven weights."""
+"""A tiny experiment with all that a trainer can get wrong: batch norm, sampling by id, uneven weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TinyNet(nn.Module):
 
 
 def make_batch(ids, size=8):
-    """Images that depend on their id alone: class 0 is dark, 1 is light, 2 is red; every fifth is unlabelled."""
+    """Images that depend on their id alone: 0 is dark, 1 is light, 2 is red; every fifth is unlabelled."""
     ids = np.asarray(ids, np.int32)
     labels = ids % 3
     images = []

@@ -50,7 +50,8 @@ def run(words: Sequence[str]) -> None:
     opened = open_run(options.run)
     use_devices(options.devices)
     experiment = build(opened, options.data)
-    out = options.out or options.run / ("evaluate" if options.data is None else f"evaluate-{_slug(options.data)}")
+    name = "evaluate" if options.data is None else f"evaluate-{_slug(options.data)}"
+    out = options.out or options.run / name
     reports = evaluate(experiment, options.run, which=options.which, out=out, devices=options.devices)
     for name, report in reports.items():
         if name != "default":

@@ -28,7 +28,7 @@ def load_experiment(path: Path) -> ExperimentFunction:
         path: a Python file.
 
     Returns:
-        The function named `experiment`; the module's docstring stays at `inspect.getmodule(function).__doc__`.
+        The function named `experiment`.
 
     Raises:
         UserError: no such file, not Python, an import that is missing, or no `experiment` in it.
@@ -47,7 +47,7 @@ def load_experiment(path: Path) -> ExperimentFunction:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
     except ModuleNotFoundError as error:
         raise UserError(f"{path} imports {error.name}, which is not there: {error}") from error
-    function = getattr(module, "experiment", None)
+    function: Any = getattr(module, "experiment", None)
     if function is None:
         raise UserError(
             f"{path} defines no `experiment`: an experiment file has a function "
@@ -117,12 +117,10 @@ def parse(
     if options is not None:
         clash = sorted({f.name for f in fields(options)} & set(names))
         if clash:
-            raise UserError(f"{prog}: rename the experiment's argument `{clash[0]}`: --{clash[0]} is the command's")
+            raise UserError(f"{prog}: --{clash[0]} is the command's own: rename the experiment's argument")
         grouped = Annotated[type(options), tyro.conf.arg(name="", help="Options of the command itself.")]
         parameters.append(
-            inspect.Parameter(
-                "_options", inspect.Parameter.KEYWORD_ONLY, annotation=grouped, default=options
-            )
+            inspect.Parameter("_options", inspect.Parameter.KEYWORD_ONLY, annotation=grouped, default=options)
         )
 
     def record(**values: Any) -> dict[str, Any]:

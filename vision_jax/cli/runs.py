@@ -1,4 +1,4 @@
-"""Run folders as commands see them: which experiment it was, with which arguments, and its photographs' data."""
+"""Run folders as commands see them: which experiment it was, with which arguments."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def open_run(folder: Path) -> Run:
             "experiment's `file` and `arguments` to use the command line afterwards"
         )
     function = load_experiment(file)
-    arguments = arguments_from_json(
-        function, record.get("arguments") or {}, str(folder / "experiment.json")
-    )
+    arguments = arguments_from_json(function, record.get("arguments") or {}, str(folder / "experiment.json"))
     return Run(folder, function, file, Path(record.get("file") or file), arguments, record)
 
 
 def _no_run(folder: Path) -> str:
     if folder.is_file():
         return f"{folder} is a file; a run is a folder that `vision-jax train` wrote, such as runs/NAME"
-    what = f"{folder} is no run folder: it has no experiment.json" if folder.is_dir() else f"there is no run folder {folder}"
+    what = f"there is no run folder {folder}"
+    if folder.is_dir():
+        what = f"{folder} is no run folder: it has no experiment.json"
     parents = {folder.parent, Path("runs")}
     there = sorted({str(p.parent) for parent in parents for p in parent.glob("*/experiment.json")})
     near = difflib.get_close_matches(str(folder), there, n=1, cutoff=0.5)

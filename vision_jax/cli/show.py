@@ -14,8 +14,8 @@ from vision_jax.types import UserError
 USAGE = """\
 usage: vision-jax show EXPERIMENT.py [options]
 
-Prints the numbers of images, objects and sizes of an experiment's data and writes a picture of training images
-as the model sees them. Takes the experiment's own options (`--data SPEC`, ...), and:
+Prints the numbers of images, objects and sizes of an experiment's data, and writes a picture of training
+images as the model sees them. Takes the experiment's own options (`--data SPEC`, ...), and:
 
   --out FOLDER     where the picture and tables go; out/show-NAME if left out
 """

@@ -26,8 +26,8 @@ USAGE = """\
 usage: vision-jax train EXPERIMENT.py [options]
        vision-jax train --resume RUN
 
-Trains an experiment and writes a run folder: experiment.json, metrics.csv, curves.png, predictions.png, tables,
-checkpoints. `vision-jax train EXPERIMENT.py --help` lists the experiment's own options, and:
+Trains an experiment and writes a run folder: experiment.json, metrics.csv, curves.png, predictions.png,
+tables, checkpoints. `vision-jax train EXPERIMENT.py --help` lists the experiment's own options, and:
 
   --out FOLDER     the run folder; runs/NAME of the experiment file if left out
   --overfit N      sanity check: learn the first N training images by heart, and judge on them
@@ -44,8 +44,8 @@ class TrainOptions:
 
     Attributes:
         out: the run folder; runs/ and the file's name if left out.
-        overfit: sanity check: learn the first N training images by heart, not augmented, and judge on them; 0 is
-            all of the data.
+        overfit: sanity check: learn the first N training images by heart, not augmented, and judge on
+            them; 0 is all of the data.
         resume: go on with this run, with the arguments it was started with.
         profile: trace some steps for TensorBoard into the run folder.
         devices: how many devices; all if left out. Without accelerators: that many virtual CPU devices.

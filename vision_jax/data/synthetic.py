@@ -10,6 +10,8 @@ they cannot be told from rectangles and rings.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -39,10 +41,12 @@ class _Layout:
 
 
 def _load_digits() -> tuple[UInt8[np.ndarray, "n 8 8"], Int[np.ndarray, " n"]]:
-    from sklearn.datasets import load_digits
-
-    pictures, labels = load_digits(return_X_y=True)
-    return pictures.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.int32)
+    # Read as a file: importing sklearn.datasets, and SciPy with it, takes seconds of a program's start.
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise UserError("the handwritten digits are not installed: pip install scikit-learn")
+    table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", np.uint8, delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int32)
 
 
 class SyntheticScenes:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 
 def base_anchors(
-    sizes: Sequence[int | float], aspect_ratios: Sequence[int | float], rounded: bool = True
+    sizes: Sequence[float], aspect_ratios: Sequence[float], rounded: bool = True
 ) -> Float[np.ndarray, "a 4"]:
     """The anchors of one place, centred on the origin.
 
@@ -61,8 +61,8 @@ def grid_anchors(
 def pyramid_anchors(
     image_size: tuple[int, int],
     feature_sizes: Sequence[tuple[int, int]],
-    sizes: Sequence[Sequence[int | float]],
-    aspect_ratios: Sequence[int | float],
+    sizes: Sequence[Sequence[float]],
+    aspect_ratios: Sequence[float],
 ) -> list[Float[np.ndarray, "_ 4"]]:
     """The anchors of every level of a feature pyramid (Lin et al. 2017, section 4.1).
 

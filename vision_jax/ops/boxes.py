@@ -67,7 +67,7 @@ def box_giou(a: Float[Array | np.ndarray, "n 4"], b: Float[Array | np.ndarray, "
 
 def clip_boxes(
     boxes: Float[Array | np.ndarray, "*shape 4"],
-    size: tuple[int | float, int | float] | Num[Array | np.ndarray, "2"],
+    size: tuple[float, float] | Num[Array | np.ndarray, "2"],
 ) -> Float[Array, "*shape 4"]:
     """Cuts boxes at the border of an image.
 
@@ -89,7 +89,7 @@ def clip_boxes(
 def encode_boxes(
     boxes: Float[Array | np.ndarray, "*#shape 4"],
     anchors: Float[Array | np.ndarray, "*#shape 4"],
-    weights: tuple[int | float, ...] = (1.0, 1.0, 1.0, 1.0),
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Array, "... 4"]:
     """The offsets that take each anchor to its box (Girshick et al. 2014, appendix C).
 
@@ -122,7 +122,7 @@ def encode_boxes(
 def decode_boxes(
     deltas: Float[Array | np.ndarray, "*#shape 4"],
     anchors: Float[Array | np.ndarray, "*#shape 4"],
-    weights: tuple[int | float, ...] = (1.0, 1.0, 1.0, 1.0),
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
     max_log_scale: float = DEFAULT_MAX_LOG_SCALE,
 ) -> Float[Array, "... 4"]:
     """The boxes that offsets lead to from their anchors: the inverse of `encode_boxes`.

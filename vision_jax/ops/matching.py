@@ -13,7 +13,7 @@ BETWEEN = -2
 
 
 def match(
-    iou: Float[Array, "g a"],
+    iou: Float[Array | np.ndarray, "g a"],
     valid: Bool[Array | np.ndarray, " g"],
     low: float,
     high: float,
@@ -54,8 +54,8 @@ def match(
 
 def sample_balanced(
     key: Key[Array, ""] | UInt32[Array, "2"],
-    positive: Bool[Array, " a"],
-    negative: Bool[Array, " a"],
+    positive: Bool[Array | np.ndarray, " a"],
+    negative: Bool[Array | np.ndarray, " a"],
     size: int,
     positive_fraction: float,
 ) -> tuple[Int[Array, "{size}"], Bool[Array, "{size}"], Bool[Array, "{size}"]]:

@@ -34,7 +34,7 @@ def nms(
     Args:
         boxes: candidates; boxes without area overlap nothing.
         scores: the better box wins; of equal ones, the first. A NaN is never kept.
-        iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this.
+        iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this, 0..1.
         max_outputs: how many boxes are kept at most.
         score_threshold: a box is a candidate if its score is *greater*.
         valid: which boxes exist; all of them if None.
@@ -63,7 +63,7 @@ def batched_nms(
         boxes: candidates; boxes without area overlap nothing.
         scores: the better box wins; of equal ones, the first. A NaN is never kept.
         groups: boxes of different groups do not suppress each other.
-        iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this.
+        iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this, 0..1.
         max_outputs: how many boxes are kept at most, over all groups: the best ones.
         score_threshold: a box is a candidate if its score is *greater*.
         valid: which boxes exist; all of them if None.
@@ -108,8 +108,7 @@ def batched_nms(
             beaten = suppresses(
                 _block(kept_corners, kept_start), _block(kept_groups, kept_start), block_corners, block_groups
             )
-            there = kept_start + within < found
-            return kept_start + _BLOCK, alive & ~jnp.any(beaten & there[:, None], axis=0)
+            return kept_start + _BLOCK, alive & ~jnp.any(beaten, axis=0)
 
         alive = lax.while_loop(
             lambda state: state[0] < found, against_kept, (jnp.int32(0), rank < candidates)
@@ -126,6 +125,7 @@ def batched_nms(
         )
 
     none = jnp.int32(0)
+    # Places not yet taken hold boxes without area, which overlap nothing.
     nothing = (jnp.zeros((4, room), corners.dtype), jnp.zeros(room, groups.dtype), jnp.zeros(room, jnp.int32))
     _, found, _, _, ranks = lax.while_loop(unfinished, next_block, (none, none, *nothing))
     there = jnp.arange(max_outputs) < found

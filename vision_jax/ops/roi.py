@@ -74,7 +74,12 @@ def multilevel_roi_align(
 
     Returns:
         The pooled features, in the features' dtype.
+
+    Raises:
+        ValueError: the sampling ratio is negative, or the scales do not halve from map to map.
     """
+    if sampling_ratio < 0:
+        raise ValueError(f"sampling_ratio is {sampling_ratio}; it is a number of samples, or 0 for adaptive.")
     size = _pair(output_size)
     dtype = jnp.promote_types(features[0].dtype, jnp.float32)
     level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
@@ -111,7 +116,12 @@ def box_levels(
 
     Returns:
         int32 positions in `spatial_scales`.
+
+    Raises:
+        ValueError: the scales do not halve from map to map.
     """
+    if not np.allclose(np.divide(spatial_scales[1:], spatial_scales[:-1]), 0.5):
+        raise ValueError(f"spatial_scales are {tuple(spatial_scales)}; each must be half the one before.")
     lowest = round(-math.log2(spatial_scales[0]))
     highest = round(-math.log2(spatial_scales[-1]))
     boxes = lax.stop_gradient(boxes)
@@ -186,7 +196,7 @@ def multilevel_roi_pool(
 
 
 def _bin_edges(low, high, bins: int, limit):
-    """Along one axis, the first cell of each bin and the one after its last, inside the map: two [R, bins]."""
+    """Along one axis, each bin's first cell and the one after its last, inside the map: two of [R, bins]."""
     length = jnp.maximum(high - low + 1, 1).astype(jnp.float32)
     width = _divide(length, bins)[:, None]
     first = jnp.floor(jnp.arange(bins) * width).astype(jnp.int32) + low[:, None]
@@ -272,9 +282,7 @@ def _sum_samples(atlas, rows, row_weights, columns, column_weights):
     )
     weights = row_weights[:, :, None, :, None, :, None] * column_weights[:, None, :, None, :, None, :]
     count, per_bin = boxes * height * width, per_row * per_column
-    return window_sums(
-        atlas, corners.reshape(count, per_bin, 2), weights.reshape(count, per_bin, 2, 2)
-    )
+    return window_sums(atlas, corners.reshape(count, per_bin, 2), weights.reshape(count, per_bin, 2, 2))
 
 
 def _adaptive_weights(bin_start, bin_width, limit, offset, cells: int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -65,6 +65,7 @@ def lies(sizes: Int[np.ndarray, "n 2"], canvas: Sides) -> tuple[int, int]:
     return (long, short) if (sizes[:, 0] > sizes[:, 1]).mean() > 0.5 else (short, long)
 
 
+@runtime_checkable
 class Images(Protocol):
     """A source of pixels in random access."""
 

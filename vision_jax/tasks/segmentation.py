@@ -36,11 +36,12 @@ def segmentation(data: str, canvas: Sides | None = None, augment: Augment = Augm
     Args:
         data: `synthetic` or `labels:FOLDER`, with the options of `vision_jax.data.open`.
         canvas: (long, short) sides in pixels that images are resized into, aspect kept, lying or standing as
-            most training images do. None takes their median shape, at most 512 pixels long, in multiples of 32.
+            most training images do. None takes their median shape, at most 512 pixels long, in multiples
+            of 32.
         augment: how training images are varied.
 
     Returns:
-        The task, which judges at the size of the original label maps; data are opened when they are first needed.
+        The task, which judges at the size of the original label maps; data are opened when first needed.
 
     Raises:
         UserError: the canvas cannot be.
@@ -105,9 +106,7 @@ def _loading(source: SegmentationSource, sides: Sides) -> Loading:
 def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> SegmentationBatch:
     canvases = [oriented((sides[1], sides[0]), *image.shape[:2]) for image in images]
     examples = [
-        Fit(canvas)(
-            SegmentationExample(id, image, np.full(image.shape[:2], -1, np.int32), image.shape[:2])
-        )
+        Fit(canvas)(SegmentationExample(id, image, np.full(image.shape[:2], -1, np.int32), image.shape[:2]))
         for id, image, canvas in zip(ids, images, canvases, strict=True)
     ]
     shared = max(h for h, _ in canvases), max(w for _, w in canvases)

@@ -16,7 +16,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,8 @@ class Checkpoints:
             # tensorstore reports the system's errors as ValueErrors that quote the error's number.
             if not isinstance(error, OSError) and "os_error_code" not in str(error):
                 raise
-            self._remove(target)
+            with suppress(OSError):
+                self._remove(target)
             kept = [step for step in self.steps() if step != progress.step]
             intact = f"checkpoint {kept[-1]} is intact" if kept else "there is no earlier checkpoint"
             raise UserError(

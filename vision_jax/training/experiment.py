@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import numpy as np
@@ -62,6 +62,7 @@ class TrainConfig:
     workers: int = 0
 
 
+@runtime_checkable
 class BatchIterator(Protocol):
     """An endless iterator whose position can be saved (grain's protocol)."""
 
@@ -76,10 +77,11 @@ class BatchIterator(Protocol):
     def set_state(self, state: Any) -> None: ...
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Judges one pass over the evaluation data."""
 
-    def add(self, batch: Batch, predictions: Predictions) -> None:
+    def add(self, batch: Batch, predictions: Predictions, /) -> None:
         """Takes one batch and what was predicted for it, both as numpy; skips invalid examples."""
         ...
 

@@ -93,6 +93,8 @@ def fit(
             check_batch_size(stage.train.batch_size, len(used))
     folder = RunFolder(run_folder)
     record = folder.read_record() if resume else None
+    if record is not None and record["seed"] != experiment.seed:
+        raise UserError(f"{folder.path} began with seed {record['seed']}, not {experiment.seed}")
     if record is None:
         record = describe(file, arguments, experiment.seed, overfit, used)
         folder.begin(record, file)

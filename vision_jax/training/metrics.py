@@ -164,7 +164,7 @@ class TensorBoard:
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._events = EventsWriter(str(self._folder / "events"), f".{os.getpid()}")
+        self._events = EventsWriter(str(self._folder / "events"), f".{time.time_ns()}")
         if self._purge_step is not None:
             status = _event_protos().SessionLog.START
             self._write(step=self._purge_step, session_log=_event_protos().SessionLog(status=status))

@@ -43,7 +43,10 @@ class PlainFCN(nn.Module):
             train: whether batch norm uses this batch's statistics, and updates its running ones.
 
         Returns:
-            `encoder/<stride>` and `decoder/<stride>` [B, H / stride, W / stride, C], and `logits` [B, H, W, K].
+            `encoder/<stride>` and `decoder/<stride>` [B, H / stride, W / stride, C]; `logits` [B, H, W, K].
+
+        Raises:
+            UserError: the canvas's sides are no multiples of the last stride.
         """
         outputs = {}
         stride = 2 ** len(self.widths)

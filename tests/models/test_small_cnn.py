@@ -1,0 +1,100 @@
+"""The small classifier: what counts in its loss, what sizes it takes, that it learns."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vision_jax.models.classification.small_cnn import SmallCNN
+from vision_jax.types import ClassificationBatch
+
+MODEL = SmallCNN(num_classes=3, widths=(4, 8))
+
+
+def make_batch(size: int = 8, count: int = 6, seed: int = 0) -> ClassificationBatch:
+    rng = np.random.default_rng(seed)
+    return ClassificationBatch(
+        image=jnp.asarray(rng.integers(0, 256, (count, size, size, 3), np.uint8)),
+        labels=jnp.asarray(rng.integers(0, 3, count), jnp.int32),
+        id=jnp.arange(count, dtype=jnp.int32),
+        example_valid=jnp.ones(count, bool),
+    )
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(MODEL.init)(jax.random.key(0), make_batch())
+
+
+def test_raw_outputs_have_halving_stages_and_logits(variables):
+    outputs = jax.eval_shape(MODEL.apply, variables, make_batch(size=12))
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "stage/0": (6, 12, 12, 4),
+        "stage/1": (6, 6, 6, 8),
+        "logits": (6, 3),
+    }
+
+
+def test_the_loss_is_the_cross_entropy_of_the_logits_over_valid_images(variables):
+    batch = make_batch()
+    logits = np.asarray(MODEL.apply(variables, batch)["logits"], np.float64)  # type: ignore[index]
+    log_sum = np.log(np.exp(logits).sum(1))
+    each = log_sum - logits[np.arange(6), np.asarray(batch.labels)]
+    for valid in (np.ones(6, bool), np.array([1, 0, 1, 1, 0, 0], bool)):
+        batch = batch.replace(example_valid=jnp.asarray(valid))
+        mean = MODEL.apply(variables, batch, train=False, method="loss")["cross_entropy"]  # type: ignore[index]
+        assert mean.weight == valid.sum()
+        np.testing.assert_allclose(mean.total, each[valid].sum(), rtol=1e-5)
+
+
+def test_filling_may_carry_any_label(variables):
+    valid = jnp.arange(6) < 4
+    batch = make_batch().replace(example_valid=valid)
+    filled = batch.replace(labels=jnp.where(valid, batch.labels, -1))
+    chex.assert_trees_all_close(
+        MODEL.apply(variables, batch, train=False, method="loss"),
+        MODEL.apply(variables, filled, train=False, method="loss"),
+    )
+
+
+def test_predictions_are_the_most_probable_classes(variables):
+    batch = make_batch()
+    predictions = MODEL.apply(variables, batch, method="predict")
+    logits = MODEL.apply(variables, batch)["logits"]  # type: ignore[index]
+    np.testing.assert_allclose(predictions.probabilities.sum(1), 1, rtol=1e-5)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(predictions.labels, logits.argmax(1))  # type: ignore[union-attr]
+    assert predictions.labels.dtype == jnp.int32  # type: ignore[union-attr]
+
+
+def test_only_training_moves_the_running_statistics(variables):
+    _, kept = MODEL.apply(variables, make_batch(), train=False, method="loss", mutable=["batch_stats"])
+    chex.assert_trees_all_equal(kept["batch_stats"], variables["batch_stats"])
+    _, moved = MODEL.apply(variables, make_batch(), train=True, method="loss", mutable=["batch_stats"])
+    moved, still = jax.tree.leaves(moved["batch_stats"]), jax.tree.leaves(variables["batch_stats"])
+    assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(moved, still, strict=True))
+
+
+def test_it_learns_six_images_by_heart(variables):
+    batch, optimizer = make_batch(), optax.adam(1e-2)
+
+    @jax.jit
+    def step(params, stats, moments):
+        def loss(params):
+            terms, new = MODEL.apply(
+                {"params": params, "batch_stats": stats}, batch, method="loss", mutable=["batch_stats"]
+            )
+            return terms["cross_entropy"].value(), new["batch_stats"]
+
+        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, moments = optimizer.update(gradient, moments)
+        return optax.apply_updates(params, updates), stats, moments, value
+
+    params, stats = variables["params"], variables["batch_stats"]
+    moments = optimizer.init(params)
+    for _ in range(100):
+        params, stats, moments, value = step(params, stats, moments)
+    assert value < 0.1
+    predictions = MODEL.apply({"params": params, "batch_stats": stats}, batch, method="predict")
+    np.testing.assert_array_equal(predictions.labels, batch.labels)  # type: ignore[union-attr]

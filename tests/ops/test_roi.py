@@ -1,0 +1,308 @@
+"""RoIAlign and RoIPool: worked numbers, a slow reference, gradients, levels, and boxes in odd places."""
+
+import math
+from functools import partial
+
+import chex
+import hypothesis.extra.numpy as hnp
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from vision_jax.ops import roi, roi_kernels
+from vision_jax.ops.roi import box_levels, multilevel_roi_align, multilevel_roi_pool, roi_align, roi_pool
+
+modest = settings(max_examples=25, deadline=None)
+COLUMNS = jnp.broadcast_to(jnp.arange(4.0)[None, :, None], (4, 4, 1))
+GRID = jnp.arange(16.0).reshape(4, 4, 1)
+
+
+def axis_samples(low, high, bins, ratio, aligned):
+    """Positions of each bin's samples along one axis, in cells."""
+    start, end = (low - 0.5, high - 0.5) if aligned else (low, max(high, low + 1))
+    width = (end - start) / bins
+    count = ratio or math.ceil(width)
+    return [[start + i * width + (s + 0.5) * width / count for s in range(count)] for i in range(bins)]
+
+
+def bilinear(features, y, x):
+    """One bilinear sample: zero farther than a cell outside, the border's value nearer."""
+    height, width, channels = features.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return np.zeros(channels)
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    value = np.zeros(channels)
+    for row in range(height):
+        for column in range(width):
+            value += max(0, 1 - abs(y - row)) * max(0, 1 - abs(x - column)) * features[row, column]
+    return value
+
+
+def slow_align(features, boxes, size, ratio, aligned):
+    pooled = np.zeros((len(boxes), *size, features.shape[-1]))
+    for r, (x1, y1, x2, y2) in enumerate(boxes):
+        rows = axis_samples(y1, y2, size[0], ratio, aligned)
+        columns = axis_samples(x1, x2, size[1], ratio, aligned)
+        for i in range(size[0]):
+            for j in range(size[1]):
+                samples = [bilinear(features, y, x) for y in rows[i] for x in columns[j]]
+                pooled[r, i, j] = np.mean(samples, axis=0) if samples else 0
+    return pooled
+
+
+def slow_pool(features, boxes, size):
+    """Also returns the gradient of the sum of all maxima: a one for the first maximum of each bin."""
+    height, width, channels = features.shape
+    pooled, gradient = np.zeros((len(boxes), *size, channels)), np.zeros_like(features)
+    for r, box in enumerate(boxes):
+        x1, y1, x2, y2 = (int(math.copysign(math.floor(abs(v) + 0.5), v)) for v in box)
+        tall, wide = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+        for i, j, c in np.ndindex(*size, channels):
+            top, bottom = y1 + i * tall // size[0], y1 - (-(i + 1) * tall // size[0])
+            left, right = x1 + j * wide // size[1], x1 - (-(j + 1) * wide // size[1])
+            cells = [
+                (y, x)
+                for y in range(max(top, 0), min(bottom, height))
+                for x in range(max(left, 0), min(right, width))
+            ]
+            if cells:
+                best = max(cells, key=lambda cell: features[*cell, c])
+                pooled[r, i, j, c] = features[*best, c]
+                gradient[*best, c] += 1
+    return pooled, gradient
+
+
+def lattice_boxes(count, smallest=-4):
+    """Boxes on eighths of a cell around a map of 6 x 5: inside, outside, across the border, inside out."""
+    corners = hnp.arrays(np.int32, (count, 2), elements=st.integers(-40, 80))
+    sides = hnp.arrays(np.int32, (count, 2), elements=st.integers(smallest, 100))
+    return st.tuples(corners, sides).map(
+        lambda both: np.concatenate([both[0], both[0] + both[1]], 1).astype(np.float32) / 8
+    )
+
+
+FEATURES = np.random.default_rng(0).normal(size=(6, 5, 3)).astype(np.float32)
+SIZE = (2, 4)
+# One compilation for each way to sample.
+aligns = {
+    (ratio, aligned): jax.jit(
+        partial(roi_align, output_size=SIZE, spatial_scale=1.0, sampling_ratio=ratio, aligned=aligned)
+    )
+    for ratio in (0, 1, 2, 3)
+    for aligned in (False, True)
+}
+pool = jax.jit(partial(roi_pool, output_size=SIZE, spatial_scale=1.0))
+pool_gradient = jax.jit(jax.grad(lambda features, boxes: roi_pool(features, boxes, SIZE, 1.0).sum()))
+
+
+def test_align_averages_samples_worked_by_hand():
+    boxes = jnp.array([[1.0, 0.0, 3.0, 4.0]])
+    # Samples at 1.5 and 2.5; half a cell less where a cell's centre is at +0.5.
+    assert roi_align(COLUMNS, boxes, 1, 1.0).item() == 2.0
+    assert roi_align(COLUMNS, boxes, 1, 1.0, aligned=True).item() == 1.5
+    # The same box in an image of twice the size.
+    assert roi_align(COLUMNS, 2 * boxes, 1, 0.5, aligned=True).item() == 1.5
+    # Two columns of bins, one sample each.
+    pooled = roi_align(COLUMNS, boxes, (1, 2), 1.0, sampling_ratio=1)
+    assert pooled.tolist() == [[[[1.5], [2.5]]]]
+
+
+def test_align_widens_a_point_to_a_cell_unless_aligned():
+    point = jnp.array([[1.0, 1.0, 1.0, 1.0]])
+    assert roi_align(COLUMNS, point, 1, 1.0, sampling_ratio=1).item() == 1.5
+    assert roi_align(COLUMNS, point, 1, 1.0, sampling_ratio=1, aligned=True).item() == 0.5
+
+
+def test_align_samples_near_the_border_take_its_value_and_farther_ones_nothing():
+    ones = jnp.ones((4, 4, 1))
+    # Samples at x = -1.5 and -0.5: one counts as zero, one as the border.
+    assert roi_align(ones, jnp.array([[-2.0, 0, 0, 4]]), 1, 1.0).item() == 0.5
+    assert roi_align(ones, jnp.array([[3.0, 0, 5, 4]]), 1, 1.0).item() == 0.5 + 0.5 * (4.5 <= 4)
+    assert roi_align(ones, jnp.array([[50.0, 50, 90, 90]]), 2, 1.0).tolist() == [[[[0], [0]], [[0], [0]]]]
+
+
+@pytest.mark.parametrize(("ratio", "aligned"), aligns)
+@modest
+@given(boxes=lattice_boxes(3))
+def test_align_equals_the_definition(ratio, aligned, boxes):
+    if ratio in (0, 3):
+        # Thirds round: a sample on the very edge of what counts may fall on either side.
+        for low, high, bins, limit in ((0, 2, SIZE[1], 5), (1, 3, SIZE[0], 6)):
+            for box in boxes.astype(float):
+                positions = np.array(sum(axis_samples(box[low], box[high], bins, ratio, aligned), []))
+                assume(not np.any(np.minimum(abs(positions + 1), abs(positions - limit)) < 1e-4))
+    expected = slow_align(FEATURES.astype(float), boxes.astype(float), SIZE, ratio, aligned)
+    np.testing.assert_allclose(aligns[ratio, aligned](FEATURES, boxes), expected, atol=2e-5)
+
+
+def test_adaptive_sampling_takes_as_many_samples_as_a_bin_has_cells():
+    # Bins of exactly two cells; 14 times the float32 reciprocal of 7 is a little more than 2.
+    spike = jnp.zeros((20, 20, 1)).at[3, 3].set(1.0)
+    pooled = roi_align(spike, jnp.array([[0.0, 0, 14, 14]]), 7, 1.0, sampling_ratio=0)
+    # Samples at 2.5 and 3.5 both reach cell 3 by half: (1/2)**2 on average.
+    assert pooled[0, 1, 1, 0] == 0.25
+
+
+def test_align_is_linear_in_features_and_its_gradient_is_its_transpose():
+    boxes = jnp.array([[0.3, -1.2, 4.4, 5.9], [-3, 2, 9, 2.1], [2, 2, 2, 2], [20, 20, 30, 30]])
+    for ratio in (0, 2):
+        with jax.enable_x64(True):
+            pooled = partial(
+                roi_align, boxes=boxes.astype(float), output_size=2, spatial_scale=1.0, sampling_ratio=ratio
+            )
+            check_grads(pooled, (FEATURES.astype(float),), order=1, modes=("rev",), atol=1e-7, rtol=1e-7)
+
+
+def test_pool_takes_maxima_worked_by_hand():
+    assert roi_pool(GRID, jnp.array([[0.0, 0, 3, 3]]), 2, 1.0)[0, ..., 0].tolist() == [[5, 7], [13, 15]]
+    # Both ends count, so three cells make two overlapping bins of two.
+    assert roi_pool(GRID, jnp.array([[0.0, 0, 2, 2]]), 2, 1.0)[0, ..., 0].tolist() == [[5, 6], [9, 10]]
+    # Halves round away from zero: 0.5 to 1, 1.5 to 2, -0.5 to -1.
+    assert roi_pool(GRID, jnp.array([[0.5, 0.5, 1.5, 1.5]]), 2, 1.0)[0, ..., 0].tolist() == [[5, 6], [9, 10]]
+    assert roi_pool(GRID, jnp.array([[-0.5, 0, 0, 0]]), (1, 2), 1.0)[0, ..., 0].tolist() == [[0, 0]]
+    assert roi_pool(GRID + 1, jnp.array([[-0.5, 0, 0, 0]]), (1, 2), 1.0)[0, ..., 0].tolist() == [[0, 1]]
+
+
+def test_pool_of_negative_features_is_negative_and_zero_only_outside():
+    boxes = jnp.array([[0.0, 0, 3, 3], [10, 10, 12, 12]])
+    assert roi_pool(GRID - 16, boxes, 1, 1.0).ravel().tolist() == [-1, 0]
+
+
+@modest
+@given(boxes=lattice_boxes(3, smallest=-16), relu=st.booleans())
+def test_pool_and_its_gradient_equal_the_definition(boxes, relu):
+    features = np.maximum(FEATURES, 0) if relu else FEATURES
+    pooled, gradient = slow_pool(features, boxes, SIZE)
+    np.testing.assert_array_equal(pool(features, boxes), pooled)
+    np.testing.assert_array_equal(pool_gradient(features, boxes), gradient)
+
+
+def test_the_first_of_equal_maxima_receives_the_gradient():
+    gradient = pool_gradient(jnp.zeros((4, 8, 1)), jnp.array([[0.0, 0, 7, 3]]))
+    expected = np.zeros((4, 8))
+    expected[::2, ::2] = 1
+    np.testing.assert_array_equal(gradient[..., 0], expected)
+    # In row-major order, the end of the first row comes before the start of the second.
+    features = jnp.zeros((4, 4, 1)).at[0, 3].set(1.0).at[1, 0].set(1.0)
+    gradient = jax.grad(lambda f: roi_pool(f, jnp.array([[0.0, 0, 3, 3]]), 1, 1.0).sum())(features)
+    assert np.argwhere(gradient[..., 0]).tolist() == [[0, 3]]
+
+
+def test_pool_gradient_equals_finite_differences():
+    boxes = jnp.array([[0.3, -1.2, 4.4, 5.9], [-3, 2, 9, 2.1], [2, 2, 2, 2], [20, 20, 30, 30]])
+    with jax.enable_x64(True):
+        pooled = partial(roi_pool, boxes=boxes.astype(float), output_size=2, spatial_scale=1.0)
+        check_grads(pooled, (FEATURES.astype(float),), order=1, modes=("rev",), eps=1e-5)
+
+
+SCALES = (1 / 4, 1 / 8, 1 / 16)
+
+
+def pyramid(seed=1, channels=3):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.normal(size=(s, s + 1, channels)), jnp.float32) for s in (16, 8, 4)]
+
+
+def test_levels_worked_by_hand():
+    sides = np.array([1, 111, 112, 223, 224, 447, 448, 5000])
+    boxes = jnp.stack([jnp.zeros(8), jnp.zeros(8), sides, sides], 1).astype(jnp.float32)
+    # Strides 4, 8, 16 are levels 2, 3, 4; 224 pixels belong on level 4.
+    assert box_levels(boxes, SCALES).tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
+    assert box_levels(boxes, SCALES, canonical_size=448).tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    # The area decides, not a side; a box without one is small.
+    odd = jnp.array([[0, 0, 448, 112], [5, 5, 5, 5], [9, 9, 3, 20], [9.0, 9, 3, 3]])
+    assert box_levels(odd, SCALES).tolist() == [2, 0, 0, 0]
+    assert box_levels(odd, (1 / 16,)).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("multilevel", [multilevel_roi_align, multilevel_roi_pool])
+def test_each_box_reads_its_own_level_alone(multilevel):
+    maps = pyramid()
+    boxes = jnp.array([[3.0, 4, 40, 50], [0, 0, 64, 64], [10, 20, 30, 40], [-9, 0, 70, 60], [5, 5, 5, 5]])
+    single = roi_align if multilevel is multilevel_roi_align else roi_pool
+    choose = {"canonical_size": 32, "canonical_level": 3}
+    levels = box_levels(boxes, SCALES, **choose)
+    assert sorted(set(levels.tolist())) == [0, 1, 2]
+    pooled = jax.jit(partial(multilevel, output_size=2, spatial_scales=SCALES, **choose))(maps, boxes)
+    gradients = jax.grad(
+        lambda maps: multilevel(maps, boxes, output_size=2, spatial_scales=SCALES, **choose).sum()
+    )(maps)
+    for level, (features, scale) in enumerate(zip(maps, SCALES, strict=True)):
+        own = boxes[levels == level]
+        np.testing.assert_allclose(pooled[levels == level], single(features, own, 2, scale), atol=1e-6)
+        gradient = jax.grad(lambda f, own=own, scale=scale: single(f, own, 2, scale).sum())(features)
+        np.testing.assert_allclose(gradients[level], gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [None, 0, 2])
+def test_a_batch_of_images_equals_its_images(ratio):
+    rng = np.random.default_rng(2)
+    maps = [jnp.stack(both) for both in zip(pyramid(3), pyramid(4), strict=True)]
+    boxes = jnp.asarray(rng.uniform(-10, 70, (2, 5, 4)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(2, 5, 2, 2, 3)), jnp.float32)
+
+    def value_and_gradient(maps, boxes, weights):
+        def total(maps):
+            if ratio is None:
+                pooled = multilevel_roi_pool(maps, boxes, 2, SCALES, canonical_size=32, canonical_level=3)
+            else:
+                pooled = multilevel_roi_align(maps, boxes, 2, SCALES, ratio, False, 32, 3)
+            return (pooled * weights).sum(), pooled
+
+        return jax.value_and_grad(total, has_aux=True)(maps)
+
+    alone = jax.jit(value_and_gradient)
+    batch = jax.jit(jax.vmap(value_and_gradient))(maps, boxes, weights)
+    images = [alone([m[i] for m in maps], boxes[i], weights[i]) for i in range(2)]
+    chex.assert_trees_all_close(batch, jax.tree.map(lambda *both: jnp.stack(both), *images), atol=1e-5)
+
+
+def test_the_scatter_for_other_devices_equals_the_loop():
+    rng = np.random.default_rng(5)
+    like = jnp.zeros((7, 6, 0))
+    corners = jnp.asarray(rng.integers(0, 5, (9, 4, 2)), jnp.int32)
+    weights = jnp.asarray(rng.uniform(size=(9, 4, 2, 2)), jnp.float32)
+    gradient = jnp.asarray(rng.normal(size=(9, 3)), jnp.float32)
+    in_turn = roi_kernels._spread_in_turn(like, corners, weights, gradient)
+    at_once = roi_kernels._spread_at_once(like, corners, weights, gradient)
+    np.testing.assert_allclose(in_turn, at_once, atol=1e-5)
+
+
+def test_half_precision_stays_and_is_summed_in_single():
+    features = jnp.full((30, 30, 2), 1.01, jnp.bfloat16)
+    boxes = jnp.array([[2.0, 2, 25, 28]])
+    for pooled in (
+        roi_align(features, boxes, 2, 1.0),
+        roi_align(features, boxes, 2, 1.0, sampling_ratio=0),
+        roi_pool(features, boxes, 2, 1.0),
+    ):
+        assert pooled.dtype == jnp.bfloat16
+        assert (pooled == features[0, 0]).all()
+    gradient = jax.grad(lambda f: roi_align(f, boxes, 2, 1.0).astype(jnp.float32).sum())(features)
+    assert gradient.dtype == jnp.bfloat16
+    assert float(gradient.astype(jnp.float32).sum()) == pytest.approx(8, rel=1e-2)
+
+
+def test_no_boxes_and_no_gradient_for_boxes():
+    none = jnp.zeros((0, 4))
+    for ratio in (0, 2):
+        assert roi_align(GRID, none, 3, 1.0, ratio).shape == (0, 3, 3, 1)
+    assert roi_pool(GRID, none, (2, 3), 1.0).shape == (0, 2, 3, 1)
+    box = jnp.array([[0.2, 0.4, 2.9, 3.1]])
+    assert not jax.grad(lambda b: roi_align(GRID, b, 2, 1.0).sum())(box).any()
+    assert not jax.grad(lambda b: roi_align(GRID, b, 2, 1.0, 0).sum())(box).any()
+    assert not jax.grad(lambda b: roi_pool(GRID, b, 2, 1.0).sum())(box).any()
+
+
+def test_what_cannot_be_meant_is_refused():
+    box = jnp.ones((1, 4))
+    with pytest.raises(ValueError, match="sampling_ratio is -1"):
+        roi_align(GRID, box, 2, 1.0, sampling_ratio=-1)
+    with pytest.raises(ValueError, match="half the one before"):
+        roi.multilevel_roi_align([GRID, GRID], box, 2, [1 / 4, 1 / 16])
+    with pytest.raises(ValueError):
+        roi.multilevel_roi_pool([GRID, GRID], box, 2, [1 / 4])

@@ -1,0 +1,130 @@
+"""Detection, from a data set's name to figures, with an oracle in the model's place."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vision_jax.data.transforms import Augment
+from vision_jax.tasks import detection
+from vision_jax.types import DetectionBatch, Detections, UserError
+
+SPEC = "synthetic?length=6&val_length=5&canvas=128"
+
+
+def oracle(batch: DetectionBatch) -> Detections:
+    """Answers with the truth."""
+    valid = np.asarray(batch.valid)
+    return Detections(
+        boxes=batch.boxes,
+        scores=np.where(valid, 0.9, 0).astype(np.float32),  # type: ignore[arg-type]
+        labels=np.where(valid, batch.labels, -1),  # type: ignore[arg-type]
+        valid=valid,  # type: ignore[arg-type]
+    )
+
+
+def judged(data, change=lambda d: d, batch_size=2):
+    evaluators = data.evaluators()
+    metrics, files = {}, {}
+    for batch in data.evaluation(batch_size):
+        for evaluator in evaluators:
+            evaluator.add(batch, change(oracle(batch)))
+    for evaluator in evaluators:
+        report = evaluator.report()
+        metrics |= report.metrics
+        files |= report.files
+    return metrics, files
+
+
+def test_the_truth_scores_1_through_resizing_and_back(tmp_path):
+    data = detection(SPEC, canvas=(96, 96)).open(None)
+    metrics, files = judged(data)
+    assert metrics["AP"] == pytest.approx(1.0)
+    assert metrics["VOC/mAP"] == pytest.approx(1.0)
+    files["predictions.json"](tmp_path / "p.json")
+    assert len(json.loads((tmp_path / "p.json").read_text())) > 0
+
+
+def test_wrong_classes_score_less():
+    data = detection(SPEC, canvas=(96, 96)).open(None)
+    k = len(data.classes)
+    metrics, _ = judged(data, lambda d: d.replace(labels=np.where(d.valid, (d.labels + 1) % k, -1)))
+    assert metrics["AP"] < 0.2
+
+
+def test_every_evaluation_image_comes_once_at_any_batch_size():
+    data = detection(SPEC).open(None)
+    for size in (1, 4):
+        batches = list(data.evaluation(size))
+        ids = np.concatenate([b.id[b.example_valid] for b in batches])
+        np.testing.assert_array_equal(np.sort(ids), np.arange(5))
+        assert all(b.image.shape == (size, 128, 128, 3) for b in batches)
+
+
+def test_training_is_augmented_and_overfitting_is_not():
+    data = detection(SPEC, augment=Augment(hflip=1, colour=0.5)).open(None)
+    few = data.overfit(2)
+    batch = next(few.train(4, 0, 0))
+    assert set(batch.id.tolist()) == {0, 1}
+    plain = next(iter(few.evaluation(2)))
+    np.testing.assert_array_equal(np.sort(plain.id), [0, 1])
+    for b, id in enumerate(batch.id):
+        np.testing.assert_array_equal(batch.image[b], plain.image[id])
+    varied = next(data.train(6, 0, 0))
+    for b, id in enumerate(varied.id):
+        if id < 2:
+            assert np.abs(varied.image[b].astype(int) - plain.image[id]).mean() > 1
+    metrics, _ = judged(few)
+    assert metrics["AP"] == pytest.approx(1.0)
+
+
+def test_the_data_decide_what_is_left_open():
+    assert detection(SPEC).settle() == {"canvas": (128, 128)}
+    assert detection(SPEC, canvas=(96, 64)).settle() == {"canvas": (96, 64)}
+
+
+def test_photographs_need_no_data_when_the_canvas_is_known():
+    task = detection("coco:/there/is/nothing", canvas=(64, 32))
+    rng = np.random.default_rng(0)
+    wide, high = (rng.integers(0, 255, shape, np.uint8) for shape in ((100, 200, 3), (200, 100, 3)))
+    batch = task.prepare([wide], [7])
+    assert batch.image.shape == (1, 32, 64, 3)
+    assert (batch.id.tolist(), batch.size.tolist(), batch.valid.any()) == ([7], [[32, 64]], False)
+    assert task.prepare([high], [0]).image.shape == (1, 64, 32, 3)
+    both = task.prepare([wide, high], [0, 1])
+    assert both.image.shape == (2, 64, 64, 3)
+    assert both.size.tolist() == [[32, 64], [64, 32]]
+
+
+def test_answers_are_in_the_photographs_pixels():
+    task = detection(SPEC, canvas=(64, 32))
+    batch = task.prepare([np.zeros((100, 200, 3), np.uint8)], [7])
+    found = Detections(
+        boxes=np.array([[[16, 8, 64, 32], [0, 0, 1, 1]]], np.float32),  # type: ignore[arg-type]
+        scores=np.array([[0.75, 0]], np.float32),  # type: ignore[arg-type]
+        labels=np.array([[2, -1]], np.int32),  # type: ignore[arg-type]
+        valid=np.array([[True, False]]),  # type: ignore[arg-type]
+    )
+    (answers,) = task.to_json(batch, found, ("a", "b", "c"))
+    assert answers == [
+        {"image_id": 7, "category_id": 3, "category": "c", "bbox": [50.0, 25.0, 150.0, 75.0], "score": 0.75}
+    ]
+
+
+def test_a_summary_counts_what_the_sources_hold(tmp_path):
+    task = detection(SPEC)
+    report = task.open(None).summary()
+    data = task.open(None)
+    objects = sum(int(b.valid.sum()) for b in data.overfit(6).evaluation(3))
+    assert report.metrics["train/images"] == 6
+    assert report.metrics["train/objects"] == objects
+    assert f"| all | {objects} |" in report.tables["classes.md"]
+    report.write(tmp_path)
+    assert (tmp_path / "data.png").stat().st_size > 1000
+
+
+def test_impossible_arguments_are_refused():
+    with pytest.raises(UserError, match="long side first"):
+        detection(SPEC, canvas=(240, 320))
+    with pytest.raises(UserError, match="max_objects"):
+        detection(SPEC, max_objects=0)

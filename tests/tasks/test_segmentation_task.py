@@ -1,0 +1,98 @@
+"""Segmentation, from a data set's name to figures, with an oracle in the model's place."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from vision_jax.tasks import segmentation
+from vision_jax.tasks.segmentation import run_lengths
+from vision_jax.types import Segmentation, SegmentationBatch
+
+SPEC = "synthetic?length=4&val_length=3&canvas=128"
+
+
+def answer(batch: SegmentationBatch, labels: np.ndarray, k: int) -> Segmentation:
+    probabilities = np.eye(k, dtype=np.float32)[labels]
+    return Segmentation(labels=labels.astype(np.int32), probabilities=probabilities)  # type: ignore[arg-type]
+
+
+def judged(data, labels_of) -> dict[str, float]:
+    (evaluator,) = data.evaluators()
+    for batch in data.evaluation(2):
+        evaluator.add(batch, answer(batch, labels_of(batch), len(data.classes)))
+    return dict(evaluator.report().metrics)
+
+
+def test_the_truth_scores_1_and_a_constant_scores_the_majority():
+    data = segmentation(SPEC).open(None)
+    metrics = judged(data, lambda batch: np.maximum(batch.labels, 0))
+    assert metrics["pixel_accuracy"] == pytest.approx(1)
+    assert metrics["mIoU"] == pytest.approx(1)
+    counts = np.zeros(len(data.classes))
+    for batch in data.evaluation(3):
+        counts += np.bincount(batch.labels[batch.labels >= 0], minlength=len(counts))
+    constant = judged(data, lambda batch: np.full(batch.labels.shape, counts.argmax()))
+    assert constant["pixel_accuracy"] == pytest.approx(counts.max() / counts.sum())
+    assert constant["mIoU"] == pytest.approx(constant["mIoU/majority"])
+
+
+def test_truth_shrunk_and_grown_again_is_judged_at_the_original_size():
+    data = segmentation(SPEC, canvas=(64, 64)).open(None)
+    metrics = judged(data, lambda batch: np.maximum(batch.labels, 0))
+    assert 0.9 < metrics["pixel_accuracy"] < 1
+
+
+def test_overfitting_takes_the_first_images_as_they_are():
+    few = segmentation(SPEC).open(None).overfit(2)
+    plain = next(iter(few.evaluation(2)))
+    batch = next(few.train(2, 0, 0))
+    assert sorted(batch.id.tolist()) == [0, 1]
+    for b, id in enumerate(batch.id):
+        np.testing.assert_array_equal(batch.image[b], plain.image[id])
+        np.testing.assert_array_equal(batch.labels[b], plain.labels[id])
+
+
+def test_photographs_lie_on_canvases_of_their_own_orientation():
+    task = segmentation("labels:/there/is/nothing", canvas=(64, 32))
+    batch = task.prepare([np.full((100, 50, 3), 9, np.uint8)], [4])
+    assert batch.image.shape == (1, 64, 32, 3)
+    assert batch.size.tolist() == [[64, 32]]
+    assert (batch.labels == -1).all()
+
+
+def test_answers_cover_the_photograph_at_its_own_size():
+    task = segmentation(SPEC, canvas=(64, 32))
+    batch = task.prepare([np.zeros((60, 200, 3), np.uint8)], [4])
+    labels = np.zeros(batch.labels.shape, np.int32)
+    labels[:, :, 32:] = 2
+    (answers,) = task.to_json(batch, answer(batch, labels, 3), ("a", "b", "c"))
+    assert [(a["category"], a["category_id"], a["area"]) for a in answers] == [
+        ("a", 1, 6000),
+        ("c", 3, 6000),
+    ]
+    assert answers[0]["segmentation"] == {"size": [60, 200], "counts": [0, 6000, 6000]}
+    assert answers[1]["segmentation"] == {"size": [60, 200], "counts": [6000, 6000]}
+
+
+def test_run_lengths_of_a_worked_example():
+    mask = np.array([[1, 0, 1], [1, 1, 0]], bool)
+    assert run_lengths(mask) == [0, 2, 1, 2, 1]
+    assert run_lengths(~mask) == [2, 1, 2, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays.arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))))
+def test_run_lengths_can_be_undone(mask):
+    counts = run_lengths(mask)
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    np.testing.assert_array_equal(flat.reshape(mask.shape, order="F"), mask)
+
+
+def test_a_summary_counts_pixels(tmp_path):
+    report = segmentation(SPEC).open(None).summary()
+    assert report.metrics["train/images"] == 4
+    assert report.tables["classes.md"].splitlines()[-1] == f"| all | {4 * 128**2} | {3 * 128**2} |"
+    report.write(tmp_path)
+    assert (tmp_path / "data.png").stat().st_size > 1000

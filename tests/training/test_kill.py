@@ -1,0 +1,131 @@
+"""Real processes, killed and taken up again.
+
+VISION_JAX_KILLS=20 pytest tests/training/test_kill.py     # 20 random moments in place of 3
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import pytest
+from tiny_training import DEFAULTS
+
+from vision_jax.training import load_variables
+from vision_jax.training.checkpoints import Checkpoints
+
+KILLS = int(os.environ.get("VISION_JAX_KILLS", "3"))
+SLOW = {
+    "train": dataclasses.replace(DEFAULTS, steps=30, eval_every=7, checkpoint_every=3),
+    "delay": 0.02,
+    "evaluation_delay": 0.05,
+}
+
+
+def rows(run):
+    with (Path(run) / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
+
+
+def assert_same_run(a, b):
+    assert rows(a) == rows(b)
+    x, y = load_variables(a), load_variables(b)
+    assert jax.tree.structure(x) == jax.tree.structure(y)
+    for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
+        assert p.tobytes() == q.tobytes()
+
+
+def finish(process):
+    process.join(300)
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, processes):
+    """An uninterrupted run, and how long it took with everything compiled."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert finish(processes(folder / "first", **SLOW)) == 0
+    began = time.perf_counter()
+    assert finish(processes(folder / "second", **SLOW)) == 0
+    return folder / "first", folder / "second", time.perf_counter() - began
+
+
+def test_two_processes_with_one_seed_have_the_same_bits(whole):
+    assert_same_run(whole[0], whole[1])
+
+
+@pytest.mark.parametrize("moment", range(KILLS))
+def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(whole, processes, tmp_path, moment):
+    first, _, seconds = whole
+    run = tmp_path / "run"
+    wait = random.Random(f"{moment} {os.getpid()}").uniform(0, seconds)
+    process = processes(run, **SLOW)
+    process.join(wait)
+    process.kill()
+    assert finish(process) in (-signal.SIGKILL, 0)
+    begun = (run / "experiment.json").exists()
+    assert finish(processes(run, resume=begun, **SLOW)) == 0
+    newest = Checkpoints(run / "checkpoints").newest()
+    assert newest.step == 30, f"killed after {wait:.2f} s"
+    assert_same_run(first, run)
+
+
+def test_sigterm_saves_then_exits(whole, processes, tmp_path):
+    run = tmp_path / "run"
+    slow = {
+        **SLOW,
+        "train": dataclasses.replace(SLOW["train"], eval_every=0, checkpoint_every=0),
+        "delay": 0.1,
+    }
+    process = processes(run, **slow)
+    while not (run / "metrics.csv").exists() and process.is_alive():
+        time.sleep(0.02)
+    process.terminate()
+    assert finish(process) == 143
+    saved = Checkpoints(run / "checkpoints").newest()
+    assert 4 <= saved.step < 30
+    assert (
+        f"the state of step {saved.step} is saved; continue with --resume {run}"
+        in (run / "log.txt").read_text()
+    )
+    # What is left is done with the evaluations of the uninterrupted run: only those after the stop differ.
+    assert finish(processes(run, resume=True, **SLOW)) == 0
+    x, y = load_variables(whole[0]), load_variables(run)
+    for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
+        assert p.tobytes() == q.tobytes()
+
+
+@pytest.mark.parametrize("obstacle", ["full disk", "file size limit"])
+def test_a_disk_that_takes_no_more_ends_the_run_with_a_message(whole, processes, tmp_path, obstacle):
+    """The disk is really full, or a file really may not grow; with room the run goes on to the same bits."""
+    run = tmp_path / "disk" / "run"
+    run.parent.mkdir()
+    options = dict(SLOW)
+    if obstacle == "full disk":
+        mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(run.parent)]
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("needs the right to mount a tmpfs")
+    else:
+        options["largest_file"] = 1500  # more than the record of the start, less than the metrics
+    try:
+        assert finish(processes(run, **options)) == 3
+        message = run.with_suffix(".error").read_text()
+        reason = "No space left on device" if obstacle == "full disk" else "File too large"
+        assert reason in message
+        assert str(run) in message
+        if obstacle == "full disk":
+            subprocess.run(["mount", "-o", "remount,size=8m", str(run.parent)], check=True)
+        assert json.loads((run / "experiment.json").read_text())["seed"] == 0
+        assert finish(processes(run, resume=True, **SLOW)) == 0
+        assert_same_run(whole[0], run)
+    finally:
+        if obstacle == "full disk":
+            subprocess.run(["umount", str(run.parent)], check=True)
+        shutil.rmtree(run.parent, ignore_errors=True)
