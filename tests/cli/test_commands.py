@@ -126,7 +126,6 @@ def test_showing_writes_a_picture_and_counts(tmp_path, capsys):
         (["train", FILE, "--data", "digit"], "digits"),
         (["train", FILE, "--overfit", "-1"], "--overfit"),
         (["train", FILE, "--devices", "0"], "--devices"),
-        (["train", FILE, "--distributed"], "--out"),
         (["train", FILE, "--canvas", "8", "16"], "long side first"),
         (["train", "--resume"], "--resume needs"),
         (["train", "--seed", "3"], "which experiment"),

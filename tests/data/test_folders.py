@@ -15,6 +15,7 @@ from PIL import Image
 
 from vision_jax.data.idx import read_idx
 from vision_jax.data.open import open_classification, open_detection, open_segmentation
+from vision_jax.data.splits import hold_out
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"
 needs_mnist = pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason=f"MNIST is not at {SHARED}/mnist")
@@ -67,6 +68,13 @@ def test_class_folders_without_splits(tmp_path, caplog):
     assert whole is same
     assert len(whole) == 20
     assert "one split only" in caplog.text
+
+
+def test_what_is_held_out_is_the_same_on_every_machine():
+    # sorted by `printf a | sha256sum` and so on, d, j and f come first
+    assert hold_out(list("abcdefghij"), 0.3) == ([0, 1, 2, 4, 6, 7, 8], [3, 5, 9])
+    assert hold_out(["x"], 0.5) == ([0], [])
+    assert hold_out([], 0.5) == ([], [])
 
 
 def _idx(values):

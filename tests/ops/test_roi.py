@@ -133,7 +133,7 @@ def test_align_equals_the_definition(ratio, aligned, boxes):
         # Thirds round: a sample on the very edge of what counts may fall on either side.
         for low, high, bins, limit in ((0, 2, SIZE[1], 5), (1, 3, SIZE[0], 6)):
             for box in boxes.astype(float):
-                positions = np.array(sum(axis_samples(box[low], box[high], bins, ratio, aligned), []))
+                positions = np.ravel(axis_samples(box[low], box[high], bins, ratio, aligned))
                 assume(not np.any(np.minimum(abs(positions + 1), abs(positions - limit)) < 1e-4))
     expected = slow_align(FEATURES.astype(float), boxes.astype(float), SIZE, ratio, aligned)
     np.testing.assert_allclose(aligns[ratio, aligned](FEATURES, boxes), expected, atol=2e-5)
@@ -154,7 +154,9 @@ def test_align_is_linear_in_features_and_its_gradient_is_its_transpose():
             pooled = partial(
                 roi_align, boxes=boxes.astype(float), output_size=2, spatial_scale=1.0, sampling_ratio=ratio
             )
-            check_grads(pooled, (FEATURES.astype(float),), order=1, modes=("rev",), atol=1e-7, rtol=1e-7)
+            check_grads(
+                pooled, (jnp.asarray(FEATURES, float),), order=1, modes=("rev",), atol=1e-7, rtol=1e-7
+            )
 
 
 def test_pool_takes_maxima_worked_by_hand():
@@ -196,7 +198,7 @@ def test_pool_gradient_equals_finite_differences():
     boxes = jnp.array([[0.3, -1.2, 4.4, 5.9], [-3, 2, 9, 2.1], [2, 2, 2, 2], [20, 20, 30, 30]])
     with jax.enable_x64(True):
         pooled = partial(roi_pool, boxes=boxes.astype(float), output_size=2, spatial_scale=1.0)
-        check_grads(pooled, (FEATURES.astype(float),), order=1, modes=("rev",), eps=1e-5)
+        check_grads(pooled, (jnp.asarray(FEATURES, float),), order=1, modes=("rev",), eps=1e-5)
 
 
 SCALES = (1 / 4, 1 / 8, 1 / 16)

@@ -32,7 +32,7 @@ def theirs(op, features, gradient):
     pooled.backward(torch.tensor(gradient.transpose(0, 3, 1, 2).copy()))
     grads = [
         np.zeros_like(f) if m.grad is None else m.grad[0].permute(1, 2, 0).numpy()
-        for m, f in zip(maps, features)
+        for m, f in zip(maps, features, strict=True)
     ]
     return pooled.detach().permute(0, 2, 3, 1).numpy(), grads
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from vision_jax.types import UserError
@@ -13,34 +14,28 @@ _PATIENCE = {
 }
 
 
-def use_devices(count: int | None, distributed: bool = False) -> None:
+def use_devices(count: int | None) -> None:
     """Prepares `count` devices; on a machine with CPUs only, that many virtual ones.
 
     Must be called before anything is computed.
 
     Args:
-        count: devices of this process; None leaves the choice to JAX.
-        distributed: join the other processes of a cluster job first (Slurm, TPU pods, and Open MPI are
-            recognised; elsewhere JAX's coordinator variables say who takes part).
+        count: devices of this process; None leaves the choice to JAX. Whether there are so many is seen later.
 
     Raises:
-        UserError: fewer devices are there, or the other processes cannot be found.
+        UserError: for a number below 1.
     """
-    if count is not None and count < 1:
+    if count is None:
+        return
+    if count < 1:
         raise UserError(f"--devices {count}: give 1 or more")
-    if count is not None and count > 1:
-        flags = os.environ.get("XLA_FLAGS", "")
-        added = [f"{name}={seconds}" for name, seconds in _PATIENCE.items() if name not in flags]
-        os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
+    if count == 1:
+        return
+    flags = os.environ.get("XLA_FLAGS", "")
+    added = [f"{name}={seconds}" for name, seconds in _PATIENCE.items() if name not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     import jax
 
-    if count is not None and count > 1:
+    # In a program that has computed already (a notebook, a test) the devices are what they are.
+    with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", count)
-    if distributed:
-        try:
-            jax.distributed.initialize()
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"--distributed: {error}") from error
-    available = jax.local_device_count()
-    if count is not None and count > available:
-        raise UserError(f"--devices {count}: this machine has {available}")

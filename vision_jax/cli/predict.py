@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from vision_jax.cli.devices import use_devices
 from vision_jax.cli.evaluate import build
 from vision_jax.cli.runs import open_run
 from vision_jax.data.images import is_image, read_image
@@ -54,7 +53,6 @@ def run(words: Sequence[str]) -> int:
     if not options.photos:
         raise UserError("which photographs? vision-jax predict RUN photo.jpg folder/ --out out/")
     opened = open_run(options.run)
-    use_devices(1)
     experiment = build(opened)
     photos = list(find_photos(options.photos))
     predict = predictor(experiment, options.run, which=options.which, devices=1)

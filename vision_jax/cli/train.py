@@ -34,7 +34,6 @@ tables, checkpoints. `vision-jax train EXPERIMENT.py --help` lists the experimen
   --resume RUN     go on with a run that was stopped, with the arguments it was started with
   --profile        trace some steps for TensorBoard into the run folder
   --devices N      how many devices; all if left out (without accelerators: N virtual CPU devices)
-  --distributed    one process of several, on a cluster
 """
 
 
@@ -49,7 +48,6 @@ class TrainOptions:
         resume: go on with this run, with the arguments it was started with.
         profile: trace some steps for TensorBoard into the run folder.
         devices: how many devices; all if left out. Without accelerators: that many virtual CPU devices.
-        distributed: this is one process of several, on a cluster; needs --out, the same in all.
     """
 
     out: Path | None = None
@@ -57,7 +55,6 @@ class TrainOptions:
     resume: Path | None = None
     profile: bool = False
     devices: int | None = None
-    distributed: bool = False
 
 
 def run(words: Sequence[str]) -> None:
@@ -86,7 +83,7 @@ def run(words: Sequence[str]) -> None:
     function = load_experiment(file)
     arguments, options = parse(function, rest, f"vision-jax train {file}", TrainOptions())
     _check(options)
-    use_devices(options.devices, options.distributed)
+    use_devices(options.devices)
     check_recordable(function, arguments)
     arguments, experiment = settle(function, arguments)
     out = options.out or new_folder(file.stem)
@@ -121,8 +118,6 @@ def split_file(words: Sequence[str]) -> tuple[Path | None, list[str]]:
 def _check(options: TrainOptions) -> None:
     if options.overfit < 0:
         raise UserError(f"--overfit {options.overfit}: give a number of images, 1 or more")
-    if options.distributed and options.out is None and options.resume is None:
-        raise UserError("--distributed needs --out FOLDER, the same in every process")
 
 
 def _resumed_folder(words: Sequence[str]) -> Path | None:
@@ -164,7 +159,7 @@ def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
             f"vision-jax: {file} has changed since {run.folder} was started; going on with {run.file}",
             file=sys.stderr,
         )
-    use_devices(options.devices, options.distributed)
+    use_devices(options.devices)
     fit(
         run.function(**run.arguments),
         run.folder,
