@@ -306,5 +306,5 @@ def test_what_cannot_be_meant_is_refused():
         roi_align(GRID, box, 2, 1.0, sampling_ratio=-1)
     with pytest.raises(ValueError, match="half the one before"):
         roi.multilevel_roi_align([GRID, GRID], box, 2, [1 / 4, 1 / 16])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="2 feature maps but 1"):
         roi.multilevel_roi_pool([GRID, GRID], box, 2, [1 / 4])

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from vision_jax.types import AXIS
+
 NormKind = Literal["batch", "frozen", "group"]
-AXIS = "data"  # the name of the training step's device axis
 
 
 def axis_is_bound(name: str = AXIS) -> bool:

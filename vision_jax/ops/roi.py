@@ -76,14 +76,14 @@ def multilevel_roi_align(
         The pooled features, in the features' dtype.
 
     Raises:
-        ValueError: the sampling ratio is negative, or the scales do not halve from map to map.
+        ValueError: the sampling ratio is negative, or the scales are not one a map, halving.
     """
     if sampling_ratio < 0:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; it is a number of samples, or 0 for adaptive.")
     size = _pair(output_size)
     dtype = jnp.promote_types(features[0].dtype, jnp.float32)
     level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
-    atlas, tops, shapes = _stack_levels(features)
+    atlas, tops, shapes = _stack_levels(features, spatial_scales)
     heights, widths = jnp.asarray(shapes, dtype)[level].T
     scaled = _to_cells(boxes, level, spatial_scales, dtype)
     vertical = _axis(scaled[:, 1], scaled[:, 3], size[0], aligned)
@@ -97,7 +97,7 @@ def multilevel_roi_align(
         columns, column_weights = _samples(*horizontal, sampling_ratio, widths)
         rows = rows + jnp.asarray(tops)[level][:, None, None]
         pooled = _sum_samples(atlas, rows, row_weights, columns, column_weights)
-    return pooled.reshape(len(boxes), *size, -1).astype(features[0].dtype)
+    return pooled.reshape(len(boxes), *size, atlas.shape[-1]).astype(atlas.dtype)
 
 
 def box_levels(
@@ -175,10 +175,13 @@ def multilevel_roi_pool(
 
     Returns:
         The pooled features, in the features' dtype; 0 for bins without a cell.
+
+    Raises:
+        ValueError: the scales are not one a map, halving.
     """
     size = _pair(output_size)
     level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
-    atlas, tops, shapes = _stack_levels(features)
+    atlas, tops, shapes = _stack_levels(features, spatial_scales)
     tops, (heights, widths) = jnp.asarray(tops)[level], jnp.asarray(shapes)[level].T
     scaled = _to_cells(boxes, level, spatial_scales, jnp.promote_types(boxes.dtype, jnp.float32))
     # Halves are rounded away from zero, as C rounds them.
@@ -192,7 +195,8 @@ def multilevel_roi_pool(
         right[:, None, :],
     )
     rectangles = jnp.stack([jnp.broadcast_to(edge, (len(boxes), *size)) for edge in edges], -1)
-    return rectangle_maxima(atlas, rectangles.reshape(-1, 4)).reshape(len(boxes), *size, -1)
+    pooled = rectangle_maxima(atlas, rectangles.reshape(-1, 4))
+    return pooled.reshape(len(boxes), *size, atlas.shape[-1])
 
 
 def _bin_edges(low, high, bins: int, limit):
@@ -208,11 +212,13 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _stack_levels(features):
+def _stack_levels(features, spatial_scales):
     """Lays a pyramid's maps one above the other: the atlas, each map's first row, each map's shape.
 
     Every map takes at least two rows and columns, so that a window of 2 x 2 cells always fits.
     """
+    if len(features) != len(spatial_scales):
+        raise ValueError(f"There are {len(features)} feature maps but {len(spatial_scales)} spatial scales.")
     shapes = np.array([map_.shape[:2] for map_ in features])
     width = max(2, shapes[:, 1].max())
     padded = [jnp.pad(m, ((0, max(0, 2 - m.shape[0])), (0, width - m.shape[1]), (0, 0))) for m in features]

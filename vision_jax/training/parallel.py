@@ -18,9 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_jax.training.experiment import Batch
-from vision_jax.types import UserError
-
-AXIS = "data"
+from vision_jax.types import AXIS, UserError
 
 Device = Any  # jax.Device, which type checkers take for a variable
 

@@ -24,9 +24,8 @@ from jaxtyping import Array, Float, Key
 
 from vision_jax.training.experiment import Batch, Predictions
 from vision_jax.training.optimizers import Schedule
-from vision_jax.training.parallel import AXIS
 from vision_jax.training.state import TrainState, Variables
-from vision_jax.types import Mean
+from vision_jax.types import AXIS, Mean
 
 
 @struct.dataclass

@@ -18,7 +18,7 @@ from vision_jax.types.detection import (
     to_original,
 )
 from vision_jax.types.errors import UserError
-from vision_jax.types.mean import Mean
+from vision_jax.types.mean import AXIS, Mean
 from vision_jax.types.report import Report
 from vision_jax.types.segmentation import (
     Segmentation,
@@ -28,6 +28,7 @@ from vision_jax.types.segmentation import (
 )
 
 __all__ = [
+    "AXIS",
     "Classification",
     "ClassificationBatch",
     "ClassificationExample",

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
+AXIS = "data"  # the device axis of a training step, over which sums and statistics are added
+
 
 @struct.dataclass
 class Mean:
