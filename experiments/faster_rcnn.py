@@ -39,7 +39,7 @@ def experiment(
     max_detections: int = 100,
     augment: Augment = Augment(),
     seed: int = 0,
-    train: TrainConfig = TrainConfig(steps=560, batch_size=4, learning_rate=0.02, eval_every=280),
+    train: TrainConfig = TrainConfig(steps=280, batch_size=4, warmup_steps=50, eval_every=140),
 ) -> Experiment:
     """Trains one Faster R-CNN.
 

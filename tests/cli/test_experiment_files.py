@@ -73,6 +73,8 @@ def test_a_mistyped_file_gets_the_nearest_one(tmp_path):
     write(tmp_path / "faster_rcnn.py", GOOD)
     with pytest.raises(UserError, match=r"did you mean .*faster_rcnn\.py"):
         load_experiment(tmp_path / "faster_rccn.py")
+    with pytest.raises(UserError, match=r"did you mean .*faster_rcnn\.py"):
+        load_experiment(tmp_path / "faster_rcnn")
     with pytest.raises(UserError, match="is a folder"):
         load_experiment(tmp_path)
 
@@ -137,7 +139,7 @@ def test_recorded_arguments_come_back_and_are_the_next_defaults(function):
 def test_records_that_do_not_fit_the_file_are_refused(function):
     with pytest.raises(UserError, match="`anchors`"):
         arguments_from_json(function, {"anchors": 3}, "experiment.json")
-    with pytest.raises(UserError, match="experiment.json: roi"):
+    with pytest.raises(UserError, match=r"experiment\.json: roi"):
         arguments_from_json(function, {"roi": "pol"}, "experiment.json")
 
 

@@ -59,9 +59,13 @@ def test_moving_the_image_by_a_stride_moves_the_answer(variables):
     one = jnp.ones(1, jnp.int32)
     batches = [
         SegmentationBatch(
-            image=jnp.asarray(wide[:, :, shift : shift + 192]), size=size,
-            labels=jnp.zeros((1, 16, 192), jnp.int32), id=one, original_size=size, example_valid=one > 0,
-        )  # fmt: skip
+            image=jnp.asarray(wide[:, :, shift : shift + 192]),
+            size=size,
+            labels=jnp.zeros((1, 16, 192), jnp.int32),
+            id=one,
+            original_size=size,
+            example_valid=one > 0,
+        )
         for shift in (0, 8)
     ]
     still, moved = (MODEL.apply(variables, batch)["logits"] for batch in batches)  # type: ignore[index]
@@ -99,14 +103,16 @@ def test_doubling_keeps_pixel_centres(upsampling, expected):
 
 
 def test_a_canvas_that_strides_would_cut_is_refused():
-    with pytest.raises(UserError, match="20x16.*multiples of 8"):
+    with pytest.raises(UserError, match=r"20x16.*multiples of 8"):
         jax.eval_shape(MODEL.init, jax.random.key(0), make_batch(16, 20, (16, 20)))
 
 
 def test_it_learns_two_images_by_heart(variables):
     # Stripes 8 pixels wide: labels that a map of stride 8 can express.
     labels = jnp.tile((jnp.arange(48) // 8 % 3).astype(jnp.int32), (2, 32, 1))
-    batch = make_batch().replace(labels=labels, image=(labels[..., None] * 100).astype(jnp.uint8).repeat(3, -1))
+    batch = make_batch().replace(
+        labels=labels, image=(labels[..., None] * 100).astype(jnp.uint8).repeat(3, -1)
+    )
     optimizer = optax.adam(1e-2)
 
     @jax.jit

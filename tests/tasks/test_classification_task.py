@@ -78,6 +78,10 @@ def test_a_summary_counts_images(folder, tmp_path):
     report = classification(f"folder:{folder}").open(None).summary()
     assert report.metrics["train/images"] == 6
     assert report.metrics["val/images"] == 4
-    assert report.tables["classes.md"].splitlines()[2:] == ["| bear | 3 | 2 |", "| cat | 3 | 2 |", "| all | 6 | 4 |"]
+    assert report.tables["classes.md"].splitlines()[2:] == [
+        "| bear | 3 | 2 |",
+        "| cat | 3 | 2 |",
+        "| all | 6 | 4 |",
+    ]
     report.write(tmp_path)
     assert (tmp_path / "data.png").stat().st_size > 1000

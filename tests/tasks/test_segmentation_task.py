@@ -66,14 +66,14 @@ def test_answers_cover_the_photograph_at_its_own_size():
     task = segmentation(SPEC, canvas=(64, 32))
     batch = task.prepare([np.zeros((60, 200, 3), np.uint8)], [4])
     labels = np.zeros(batch.labels.shape, np.int32)
-    labels[:, :, 32:] = 2
+    labels[:, :, 33:] = 2  # the centre of column x lies at 0.32 (x + 0.5): from x = 103 on in column 33
     (answers,) = task.to_json(batch, answer(batch, labels, 3), ("a", "b", "c"))
     assert [(a["category"], a["category_id"], a["area"]) for a in answers] == [
-        ("a", 1, 6000),
-        ("c", 3, 6000),
+        ("a", 1, 6180),
+        ("c", 3, 5820),
     ]
-    assert answers[0]["segmentation"] == {"size": [60, 200], "counts": [0, 6000, 6000]}
-    assert answers[1]["segmentation"] == {"size": [60, 200], "counts": [6000, 6000]}
+    assert answers[0]["segmentation"] == {"size": [60, 200], "counts": [0, 6180, 5820]}
+    assert answers[1]["segmentation"] == {"size": [60, 200], "counts": [6180, 5820]}
 
 
 def test_run_lengths_of_a_worked_example():

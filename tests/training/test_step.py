@@ -137,11 +137,11 @@ def test_evaluation_adds_losses_and_keeps_the_order_of_predictions():
 def test_initial_variables_are_those_of_a_plain_initialisation():
     batch = uneven_batch(4)
     keys = dict(zip(("params", "sample"), jax.random.split(jax.random.key(1)), strict=True))
-    plain = TinyNet().init(keys, batch, method="loss")
+    plain = jax.jit(lambda: TinyNet().init(keys, batch, method="loss"))()
     ours = initial_variables(TinyNet(), jax.random.key(1), batch)
     assert jax.tree.structure(plain) == jax.tree.structure(ours)
     for expected, leaf in zip(jax.tree.leaves(plain), jax.tree.leaves(ours), strict=True):
-        np.testing.assert_array_equal(expected, leaf)
+        np.testing.assert_allclose(expected, leaf, rtol=1e-6)
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_name():

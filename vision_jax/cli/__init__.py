@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         return _complain(f"there is no command `{command}`.{hint} Commands: {', '.join(COMMANDS)}.")
+    logging.basicConfig(format="%(name)s: %(message)s")
     if rest and "-h" not in rest and "--help" not in rest:
         print(f"vision-jax {command} {rest[0]}: starting", file=sys.stderr, flush=True)
     try:
@@ -55,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return module.run(rest) or 0
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read the output has enough (`| head`); Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         from vision_jax.types import UserError
 

@@ -20,7 +20,8 @@ def use_devices(count: int | None) -> None:
     Must be called before anything is computed.
 
     Args:
-        count: devices of this process; None leaves the choice to JAX. Whether there are so many is seen later.
+        count: devices of this process; None leaves the choice to JAX. Whether there are so many is seen
+            later.
 
     Raises:
         UserError: for a number below 1.

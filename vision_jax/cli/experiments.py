@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import logging
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import tyro
 
@@ -47,14 +48,16 @@ def load_experiment(path: Path) -> ExperimentFunction:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
     except ModuleNotFoundError as error:
         raise UserError(f"{path} imports {error.name}, which is not there: {error}") from error
-    function: Any = getattr(module, "experiment", None)
-    if function is None:
+    if not hasattr(module, "experiment"):
         raise UserError(
             f"{path} defines no `experiment`: an experiment file has a function "
             "`def experiment(data: str = ..., train: TrainConfig = ...) -> Experiment`"
         )
-    if not callable(function):
-        raise UserError(f"{path}: `experiment` is {type(function).__name__}, it should be a function")
+    if not callable(module.experiment):
+        raise UserError(
+            f"{path}: `experiment` is {type(module.experiment).__name__}, it should be a function"
+        )
+    function = cast(ExperimentFunction, module.experiment)
     _check_signature(function, path)
     return function
 
@@ -62,11 +65,14 @@ def load_experiment(path: Path) -> ExperimentFunction:
 def _no_file(path: Path) -> str:
     if path.is_dir():
         return f"{path} is a folder; an experiment is a Python file, such as {path / 'faster_rcnn.py'}"
-    folder = path.parent if path.parent.is_dir() else Path("experiments")
-    there = [str(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
-    near = difflib.get_close_matches(str(folder / path.name), there, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(there)}" if there else ""
-    return f"there is no experiment file {path}{hint}"
+    there = [file for folder in (path.parent, Path("experiments")) for file in sorted(folder.glob("*.py"))]
+    by_stem = {file.stem: str(file) for file in reversed(there)}
+    near = difflib.get_close_matches(path.stem, by_stem, n=1)
+    if near:
+        return f"there is no experiment file {path}; did you mean {by_stem[near[0]]}?"
+    return f"there is no experiment file {path}" + (
+        f"; there are: {', '.join(map(str, there))}" if there else ""
+    )
 
 
 def _check_signature(function: ExperimentFunction, path: Path) -> None:
@@ -206,10 +212,15 @@ def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[
         The arguments and the experiment built from them.
     """
     experiment = function(**arguments)
+    logger = logging.getLogger("vision_jax")
+    # The run opens the data again: what is odd about them is said then, once, and stands in its log.
+    logger.disabled = True
+    try:
+        settled = experiment.task.settle()
+    finally:
+        logger.disabled = False
     decided = {
-        name: value
-        for name, value in experiment.task.settle().items()
-        if name in arguments and arguments[name] is None
+        name: value for name, value in settled.items() if name in arguments and arguments[name] is None
     }
     if decided:
         arguments = {**arguments, **decided}

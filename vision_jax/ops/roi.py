@@ -34,7 +34,8 @@ def roi_align(
 
     Args:
         features: one feature map.
-        boxes: in image pixels; they may leave the image, where samples count as zero.
+        boxes: in image pixels; they may leave the image, where samples count as zero. A box that is not
+            finite pools zeros.
         output_size: bins per box, (h, w) or one number for both.
         spatial_scale: cells per image pixel, 1 / stride.
         sampling_ratio: samples per bin along each axis; 0 takes ceil(box size / output size), so that
@@ -95,7 +96,7 @@ def multilevel_roi_align(
     else:
         rows, row_weights = _samples(*vertical, sampling_ratio, heights)
         columns, column_weights = _samples(*horizontal, sampling_ratio, widths)
-        rows = rows + jnp.asarray(tops)[level][:, None, None]
+        rows = rows + jnp.asarray(tops, jnp.int32)[level][:, None, None]
         pooled = _sum_samples(atlas, rows, row_weights, columns, column_weights)
     return pooled.reshape(len(boxes), *size, atlas.shape[-1]).astype(atlas.dtype)
 
@@ -182,7 +183,7 @@ def multilevel_roi_pool(
     size = _pair(output_size)
     level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
     atlas, tops, shapes = _stack_levels(features, spatial_scales)
-    tops, (heights, widths) = jnp.asarray(tops)[level], jnp.asarray(shapes)[level].T
+    tops, (heights, widths) = jnp.asarray(tops, jnp.int32)[level], jnp.asarray(shapes, jnp.int32)[level].T
     scaled = _to_cells(boxes, level, spatial_scales, jnp.promote_types(boxes.dtype, jnp.float32))
     # Halves are rounded away from zero, as C rounds them.
     cells = (jnp.sign(scaled) * jnp.floor(jnp.abs(scaled) + 0.5)).astype(jnp.int32)
@@ -241,7 +242,7 @@ def _divide(length, count: int):
 
 
 def _axis(low, high, bins: int, aligned: bool):
-    """Along one axis, in cells: where each box begins [R], its length [R], its bins' beginnings and width."""
+    """Along one axis, in cells: where each bin begins [R, bins] and how wide the bins are [R, 1]."""
     shift = 0.5 if aligned else 0.0
     start = low - shift
     length = high - shift - start
@@ -267,7 +268,8 @@ def _samples(bin_start, bin_width, ratio: int, limit):
     limit = limit[:, None, None]
     # A sample up to one cell outside takes the border's value; one farther out counts as zero.
     inside = (position >= -1) & (position <= limit)
-    position = jnp.clip(position, 0, limit - 1)
+    # Where a box is NaN nothing is inside, and no cell may be read that does not exist.
+    position = jnp.where(inside, jnp.clip(position, 0, limit - 1), 0)
     cell = jnp.minimum(jnp.floor(position), jnp.maximum(limit - 2, 0))
     fraction = position - cell
     weights = jnp.stack([1 - fraction, fraction], -1) * (inside / ratio)[..., None]
@@ -317,15 +319,22 @@ def _adaptive_weights(bin_start, bin_width, limit, offset, cells: int):
         counts = (first + k >= 0) & (first + k < count) & (position >= -1) & (position <= limit)
         near = jnp.maximum(1 - jnp.abs(cell - jnp.clip(position, 0, limit - 1)), 0)
         weights = weights + jnp.where(counts, near, 0)
-    return weights / jnp.maximum(count, 1)
+    return jnp.where(count > 0, weights / jnp.maximum(count, 1), 0)
 
 
 def _weigh_cells(atlas, rows, columns):
     """Sums all cells with weights that separate into rows [R, h, Y] and columns [R, w, X]: [R, h, w, C]."""
+    count, some = len(rows), max(1, min(32, len(rows)))
+    atlas = atlas.astype(rows.dtype)
 
-    def one(weights):
-        half = jnp.einsum("iy,yxc->ixc", weights[0], atlas.astype(weights[0].dtype))
-        return jnp.einsum("jx,ixc->ijc", weights[1], half)
+    def some_boxes(weights):
+        half = jnp.einsum("riy,yxc->rixc", weights[0], atlas)
+        return jnp.einsum("rjx,rixc->rijc", weights[1], half)
 
-    # Not all boxes at once: for each, `half` holds h whole rows of the atlas.
-    return lax.map(one, (rows, columns), batch_size=32)
+    def chunks(weights):
+        weights = jnp.pad(weights, ((0, -count % some), (0, 0), (0, 0)))
+        return weights.reshape(-1, some, *weights.shape[1:])
+
+    # Not all boxes at once: for each of them, `half` holds h whole rows of the atlas.
+    pooled = lax.map(some_boxes, (chunks(rows), chunks(columns)))
+    return pooled.reshape(-1, *pooled.shape[2:])[:count]

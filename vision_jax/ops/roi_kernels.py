@@ -35,10 +35,6 @@ def window_sums(
     Returns:
         For each n, the sum over its s windows, in the weights' dtype.
     """
-    return _by_image(_sum_windows, _sum_windows, atlas, corners, weights)
-
-
-def _sum_windows(atlas, corners, weights):
     height, width, channels = atlas.shape
     rows = atlas.reshape(height * width, channels)
     first = corners[..., 0] * width + corners[..., 1]
@@ -48,10 +44,11 @@ def _sum_windows(atlas, corners, weights):
             for dx in (0, 1):
                 cells = rows.at[first[:, s] + (dy * width + dx)].get(mode="promise_in_bounds")
                 total = total + cells * weights[:, s, dy, dx, None]
-        return total
+        # A pass for each window: four gathers in one loop are faster than all sixteen.
+        return lax.optimization_barrier(total)
 
     total = jnp.zeros((corners.shape[0], channels), weights.dtype)
-    return lax.fori_loop(0, corners.shape[1], add_window, total)
+    return lax.fori_loop(0, corners.shape[1], add_window, total, unroll=4)
 
 
 def _window_sums_forward(atlas, corners, weights):
@@ -71,7 +68,7 @@ def _spread_in_turn(like, corners, weights, gradient):
 
     def add_window(k, summed):
         n, s = k // per_sum, k % per_sum
-        place = (corners[n, s, 0], corners[n, s, 1], 0)
+        place = (corners[n, s, 0], corners[n, s, 1], jnp.int32(0))
         window = lax.dynamic_slice(summed, place, (2, 2, channels))
         return lax.dynamic_update_slice(summed, window + weights[n, s][..., None] * gradient[n], place)
 
@@ -142,10 +139,11 @@ def _visit(rectangles, width: int, look, state):
     across = jnp.max(-(-(right - left) // 3), initial=0)
 
     def block(step, state):
-        for k in range(9):
-            y = jnp.minimum(top + 3 * (step // across) + k // 3, bottom - 1)
-            x = jnp.minimum(left + 3 * (step % across) + k % 3, right - 1)
-            state = look(state, jnp.maximum(y * width + x, 0))
+        rows = [jnp.minimum(top + 3 * (step // across) + k, bottom - 1) * width for k in range(3)]
+        columns = [jnp.minimum(left + 3 * (step % across) + k, right - 1) for k in range(3)]
+        for row in rows:
+            for column in columns:
+                state = look(state, jnp.maximum(row + column, 0))
         return state
 
     return lax.fori_loop(0, down * across, block, state)

@@ -268,6 +268,8 @@ def _train(run: _Run, stage: Gradient, index: int, variables: Variables | None) 
         watch.started(done, batch, outcome)
         profiler.after_step(taken, outcome)
     profiler.close()
+    if iterator is not None and hasattr(iterator, "close"):
+        iterator.close()  # worker processes, where it has any
     run.console.end_stage()
     run.progress = replace(run.progress, stage=index + 1, stage_step=0, sums={}, iterator=None)
     return state.variables
@@ -304,6 +306,9 @@ def _evaluate(run: _Run, variables: Variables) -> None:
     row = {"step": float(run.progress.step), **values, "time/evaluation": time.perf_counter() - began}
     run.write_row(row)
     metric = run.report.metrics.get(run.experiment.task.metric, float("nan"))
+    if run.experiment.task.metric not in run.report.metrics:
+        names = ", ".join(run.report.metrics)
+        logger.warning("no best checkpoint: no metric %s among %s", run.experiment.task.metric, names)
     best = run.progress.best
     if np.isfinite(metric) and (best is None or metric > best):
         run.progress = replace(run.progress, best=float(metric), best_step=run.progress.step)

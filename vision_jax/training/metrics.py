@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,10 @@ class TensorBoard:
         self._events.flush()
 
     def close(self) -> None:
-        """Closes the event file."""
+        """Closes the event file; what a full disk did not take was reported when it was written."""
         if self._events is not None:
-            self._events.close()
+            with suppress(OSError):
+                self._events.close()
             self._events = None
 
     def _start(self) -> Any:

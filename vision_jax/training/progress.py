@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from vision_jax.types import UserError
 
 logger = logging.getLogger("vision_jax")
 
@@ -49,11 +53,16 @@ class Console:
         logger.propagate = False
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         self.end_stage()
+        if isinstance(error, UserError):  # who called shows it on the screen
+            self._to_file(logging.ERROR, str(error))
+        elif isinstance(error, Exception):
+            self._to_file(logging.ERROR, "".join(traceback.format_exception(error)).rstrip())
         for handler in self._handlers:
             logger.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
         level, logger.propagate = self._before
         logger.setLevel(level)
 
@@ -106,7 +115,7 @@ class Console:
             f"waiting for data {values['time/waiting']:.0%}  ETA {_clock(seconds_left)}"
         )
         if self._live:  # the bar says it already
-            self._handlers[0].handle(logger.makeRecord(logger.name, logging.INFO, "", 0, line, (), None))
+            self._to_file(logging.INFO, line)
         else:
             logger.info("%s", line)
 
@@ -115,6 +124,9 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _to_file(self, level: int, text: str) -> None:
+        self._handlers[0].handle(logger.makeRecord(logger.name, level, "", 0, text, (), None))
 
 
 class _PatientFileHandler(logging.FileHandler):

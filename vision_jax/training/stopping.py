@@ -6,10 +6,14 @@ once. Python runs handlers in the main thread only; elsewhere (a notebook's work
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from types import FrameType
 from typing import Any
+
+
+logger = logging.getLogger("vision_jax")
 
 
 class Stopped(SystemExit):
@@ -56,5 +60,6 @@ class StopRequest:
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received is not None or not self.waits:
             self.received = number
+            logger.warning("stopped by %s, nothing more is saved", signal.Signals(number).name)
             raise Stopped(number)
         self.received = number

@@ -1,0 +1,46 @@
+"""The README says what is so: its example trains, its files are there, its commands are commands."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from vision_jax.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_system_in_one_file_learns_and_predicts(tmp_path):
+    (code,) = (
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def experiment(" in block
+    )
+    file = tmp_path / "softmax.py"
+    file.write_text(code)
+    run = tmp_path / "run"
+    assert main(["train", str(file), "--train.steps", "60", "--devices", "1", "--out", str(run)]) == 0
+    assert json.loads((run / "results.json").read_text())["default"]["accuracy"] > 0.8
+    assert json.loads((run / "experiment.json").read_text())["arguments"]["canvas"] == [8, 8]
+
+
+def test_every_file_that_it_names_is_there():
+    named = set(re.findall(r"(?:experiments|vision_jax)/[\w/]+\.py", README))
+    assert "experiments/faster_rcnn.py" in named
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_every_command_that_it_shows_is_one():
+    shown = set(re.findall(r"uv run vision-jax (\w+)", README))
+    assert shown == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "module", ["vision_jax", "vision_jax.layers", "vision_jax.tasks", "vision_jax.types"]
+)
+def test_names_that_it_imports_exist(module):
+    imported = re.findall(rf"^from {re.escape(module)} import (.+)$", README, re.MULTILINE)
+    names = [name.strip() for line in imported for name in line.split(",")]
+    package = __import__(module, fromlist=names)
+    assert names
+    assert all(hasattr(package, name) for name in names)
