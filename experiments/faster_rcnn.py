@@ -39,7 +39,15 @@ def experiment(
     max_detections: int = 100,
     augment: Augment = Augment(),
     seed: int = 0,
-    train: TrainConfig = TrainConfig(steps=280, batch_size=4, warmup_steps=50, eval_every=140),
+    train: TrainConfig = TrainConfig(
+        steps=280,
+        batch_size=4,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        warmup_steps=50,
+        eval_every=140,
+    ),
 ) -> Experiment:
     """Trains one Faster R-CNN.
 

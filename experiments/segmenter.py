@@ -1,7 +1,10 @@
 """A plain fully convolutional segmenter: stride 8 down, bilinear up, no skips.
 
-vision-jax train experiments/segmenter.py --data labels:FOLDER   # images and label PNGs
-vision-jax train experiments/segmenter.py                        # synthetic scenes
+    vision-jax train experiments/segmenter.py --data labels:FOLDER   # images and label PNGs
+    vision-jax train experiments/segmenter.py                        # synthetic scenes
+
+On CamVid's 11 classes (240x180, 367 training images): mIoU 0.38 and pixel accuracy 0.82 on the 101 validation
+images (seed 0), where the commonest class everywhere reaches 0.03 and 0.30. About 5 minutes on 2 CPU cores.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -145,7 +146,7 @@ def torch_predict(model: TorchFasterRCNN, batch: DetectionBatch, limit: int = 10
     return Detections(boxes=boxes, scores=scores, labels=labels, valid=labels >= 0)  # pyright: ignore[reportArgumentType]
 
 
-def schedule(step: int, steps: float, warmup: int = 100) -> float:
+def schedule(step: int, steps: float, warmup: int) -> float:
     """Warm-up and cosine, as a factor of the peak rate."""
     if step < warmup:
         return (step + 1) / warmup
@@ -215,7 +216,10 @@ def train(
     canvas: tuple[int, int] = (256, 256),
     minutes: float = 8.0,
     batch_size: int = 4,
-    learning_rate: float = 0.02,
+    optimizer: Literal["adamw", "sgd"] = "adamw",
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-2,
+    warmup: int = 50,
     seed: int = 0,
     out: Path = Path("runs/torchvision"),
     settings: Settings = Settings(),
@@ -229,7 +233,10 @@ def train(
         canvas: long and short side in pixels.
         minutes: of training, evaluation aside.
         batch_size: images a step.
+        optimizer: as in our experiment, or SGD with momentum.
         learning_rate: the peak.
+        weight_decay: of everything but biases and norms.
+        warmup: steps of linear rise.
         seed: of parameters and data order.
         out: folder for the report.
         settings: of the detector.
@@ -241,15 +248,18 @@ def train(
     model = torch_model(settings, len(opened.classes), canvas)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 1e-4}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if optimizer == "adamw":
+        rule = torch.optim.AdamW(groups, lr=learning_rate)
+    else:
+        rule = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
     start, step = time.monotonic(), 0
     batches = iter(opened.train(batch_size, seed, 0))
     while (spent := time.monotonic() - start) < minutes * 60:
         steps = max(step * minutes * 60 / max(spent, 1e-9), step + 1) if step > 5 else 1e9
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * schedule(step, steps)
-        loss = torch_step(model, optimizer, next(batches))
+        for group in rule.param_groups:
+            group["lr"] = learning_rate * schedule(step, steps, warmup)
+        loss = torch_step(model, rule, next(batches))
         step += 1
         if step % 10 == 0:
             print(f"step {step}  {spent:.0f} s  loss {loss:.3f}", flush=True)

@@ -1,11 +1,8 @@
 """Faster R-CNN's step on eight devices is the step on one, sampling and batch statistics included."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import optax
-import pytest
 
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
@@ -43,12 +40,11 @@ def relative(a, b) -> float:
     return float(np.linalg.norm(np.asarray(a) - b) / max(np.linalg.norm(np.asarray(b)), 1e-12))
 
 
-@pytest.mark.parametrize("norm", ["group", "batch"])
-def test_the_update_of_eight_devices_is_that_of_one(norm):
+def test_the_update_of_eight_devices_is_that_of_one():
     model = FasterRCNN(
-        ResNet((1, 1, 1, 1), bottleneck=False, norm=norm, width=8),
+        ResNet((1, 1, 1, 1), bottleneck=False, norm="batch", width=8),
         3,
-        fpn=FPN(16, norm),
+        fpn=FPN(16, "group"),
         rpn=RPN(sizes=(8, 16, 32, 64, 128), samples=64),
         train_proposals=(60, 40),
         roi_samples=16,
@@ -88,7 +84,9 @@ def test_the_update_of_eight_devices_is_that_of_one(norm):
     state = eight
     for i in range(10):
         state, _ = eight_step(state, shard(everything, 8), jax.random.key(i))
-    for leaf in jax.tree.leaves(dataclasses.asdict(state)):
+        # Many steps in flight can lock up more virtual devices than there are cores.
+        jax.block_until_ready(state)
+    for leaf in jax.tree.leaves(state):
         shards = [np.asarray(part.data) for part in leaf.addressable_shards]
         assert len(shards) == 8
         for part in shards[1:]:

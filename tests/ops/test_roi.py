@@ -1,6 +1,7 @@
 """RoIAlign and RoIPool: worked numbers, a slow reference, gradients, levels, and boxes in odd places."""
 
 import math
+from functools import partial
 
 import chex
 import hypothesis.extra.numpy as hnp
@@ -150,18 +151,19 @@ def test_align_gradient_equals_finite_differences():
 
 
 def test_pool_takes_maxima_worked_by_hand():
-    assert roi_pool(GRID, jnp.array([[0.0, 0, 3, 3]]), 2, 1.0)[0, ..., 0].tolist() == [[5, 7], [13, 15]]
-    # Both ends count, so three cells make two overlapping bins of two.
-    assert roi_pool(GRID, jnp.array([[0.0, 0, 2, 2]]), 2, 1.0)[0, ..., 0].tolist() == [[5, 6], [9, 10]]
-    # Halves round away from zero: 0.5 to 1, 1.5 to 2, -0.5 to -1.
-    assert roi_pool(GRID, jnp.array([[0.5, 0.5, 1.5, 1.5]]), 2, 1.0)[0, ..., 0].tolist() == [[5, 6], [9, 10]]
-    assert roi_pool(GRID, jnp.array([[-0.5, 0, 0, 0]]), (1, 2), 1.0)[0, ..., 0].tolist() == [[0, 0]]
-    assert roi_pool(GRID + 1, jnp.array([[-0.5, 0, 0, 0]]), (1, 2), 1.0)[0, ..., 0].tolist() == [[0, 1]]
-
-
-def test_pool_of_negative_features_is_negative_and_zero_only_outside():
-    boxes = jnp.array([[0.0, 0, 3, 3], [10, 10, 12, 12]])
-    assert roi_pool(GRID - 16, boxes, 1, 1.0).ravel().tolist() == [-1, 0]
+    worked = {
+        (0, 0, 3, 3): [[6, 8], [14, 16]],
+        # Both ends count, so three cells make two overlapping bins of two.
+        (0, 0, 2, 2): [[6, 7], [10, 11]],
+        # Halves round away from zero: 0.5 to 1, 1.5 to 2, -0.5 to -1.
+        (0.5, 0.5, 1.5, 1.5): [[6, 7], [10, 11]],
+        (-0.5, 0, 0, 0): [[0, 1], [0, 1]],
+        (10, 10, 12, 12): [[0, 0], [0, 0]],
+    }
+    boxes = jnp.array(list(worked), jnp.float32)
+    assert roi_pool(GRID + 1, boxes, 2, 1.0)[..., 0].tolist() == list(worked.values())
+    # An empty bin is 0, not the largest of what is negative.
+    assert roi_pool(GRID - 16, boxes, 2, 1.0)[[0, 4], 1, 1, 0].tolist() == [-1, 0]
 
 
 @modest
@@ -178,10 +180,10 @@ def test_the_first_of_equal_maxima_receives_the_gradient():
     expected = np.zeros((4, 8))
     expected[::2, ::2] = 1
     np.testing.assert_array_equal(gradient[..., 0], expected)
-    # In row-major order, the end of the first row comes before the start of the second.
-    features = jnp.zeros((4, 4, 1)).at[0, 3].set(1.0).at[1, 0].set(1.0)
-    gradient = jax.grad(lambda f: roi_pool(f, jnp.array([[0.0, 0, 3, 3]]), 1, 1.0).sum())(features)
-    assert np.argwhere(gradient[..., 0]).tolist() == [[0, 3]]
+    # In row-major order, the end of a bin's first row comes before the start of its second.
+    features = jnp.zeros((4, 8, 1)).at[0, 1].set(1.0).at[1, 0].set(1.0)
+    gradient = pool_gradient(features, jnp.array([[0.0, 0, 7, 3]]))
+    assert gradient[:2, :2, 0].tolist() == [[0, 1], [0, 0]]
 
 
 def test_pool_gradient_equals_finite_differences():
@@ -203,13 +205,14 @@ def pyramid(seed=1, channels=3):
 def test_levels_worked_by_hand():
     sides = np.array([1, 111, 112, 223, 224, 447, 448, 5000])
     boxes = jnp.stack([jnp.zeros(8), jnp.zeros(8), sides, sides], 1).astype(jnp.float32)
+    levels = jax.jit(roi.box_levels, static_argnums=(1, 2))
     # Strides 4, 8, 16 are levels 2, 3, 4; 224 pixels belong on level 4.
-    assert roi.box_levels(boxes, SCALES).tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
-    assert roi.box_levels(boxes, SCALES, canonical_size=448).tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert levels(boxes, SCALES).tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
+    assert levels(boxes, SCALES, 448).tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
     # The area decides, not a side; a box without one is small.
     odd = jnp.array([[0, 0, 448, 112], [5, 5, 5, 5], [9, 9, 3, 20], [9.0, 9, 3, 3]])
-    assert roi.box_levels(odd, SCALES).tolist() == [2, 0, 0, 0]
-    assert roi.box_levels(odd, (1 / 16,)).tolist() == [0, 0, 0, 0]
+    assert levels(odd, SCALES).tolist() == [2, 0, 0, 0]
+    assert levels(odd, (1 / 16,)).tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("multilevel", [roi.multilevel_roi_align, roi.multilevel_roi_pool])
@@ -264,8 +267,8 @@ def test_the_scatter_for_other_devices_equals_the_loop():
     corners = jnp.asarray(rng.integers(0, 5, (9, 4, 2)), jnp.int32)
     weights = jnp.asarray(rng.uniform(size=(9, 4, 2, 2)), jnp.float32)
     gradient = jnp.asarray(rng.normal(size=(9, 3)), jnp.float32)
-    in_turn = roi_kernels._spread_in_turn(like, corners, weights, gradient)
-    at_once = roi_kernels._spread_at_once(like, corners, weights, gradient)
+    in_turn = jax.jit(roi_kernels._spread_in_turn)(like, corners, weights, gradient)
+    at_once = jax.jit(roi_kernels._spread_at_once)(like, corners, weights, gradient)
     np.testing.assert_allclose(in_turn, at_once, atol=1e-5)
 
 
@@ -284,15 +287,21 @@ def test_half_precision_stays_and_is_summed_in_single():
     assert float(gradient.astype(jnp.float32).sum()) == pytest.approx(8, rel=1e-2)
 
 
-def test_no_boxes_and_no_gradient_for_boxes():
+def test_no_boxes_at_all():
     none = jnp.zeros((0, 4))
     for ratio in (0, 2):
         assert roi_align(GRID, none, 3, 1.0, ratio).shape == (0, 3, 3, 1)
     assert roi_pool(GRID, none, (2, 3), 1.0).shape == (0, 2, 3, 1)
-    box = jnp.array([[0.2, 0.4, 2.9, 3.1]])
-    assert not jax.grad(lambda b: roi_align(GRID, b, 2, 1.0).sum())(box).any()
-    assert not jax.grad(lambda b: roi_align(GRID, b, 2, 1.0, 0).sum())(box).any()
-    assert not jax.grad(lambda b: roi_pool(GRID, b, 2, 1.0).sum())(box).any()
+
+
+def test_boxes_receive_no_gradient():
+    @jax.jit
+    @jax.grad
+    def gradient(boxes):
+        return sum(pool(GRID, boxes, 2, 1.0).sum() for pool in (roi.roi_align, adaptive, roi.roi_pool))
+
+    adaptive = partial(roi.roi_align, sampling_ratio=0)
+    assert not gradient(jnp.array([[0.2, 0.4, 2.9, 3.1]])).any()
 
 
 def test_boxes_that_are_not_numbers_read_nothing():

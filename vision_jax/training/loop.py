@@ -268,8 +268,9 @@ def _train(run: _Run, stage: Gradient, index: int, variables: Variables | None) 
         watch.started(done, batch, outcome)
         profiler.after_step(taken, outcome)
     profiler.close()
-    if iterator is not None and hasattr(iterator, "close"):
-        iterator.close()  # worker processes, where it has any
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        close()  # worker processes, where it has any
     run.console.end_stage()
     run.progress = replace(run.progress, stage=index + 1, stage_step=0, sums={}, iterator=None)
     return state.variables

@@ -12,7 +12,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-
 logger = logging.getLogger("vision_jax")
 
 
