@@ -274,6 +274,7 @@ def test_steps_can_be_traced(tmp_path):
 
 def test_an_interrupt_from_the_keyboard_saves_first(tmp_path):
     timer = threading.Timer(0.0, signal.raise_signal, [signal.SIGINT])
+    handler = signal.getsignal(signal.SIGINT)
     tiny = experiment(delay=0.05)
 
     def open_data(classes):
@@ -294,7 +295,7 @@ def test_an_interrupt_from_the_keyboard_saves_first(tmp_path):
             devices=1,
         )
     assert stopped.value.code == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     fit(experiment(), tmp_path / "run", resume=True, devices=1)
     fit(experiment(), tmp_path / "whole", devices=1)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
