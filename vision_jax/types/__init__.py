@@ -18,6 +18,14 @@ from vision_jax.types.detection import (
     to_original,
 )
 from vision_jax.types.errors import UserError
+from vision_jax.types.instance import (
+    ImageInstances,
+    InstanceBatch,
+    InstanceExample,
+    Instances,
+    InstanceSource,
+    instances_to_original,
+)
 from vision_jax.types.mean import AXIS, Mean
 from vision_jax.types.report import Report
 from vision_jax.types.segmentation import (
@@ -40,6 +48,11 @@ __all__ = [
     "DetectionSource",
     "Detections",
     "ImageDetections",
+    "ImageInstances",
+    "InstanceBatch",
+    "InstanceExample",
+    "InstanceSource",
+    "Instances",
     "Mean",
     "Proposals",
     "Report",
@@ -48,5 +61,6 @@ __all__ = [
     "SegmentationExample",
     "SegmentationSource",
     "UserError",
+    "instances_to_original",
     "to_original",
 ]

@@ -1,0 +1,97 @@
+"""Instance segmentation: detection with a mask for each object.
+
+A mask is kept as a picture of its own and a *frame*, the rectangle of the canvas that the picture covers.
+A box-relative crop (112x112, say) has its object's box for a frame; a full bitmap has the whole canvas.
+Resizing, flipping and cutting an image moves frames, and never resamples a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from vision_jax.types.detection import (
+    DetectionBatch,
+    DetectionExample,
+    Detections,
+    DetectionSource,
+    to_original,
+)
+
+
+@runtime_checkable
+class InstanceSource(DetectionSource, Protocol):
+    """A split of images with boxes and masks, in random access."""
+
+    def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
+        """Each box's object in original pixels, in the record's order; all False where no shape is known."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceExample(DetectionExample):
+    """One image with masks on its way through the transforms.
+
+    Attributes:
+        masks: uint8, each object's coverage of the cells of its frame, 0 (none) to 255 (all).
+        frames: float32, (x1, y1, x2, y2) in pixels of `image` as it is now, inside it or not.
+    """
+
+    masks: UInt8[np.ndarray, "n mh mw"]
+    frames: Float[np.ndarray, "n 4"]
+
+
+@struct.dataclass
+class InstanceBatch(DetectionBatch):
+    """Images on one canvas with their boxes and masks, padded to N objects an image.
+
+    Attributes:
+        masks: uint8, each object's coverage of the cells of its frame, 0 to 255; all 0 where padded, and
+            where no shape is known.
+        frames: float32, (x1, y1, x2, y2) in canvas pixels: what each mask covers.
+    """
+
+    masks: UInt8[Array, "b n mh mw"]
+    frames: Float[Array, "b n 4"]
+
+
+@struct.dataclass
+class Instances(Detections):
+    """Objects found, padded to D an image, best first, in canvas pixels.
+
+    Attributes:
+        masks: float32 in 0..1, the probability that a cell of the box belongs to the object.
+    """
+
+    masks: Float[Array, "b d m m"]
+
+
+class ImageInstances(NamedTuple):
+    """One image's objects, without padding, in the original image's pixels: numpy."""
+
+    id: int
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    masks: Float[np.ndarray, "n m m"]
+
+
+def instances_to_original(batch: DetectionBatch, instances: Instances) -> list[ImageInstances]:
+    """Takes objects from the canvas back to each original image; masks stay relative to their boxes.
+
+    Args:
+        batch: what was predicted on; its invalid examples are left out.
+        instances: what `predict` returned for it, as numpy or jax arrays.
+
+    Returns:
+        One entry for each valid example, in order.
+    """
+    present = np.flatnonzero(np.asarray(batch.example_valid))
+    return [
+        ImageInstances(*found, np.asarray(instances.masks[b])[np.asarray(instances.valid[b])])
+        for b, found in zip(present, to_original(batch, instances), strict=True)
+    ]
