@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_jax.data.batching import detection_batch
+from vision_jax.data.geometry import crop, flip_horizontal, flip_vertical, oriented, resize
 from vision_jax.data.transforms import (
     Augment,
     ColourJitter,
@@ -17,11 +18,6 @@ from vision_jax.data.transforms import (
     ScaleJitter,
     TrainTransform,
     adjust_colour,
-    crop,
-    flip_horizontal,
-    flip_vertical,
-    oriented,
-    resize,
     train_transform,
 )
 from vision_jax.types import (

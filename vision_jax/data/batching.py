@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from jaxtyping import UInt8
 
-from vision_jax.data.transforms import Canvas, oriented
+from vision_jax.data.geometry import Canvas, oriented
 from vision_jax.types import (
     ClassificationBatch,
     ClassificationExample,

@@ -16,7 +16,7 @@ import grain
 import numpy as np
 
 from vision_jax.data.batching import check
-from vision_jax.data.transforms import Canvas, oriented
+from vision_jax.data.geometry import Canvas, oriented
 from vision_jax.types import (
     ClassificationExample,
     ClassificationSource,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vision_jax.data.geometry import Canvas
 from vision_jax.data.pipeline import Examples, evaluation_batches, train_batches
-from vision_jax.data.transforms import Augment, Canvas, Fit, train_transform
+from vision_jax.data.transforms import Augment, Fit, train_transform
 
 # Resized images are kept in memory between passes while they take no more than this.
 _KEEP_BYTES = 2**30
