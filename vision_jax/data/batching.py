@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from jaxtyping import UInt8
 
+from vision_jax.data.frames import draw_mask
 from vision_jax.data.geometry import Canvas, oriented
 from vision_jax.types import (
     ClassificationBatch,
@@ -20,6 +21,8 @@ from vision_jax.types import (
     DetectionBatch,
     DetectionExample,
     DetectionSource,
+    InstanceBatch,
+    InstanceExample,
     SegmentationBatch,
     SegmentationExample,
     UserError,
@@ -77,6 +80,53 @@ def detection_batch(
     Raises:
         UserError: an image has more than `max_objects` boxes; none is dropped silently.
     """
+    return DetectionBatch(**_detection_arrays(examples, canvas, max_objects, batch_size))
+
+
+def instance_batch(
+    examples: Sequence[InstanceExample], canvas: Canvas, max_objects: int, batch_size: int
+) -> InstanceBatch:
+    """Stacks instance examples.
+
+    Crops are taken as they are, with their frames. Full bitmaps are drawn onto the canvas, each pixel with
+    the cell under its centre, 0 outside the content, and their frame is the canvas.
+
+    Args:
+        examples: at least one, otherwise as for `detection_batch`; all with crops of one size, or all with
+            full bitmaps.
+        canvas, max_objects, batch_size: as for `detection_batch`.
+
+    Returns:
+        The batch, as numpy arrays. Where padded, a mask is 0 and its frame the unit square at the origin (for
+        full bitmaps the canvas): no frame is empty.
+
+    Raises:
+        UserError: an image has more than `max_objects` boxes; none is dropped silently.
+    """
+    arrays = _detection_arrays(examples, canvas, max_objects, batch_size)
+    kinds = {example.full or example.masks.shape[1:] for example in examples}
+    if len(kinds) != 1:
+        raise ValueError(f"a batch takes masks of one kind and size, not of {len(kinds)}")
+    height, width = arrays["image"].shape[1:3]
+    full = examples[0].full
+    cells = (height, width) if full else examples[0].masks.shape[1:]
+    masks = np.zeros((batch_size, max_objects, *cells), np.uint8)
+    frame = [0, 0, width, height] if full else [0, 0, 1, 1]
+    frames = np.tile(np.array(frame, np.float32), (batch_size, max_objects, 1))
+    for i, example in enumerate(examples):
+        if full:
+            h, w = example.image.shape[:2]
+            for j, (mask, place) in enumerate(zip(example.masks, example.frames, strict=True)):
+                masks[i, j, :h, :w] = draw_mask(mask, place, h, w)
+        else:
+            masks[i, : len(example.masks)] = example.masks
+            frames[i, : len(example.frames)] = example.frames
+    return InstanceBatch(**arrays | {"masks": masks, "frames": frames})
+
+
+def _detection_arrays(
+    examples: Sequence[DetectionExample], canvas: Canvas, max_objects: int, batch_size: int
+) -> dict[str, Any]:
     _check_number(examples, batch_size)
     height, width = _shared_canvas(examples, canvas)
     b, n = batch_size, max_objects
@@ -105,12 +155,11 @@ def detection_batch(
         id[i] = example.id
         scale[i] = example.scale
         original_size[i] = example.original_size
-    arrays: dict[str, Any] = {
+    return {
         "image": image, "size": size, "boxes": boxes, "labels": labels, "valid": valid, "ignore": ignore,
         "id": id, "scale": scale, "original_size": original_size,
         "example_valid": np.arange(b) < len(examples),
     }  # fmt: skip
-    return DetectionBatch(**arrays)
 
 
 def segmentation_batch(

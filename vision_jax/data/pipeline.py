@@ -16,12 +16,15 @@ import grain
 import numpy as np
 
 from vision_jax.data.batching import check
+from vision_jax.data.frames import cut_masks
 from vision_jax.data.geometry import Canvas, oriented
 from vision_jax.types import (
     ClassificationExample,
     ClassificationSource,
     DetectionExample,
     DetectionSource,
+    InstanceExample,
+    InstanceSource,
     SegmentationExample,
     SegmentationSource,
     UserError,
@@ -41,6 +44,28 @@ def read_detection(source: DetectionSource, index: int) -> DetectionExample:
         ignore=record.ignore,
         original_size=(record.height, record.width),
     )
+
+
+def read_instances(source: InstanceSource, index: int, size: int | None = 112) -> InstanceExample:
+    """One image with its boxes and masks.
+
+    Args:
+        source: any.
+        index: of the image.
+        size: cells along each side of a box-relative crop; None keeps full bitmaps, in the original's pixels.
+
+    Returns:
+        The example; masks of objects without a known shape are all 0.
+    """
+    example = read_detection(source, index)
+    masks = source.masks(index)
+    if size is not None:
+        pictures, frames = cut_masks(masks, example.boxes, size)
+    else:
+        height, width = example.original_size
+        pictures = masks.astype(np.uint8) * 255
+        frames = np.tile(np.array([0, 0, width, height], np.float32), (len(masks), 1))
+    return InstanceExample(**vars(example), masks=pictures, frames=frames, full=size is None)
 
 
 def read_classification(source: ClassificationSource, index: int) -> ClassificationExample:

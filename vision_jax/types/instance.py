@@ -39,10 +39,13 @@ class InstanceExample(DetectionExample):
     Attributes:
         masks: uint8, each object's coverage of the cells of its frame, 0 (none) to 255 (all).
         frames: float32, (x1, y1, x2, y2) in pixels of `image` as it is now, inside it or not.
+        full: whether the masks are full bitmaps, which a batch draws onto its canvas, instead of crops, which
+            it takes as they are.
     """
 
     masks: UInt8[np.ndarray, "n mh mw"]
     frames: Float[np.ndarray, "n 4"]
+    full: bool = False
 
 
 @struct.dataclass
