@@ -1,0 +1,87 @@
+"""Masks between an object's box and the whole image (He et al. 2017, "Mask R-CNN", section 3).
+
+A head predicts a mask on a small grid laid over its box. Pasting takes it to the image's own pixels, as
+torchvision does: a ring of empty cells is added, so that a mask can fade out at its box; the box grows with
+it and is cut to whole pixels, both ends inside; and the values are bilinear between the cells' centres.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def paste_window(
+    probabilities: Float[np.ndarray, "m m"], box: Float[np.ndarray, " 4"], size: tuple[int, int]
+) -> tuple[Float[np.ndarray, "_h _w"], tuple[int, int]]:
+    """The part of the image that a mask reaches, and its values there.
+
+    Args:
+        probabilities: one object's mask over its box, float32.
+        box: (x1, y1, x2, y2) in the image's pixels, x2 and y2 exclusive; it may reach over the border.
+        size: (height, width) of the image.
+
+    Returns:
+        The values, float32, of pixels inside the image, perhaps none; and (row, column) of the first.
+    """
+    padded = np.pad(probabilities, 1)
+    cells = len(padded)
+    half = (box[2:] - box[:2]) * 0.5 * (cells / (cells - 2))
+    centre = (box[2:] + box[:2]) * 0.5
+    left, top = (centre - half).astype(np.int64).tolist()
+    right, bottom = (centre + half).astype(np.int64).tolist()
+    first_row, rows = _bilinear(top, bottom, size[0], cells)
+    first_column, columns = _bilinear(left, right, size[1], cells)
+    return rows @ padded @ columns.T, (first_row, first_column)
+
+
+def _bilinear(first: int, last: int, limit: int, cells: int) -> tuple[int, Float[np.ndarray, "_n {cells}"]]:
+    """The first pixel from `first` to `last` inside 0..limit, and the cells' weights for each of them."""
+    length = max(last + 1 - first, 1)
+    start = min(max(first, 0), limit)
+    pixels = np.arange(start, max(min(last + 1, limit), start))
+    position = ((pixels - first + 0.5) * (cells / length) - 0.5).clip(0, cells - 1)
+    distance = np.abs(position[:, None] - np.arange(cells))
+    return start, np.maximum(1 - distance, 0).astype(np.float32)
+
+
+def paste_probabilities(
+    probabilities: Float[np.ndarray, "m m"], box: Float[np.ndarray, " 4"], size: tuple[int, int]
+) -> Float[np.ndarray, "{size[0]} {size[1]}"]:
+    """A mask over its box as values of the whole image, 0 where it does not reach.
+
+    Args:
+        probabilities: one object's mask over its box, float32.
+        box: (x1, y1, x2, y2) in the image's pixels, x2 and y2 exclusive; it may reach over the border.
+        size: (height, width) of the image.
+
+    Returns:
+        float32, of that size.
+    """
+    values, (row, column) = paste_window(probabilities, box, size)
+    image = np.zeros(size, np.float32)
+    image[row : row + values.shape[0], column : column + values.shape[1]] = values
+    return image
+
+
+def paste_mask(
+    probabilities: Float[np.ndarray, "m m"],
+    box: Float[np.ndarray, " 4"],
+    size: tuple[int, int],
+    threshold: float = 0.5,
+) -> Bool[np.ndarray, "{size[0]} {size[1]}"]:
+    """The pixels of the image that belong to an object.
+
+    Args:
+        probabilities: the object's mask over its box, float32.
+        box: (x1, y1, x2, y2) in the image's pixels, x2 and y2 exclusive; it may reach over the border.
+        size: (height, width) of the image.
+        threshold: a pixel belongs to the object where its probability is above this.
+
+    Returns:
+        The mask, of that size.
+    """
+    values, (row, column) = paste_window(probabilities, box, size)
+    image = np.zeros(size, bool)
+    image[row : row + values.shape[0], column : column + values.shape[1]] = values > threshold
+    return image
