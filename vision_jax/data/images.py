@@ -13,12 +13,16 @@ Annotations are drawn by some tools on the upright picture and by others on the 
 caller that knows the size which its annotations speak of passes it: the orientation is then applied unless
 only the stored, unturned picture has that size, and a picture that has it neither way is a `UserError`. An
 unreadable or truncated file is a `UserError` too.
+
+A picture may also lie inside another file: `Encoded` is its content and says where it comes from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +49,22 @@ _UPRIGHT = {
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The content of an image file that is part of another file.
+
+    Attributes:
+        content: what the image file would hold.
+        where: the other file and the place in it, for messages.
+    """
+
+    content: bytes
+    where: str
+
+    def __str__(self) -> str:
+        return self.where
+
+
 def is_image(path: Path) -> bool:
     """Whether a file's name says that it is a picture; hidden files are not."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
@@ -68,11 +88,11 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     return files
 
 
-def read_size(path: Path, upright: bool = True) -> tuple[int, int]:
+def read_size(path: Path | Encoded, upright: bool = True) -> tuple[int, int]:
     """The size of an image file, from its header alone.
 
     Args:
-        path: an image file.
+        path: an image file, or the content of one.
         upright: with the EXIF orientation applied, as `read_image(path)` does; else as stored.
 
     Returns:
@@ -85,12 +105,15 @@ def read_size(path: Path, upright: bool = True) -> tuple[int, int]:
         return _upright_size(image) if upright else (image.height, image.width)
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(
+    path: Path | Encoded, size: tuple[int, int] | None = None, upright: bool = True
+) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image file as RGB.
 
     Args:
-        path: an image file.
-        size: the (height, width) that annotations give; None takes the upright picture as it is.
+        path: an image file, or the content of one.
+        size: the (height, width) that annotations give; None takes the picture as it is.
+        upright: with the EXIF orientation applied; else as stored.
 
     Returns:
         uint8 RGB, 0..255, an array of its own.
@@ -99,10 +122,10 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndar
         UserError: the file is missing, unreadable, truncated, or has not that size.
     """
     with _opened(path) as image:
-        turn = _orientation(image)
-        if size is not None and _upright_size(image) != size:
+        turn = _orientation(image) if upright else 1
+        height, width = _upright_size(image) if upright else (image.height, image.width)
+        if size is not None and size != (height, width):
             if (image.height, image.width) != size:
-                height, width = _upright_size(image)
                 raise UserError(
                     f"{path}: the image is {width}x{height} (width x height), but its annotation says "
                     f"{size[1]}x{size[0]}: correct the annotation or restore the image it was made for"
@@ -114,11 +137,11 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndar
         return _rgb(image, path)
 
 
-def read_indices(path: Path) -> Int[np.ndarray, "h w"]:
+def read_indices(path: Path | Encoded) -> Int[np.ndarray, "h w"]:
     """Reads a label map: the stored values of a grey image, the indices of a palette image.
 
     Args:
-        path: an image of one channel, 1, 8 or 16 bits; EXIF is not looked at.
+        path: an image of one channel, 1, 8 or 16 bits, or the content of one; EXIF is not looked at.
 
     Returns:
         int32 indices, not mapped in any way.
@@ -146,18 +169,19 @@ def largest_index(path: Path, leave_out: frozenset[int]) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path | Encoded) -> Iterator[Image.Image]:
     """An image opened lazily; whatever goes wrong inside the block is the file's fault."""
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(path.content) if isinstance(path, Encoded) else path) as image:
             yield image
     except (UserError, MemoryError):
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such image file") from None
     except UnidentifiedImageError:
+        count = len(path.content) if isinstance(path, Encoded) else path.stat().st_size
         raise UserError(
-            f"{path}: not an image, or one of an unknown or damaged format ({path.stat().st_size} bytes): "
+            f"{path}: not an image, or one of an unknown or damaged format ({count} bytes): "
             f"replace the file or take it out of the data"
         ) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
@@ -184,7 +208,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
-def _rgb(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def _rgb(image: Image.Image, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode == "RGB":
         return np.array(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -197,7 +221,7 @@ def _rgb(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w 3"]:
     return np.array(image.convert("RGB"))
 
 
-def _grey_to_rgb(values: np.ndarray, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def _grey_to_rgb(values: np.ndarray, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]:
     """Repeats grey values, 0..255 as floating point, in three channels."""
     if not (values.min(initial=0) >= 0 and values.max(initial=0) <= 255):
         raise UserError(

@@ -41,16 +41,15 @@ from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations import Findings, labels_by_name
 from vision_jax.data.images import images_by_stem, largest_index, read_image, read_indices, read_size
+from vision_jax.data.label_maps import counted_meaning, named_meaning, to_labels, voids
 from vision_jax.data.splits import choose, hold_out, report_single
 from vision_jax.types import UserError
 
-VOID = 255
 CAMVID = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian",
     "Bicyclist",
 )  # fmt: skip
 
-_VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")
 _LABEL_FOLDERS = ("labels", "masks", "annotations")
 
 
@@ -100,20 +99,8 @@ class LabelFolder:
             UserError: the file is unreadable, or holds an index that means nothing.
         """
         path = self._pairs[index][1]
-        stored = read_indices(path)
-        table = np.full(max([*self._meaning, int(stored.max(initial=0))]) + 1, -2, np.int32)
-        for value, label in self._meaning.items():
-            table[value] = label
-        labels = table[stored]
-        if labels.min(initial=0) == -2:
-            odd = np.unique(stored[labels == -2]).tolist()
-            void = sorted(value for value, label in self._meaning.items() if label < 0)
-            known = sorted(self._meaning.keys() - void)
-            raise UserError(
-                f"{path}: holds the indices {odd}, but the classes are {known[0]} to {known[-1]} and void is "
-                f"{void}: name them in a classes.txt, or add ?void={odd[0]} to the folder if that is void"
-            )
-        return labels
+        advice = "name them in a classes.txt, or add ?void={} to the folder if that is void"
+        return to_labels(read_indices(path), self._meaning, str(path), advice)
 
 
 def open_label_folder(
@@ -220,25 +207,13 @@ def _listed_classes(listing: Path, void: int | None) -> tuple[tuple[str, ...], d
     lines = [line.strip() for line in listing.read_text("utf-8-sig", "surrogateescape").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
-    meaning, names = _voids(void), []
-    for index, line in enumerate(lines):
-        if index == void or line.strip("()[]").lower() in _VOID_NAMES:
-            meaning[index] = -1
-            continue
-        if not line or line in names:
-            raise UserError(f"{listing}, line {index + 1}: {line!r}: each line must name one class, once")
-        meaning[index] = len(names)
-        names.append(line)
-    if not names:
-        raise UserError(f"{listing}: names no classes")
-    return tuple(names), meaning
+    return named_meaning(lines, void, str(listing))
 
 
 def _counted_classes(
     root: Path, maps: Sequence[Path], classes: tuple[str, ...] | None, count: int | None, void: int | None
 ) -> tuple[tuple[str, ...], dict[int, int]]:
     """Classes and meanings where no `classes.txt` names them: rules 3 and 4 of the module's text."""
-    meaning = _voids(void)
     if classes is not None:
         if count is not None and count > len(classes):
             raise UserError(
@@ -247,8 +222,8 @@ def _counted_classes(
         count = len(classes)
     names = classes
     if count is None:
-        voids = frozenset(meaning)
-        largest = max((largest_index(path, voids) for path in maps), default=-1)
+        known = frozenset(voids(void))
+        largest = max((largest_index(path, known) for path in maps), default=-1)
         if largest < 0:
             raise UserError(f"{root}: all {len(maps)} label maps are void everywhere")
         if largest == len(CAMVID) and void is None and maps[0].parent.name.endswith("annot"):
@@ -259,15 +234,5 @@ def _counted_classes(
                 root, ", ".join(CAMVID),
             )  # fmt: skip
         else:
-            count = sum(index not in meaning for index in range(largest + 1))
-    index = 0
-    for label in range(count):
-        while index in meaning:
-            index += 1
-        meaning[index] = label
-    meaning.setdefault(index + 1, -1)
-    return names or tuple(f"class{label}" for label in range(count)), meaning
-
-
-def _voids(void: int | None) -> dict[int, int]:
-    return {VOID: -1} if void is None else {VOID: -1, void: -1}
+            count = sum(index not in known for index in range(largest + 1))
+    return names or tuple(f"class{label}" for label in range(count)), counted_meaning(count, void)

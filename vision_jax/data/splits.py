@@ -100,12 +100,14 @@ def hold_out(names: Sequence[str], fraction: float) -> tuple[list[int], list[int
     return sorted(order[count:]), sorted(order[:count])
 
 
-def report_single(where: str, name: str, count: int) -> None:
-    """Warns that one split serves for training and for judging."""
+def report_single(
+    where: str, name: str, count: int, remedy: str = "?holdout=0.2 after the folder keeps a fifth back"
+) -> None:
+    """Warns that one split serves for training and for judging, and says how it need not."""
     logging.getLogger("vision_jax").warning(
         "%s: there is one split only, %s, of %d images: it serves for training and for judging, so what is "
-        "trained on it is judged by what it has seen; ?holdout=0.2 after the folder keeps a fifth back",
-        where, name, count,
+        "trained on it is judged by what it has seen; %s",
+        where, name, count, remedy,
     )  # fmt: skip
 
 
