@@ -88,6 +88,26 @@ def test_masks(folder):
     assert not train.masks(1).any()  # no segmentation in the file
 
 
+def test_segmentations_are_those_of_the_file(folder):
+    path = folder / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    two = [[1.25, 2, 3, 2, 3, 5.5], [0, 0, 1, 0, 1, 1, 0, 1]]
+    content["annotations"] += [
+        _annotation(4, 42, 3, [1, 1, 5, 5], segmentation=two),
+        _annotation(5, 42, 3, [0, 0, 2, 2], segmentation={"size": [20, 30], "counts": "022bb0"}),
+    ]
+    path.write_text(json.dumps(content))
+    train, _ = open_detection(f"coco:{folder}")
+    polygon, crowd, twin, packed = train.segmentations(0)
+    assert (polygon, twin) == ([[10, 5, 14, 5, 14, 9, 10, 9]], two)
+    assert packed == {"size": [20, 30], "counts": "022bb0"}
+    assert crowd == {"size": [20, 30], "counts": "02fb0"}  # 0, 2, 598
+    assert train.segmentations(1) == [[]]
+    coco = pytest.importorskip("pycocotools.mask")
+    for shape, mask in ((crowd, 1), (packed, 3)):
+        np.testing.assert_array_equal(coco.decode(shape), train.masks(0)[mask])
+
+
 def test_image_without_annotations_is_kept(tmp_path, caplog):
     _save(tmp_path / "images/a.png")
     _save(tmp_path / "images/b.png")
@@ -214,8 +234,11 @@ def test_real_masks_are_those_of_pycocotools():
     for index in range(0, len(val), 4):
         record = val.record(index)
         annotations = theirs.imgToAnns[record.id]
-        for ours, annotation in zip(val.masks(index), annotations, strict=True):
+        shapes = val.segmentations(index)
+        for ours, shape, annotation in zip(val.masks(index), shapes, annotations, strict=True):
             expected = theirs.annToMask(annotation) > 0
+            drawn = theirs.annToMask({**annotation, "segmentation": shape}) > 0
+            np.testing.assert_array_equal(drawn, expected)
             if annotation["iscrowd"]:
                 np.testing.assert_array_equal(ours, expected)
             elif expected.sum() > 1000:

@@ -34,7 +34,7 @@ from jaxtyping import Bool, UInt8
 
 from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name, missing_files
 from vision_jax.data.images import read_image, read_size
-from vision_jax.data.masks import Shapes, unpack_runs
+from vision_jax.data.masks import Shapes, pack_runs, unpack_runs
 from vision_jax.types import DetectionRecord, UserError
 
 _LARGEST_ID = 2**31 - 1
@@ -186,6 +186,26 @@ class CocoDetection:
         first, end = self._annotations.starts[index : index + 2].tolist()
         masks = [self._shapes.mask(row, height, width) for row in range(first, end)]
         return np.stack(masks) if masks else np.zeros((0, height, width), bool)
+
+    def segmentations(self, index: int) -> list[list[list[float]] | dict[str, Any]]:
+        """Each box's object as COCO's own tools take it, in the record's order.
+
+        They draw polygons by a rule of their own (`vision_jax.data.masks`), and published figures are judged
+        against what they draw.
+
+        Returns:
+            For each box a list of polygons [x, y, x, y, ...], empty where no shape is known, or run lengths
+            as {"size": [height, width], "counts": text}.
+        """
+        height, width = self._annotations.size(index)
+        shapes = []
+        for row in range(*self._annotations.starts[index : index + 2].tolist()):
+            pieces = self._shapes.pieces(row)
+            if self._shapes.runs[row]:
+                shapes.append({"size": [height, width], "counts": pack_runs(pieces[0].astype(np.int64))})
+            else:
+                shapes.append([piece.tolist() for piece in pieces])
+        return shapes
 
 
 def merged_classes(files: Sequence[CocoFile]) -> tuple[str, ...]:

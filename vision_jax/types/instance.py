@@ -25,7 +25,11 @@ from vision_jax.types.detection import (
 
 @runtime_checkable
 class InstanceSource(DetectionSource, Protocol):
-    """A split of images with boxes and masks, in random access."""
+    """A split of images with boxes and masks, in random access.
+
+    A source whose shapes are COCO's may also have `segmentations(index)`, each box's `segmentation` as COCO's
+    files hold it: AP is then judged against what COCO's tools draw.
+    """
 
     def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
         """Each box's object in original pixels, in the record's order; all False where no shape is known."""
