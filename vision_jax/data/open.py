@@ -1,18 +1,26 @@
 """Opens data by a short text, the way the command line names it: KIND:PLACE?option=value&option=value.
 
-    detection        coco:DIR_OR_JSON   voc:DIR   synthetic
-    classification   folder:DIR         idx:DIR   digits
-    segmentation     labels:DIR         synthetic
+    detection        coco:DIR_OR_JSON   voc:DIR   synthetic   tfds:DIR   records:DIR
+    instances        coco:DIR_OR_JSON   voc:DIR   synthetic              records:DIR
+    classification   folder:DIR         idx:DIR   digits      tfds:DIR   records:DIR
+    segmentation     labels:DIR                   synthetic   tfds:DIR   records:DIR
+
+`tfds:` opens what tensorflow-datasets prepared in the format array_record (`vision_jax.data.tfds`);
+`records:` what `vision-jax convert-data` wrote (`vision_jax.data.records`).
 
 Options, all of them optional:
 
-- `train=NAME`, `val=NAME` (coco, voc, folder, labels): which splits to train on and to judge on, where their
-  names do not tell, or to judge on the test split: `voc:DIR?val=test`;
-- `holdout=F` (the same): where there is one split only, the fraction kept back for judging;
+- `train=NAME`, `val=NAME` (coco, voc, folder, labels, tfds): which splits to train on and to judge on, where
+  their names do not tell, or to judge on the test split: `voc:DIR?val=test`;
+- `holdout=F` (coco, voc, folder, labels): where there is one split only, the fraction kept back for judging;
 - `images=FOLDER` (coco): the image folder, relative to DIR;
-- `classes=K`, `void=I` (labels): how many classes there are, which index is void besides 255;
+- `classes=K`, `void=I` (labels; tfds for segmentation): how many classes there are, which index is void
+  besides 255;
 - `length=N`, `val_length=N`, `seed=S`, `canvas=PIXELS`, `objects=N` (synthetic): scenes to train on and to
   judge on, which scenes, the side of their square, the most objects in one.
+
+For instances a VOC folder's splits are the lists in ImageSets/Segmentation, and its masks are in
+SegmentationObject (`vision_jax.data.voc_objects`).
 
 Each function gives (training, judging), two sources in random access that can be pickled; they are one and
 the same object where there is one split. Given the classes of a run, labels go to them by name, and a class
@@ -22,7 +30,7 @@ files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +40,41 @@ from vision_jax.data.image_folder import open_image_folder
 from vision_jax.data.label_folder import open_label_folder
 from vision_jax.data.splits import nearest
 from vision_jax.data.voc import open_voc
-from vision_jax.types import ClassificationSource, DetectionSource, SegmentationSource, UserError
+from vision_jax.data.voc_objects import open_voc_instances
+from vision_jax.types import (
+    ClassificationSource,
+    DetectionSource,
+    InstanceSource,
+    SegmentationSource,
+    UserError,
+)
 
 _SPLITS = {"train": str, "val": str, "holdout": float}
 _SYNTHETIC = {"length": int, "val_length": int, "seed": int, "canvas": int, "objects": int}
-_DETECTION = {"coco": {**_SPLITS, "images": str}, "voc": _SPLITS, "synthetic": _SYNTHETIC}
-_CLASSIFICATION = {"folder": _SPLITS, "idx": {}, "digits": {}}
-_SEGMENTATION = {"labels": {**_SPLITS, "classes": int, "void": int}, "synthetic": _SYNTHETIC}
+_PARTS = {"train": str, "val": str}
+_INSTANCES = {
+    "coco": {**_SPLITS, "images": str},
+    "voc": _SPLITS,
+    "synthetic": _SYNTHETIC,
+    "records": {},
+}
+_DETECTION = {**_INSTANCES, "tfds": _PARTS}
+_CLASSIFICATION = {"folder": _SPLITS, "idx": {}, "digits": {}, "tfds": _PARTS, "records": {}}
+_SEGMENTATION = {
+    "labels": {**_SPLITS, "classes": int, "void": int},
+    "synthetic": _SYNTHETIC,
+    "tfds": {**_PARTS, "classes": int, "void": int},
+    "records": {},
+}
 _WITHOUT_PLACE = ("synthetic", "digits")
+_PREPARED = ("tfds", "records")
 _VALUES = {str: "a name", int: "a whole number, 0 or more", float: "a fraction from 0 up to 1"}
 
 
 def open_detection(
     spec: str, classes: tuple[str, ...] | None = None
 ) -> tuple[DetectionSource, DetectionSource]:
-    """Opens images with boxes: `coco:DIR`, `voc:DIR` or `synthetic`.
+    """Opens images with boxes: `coco:DIR`, `voc:DIR`, `synthetic`, `tfds:DIR` or `records:DIR`.
 
     Args:
         spec: the data; see the module's text.
@@ -58,11 +86,32 @@ def open_detection(
     Raises:
         UserError: see the module's text.
     """
-    kind, place, options = _parse(spec, _DETECTION, "detection")
+    kind, place, options = _parse(spec, _DETECTION, "detection", classes)
     if kind == "coco":
         return open_coco(place, classes, **options)
     if kind == "voc":
         return open_voc(place, classes, **options)
+    if kind in _PREPARED:
+        return _open_prepared(kind, place, "detection", classes, options)
+    train, val = _synthetic(**options)
+    _same_classes(spec, train.classes, classes)
+    return train, val
+
+
+def open_instances(
+    spec: str, classes: tuple[str, ...] | None = None
+) -> tuple[InstanceSource, InstanceSource]:
+    """Opens images with boxes and masks: `coco:DIR`, `voc:DIR`, `synthetic` or `records:DIR`.
+
+    As `open_detection`.
+    """
+    kind, place, options = _parse(spec, _INSTANCES, "instances", classes)
+    if kind == "coco":
+        return open_coco(place, classes, **options)
+    if kind == "voc":
+        return open_voc_instances(place, classes, **options)
+    if kind in _PREPARED:
+        return _open_prepared(kind, place, "instances", classes, options)
     train, val = _synthetic(**options)
     _same_classes(spec, train.classes, classes)
     return train, val
@@ -71,12 +120,17 @@ def open_detection(
 def open_classification(
     spec: str, classes: tuple[str, ...] | None = None
 ) -> tuple[ClassificationSource, ClassificationSource]:
-    """Opens labelled images: `folder:DIR`, `idx:DIR` or `digits`. As `open_detection`."""
-    kind, place, options = _parse(spec, _CLASSIFICATION, "classification")
+    """Opens labelled images: `folder:DIR`, `idx:DIR`, `digits`, `tfds:DIR` or `records:DIR`.
+
+    As `open_detection`.
+    """
+    kind, place, options = _parse(spec, _CLASSIFICATION, "classification", classes)
     if kind == "folder":
         return open_image_folder(place, classes, **options)
     if kind == "idx":
         return open_idx(place, classes)
+    if kind in _PREPARED:
+        return _open_prepared(kind, place, "classification", classes, options)
     from vision_jax.data.synthetic import Digits
 
     _same_classes(spec, Digits.classes, classes)
@@ -86,13 +140,54 @@ def open_classification(
 def open_segmentation(
     spec: str, classes: tuple[str, ...] | None = None
 ) -> tuple[SegmentationSource, SegmentationSource]:
-    """Opens images with label maps: `labels:DIR` or `synthetic`. As `open_detection`."""
-    kind, place, options = _parse(spec, _SEGMENTATION, "segmentation")
+    """Opens images with label maps: `labels:DIR`, `synthetic`, `tfds:DIR` or `records:DIR`.
+
+    As `open_detection`.
+    """
+    kind, place, options = _parse(spec, _SEGMENTATION, "segmentation", classes)
+    if "classes" in options:
+        options["count"] = options.pop("classes")
     if kind == "labels":
-        return open_label_folder(place, classes, count=options.pop("classes", None), **options)
+        return open_label_folder(place, classes, **options)
+    if kind in _PREPARED:
+        return _open_prepared(kind, place, "segmentation", classes, options)
     train, val = (scenes.segmentation() for scenes in _synthetic(**options))
     _same_classes(spec, train.classes, classes)
     return train, val
+
+
+OPENERS: dict[str, Callable[..., tuple[Any, Any]]] = {
+    "detection": open_detection,
+    "classification": open_classification,
+    "segmentation": open_segmentation,
+    "instances": open_instances,
+}
+
+
+def usual_task(spec: str) -> str:
+    """The first task of `OPENERS` that takes a spec's kind; "detection" if none does."""
+    kinds = {"detection": _DETECTION, "classification": _CLASSIFICATION, "segmentation": _SEGMENTATION}
+    kind = _take_apart(spec)[0]
+    return next((task for task, known in kinds.items() if kind in known), "detection")
+
+
+def place_of(spec: str) -> Path | None:
+    """The file or folder of a spec; None for data that are drawn or come with a package."""
+    place = _take_apart(spec)[1]
+    return Path(place).expanduser() if place else None
+
+
+def _open_prepared(
+    kind: str, place: Path, task: str, classes: tuple[str, ...] | None, options: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """What another program laid out for random access, TFDS or `convert-data`."""
+    if kind == "records":
+        from vision_jax.data.records import open_records
+
+        return open_records(place, task, classes)
+    from vision_jax.data.tfds import open_tfds
+
+    return open_tfds(place, task, classes, **options)
 
 
 def _synthetic(
@@ -115,13 +210,23 @@ def _same_classes(spec: str, own: tuple[str, ...], classes: tuple[str, ...] | No
         )
 
 
-def _parse(spec: str, kinds: Mapping[str, Mapping[str, type]], task: str) -> tuple[str, Path, dict[str, Any]]:
-    """Takes a spec apart: its kind, its place (meaningless for data without one) and its options."""
-    usage = ", ".join(kind if kind in _WITHOUT_PLACE else f"{kind}:DIR" for kind in kinds)
+def _take_apart(spec: str) -> tuple[str, str, str]:
+    """A spec's kind, place and options, as written."""
     rest, mark, tail = spec.rpartition("?")
     if not mark or ("=" not in tail and tail):
         rest, tail = spec, ""
     kind, _, place = rest.partition(":")
+    return kind, place, tail
+
+
+def _parse(
+    spec: str, kinds: Mapping[str, Mapping[str, type]], task: str, classes: object
+) -> tuple[str, Path, dict[str, Any]]:
+    """Checks a spec: its kind, its place (meaningless for data without one) and its options."""
+    if isinstance(classes, str):
+        raise UserError(f"classes={classes!r} is one text: give a tuple of names, ({classes!r},) for one")
+    usage = ", ".join(kind if kind in _WITHOUT_PLACE else f"{kind}:DIR" for kind in kinds)
+    kind, place, tail = _take_apart(spec)
     if kind not in kinds:
         raise UserError(f"data {spec!r}: {task} takes {usage}{nearest(kind, kinds)}")
     if (kind in _WITHOUT_PLACE) == bool(place):

@@ -22,13 +22,14 @@ reaching over its border (clipped); images without an annotation file (kept: the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name
 from vision_jax.data.images import images_by_stem, is_image, read_image, read_size
@@ -37,6 +38,8 @@ from vision_jax.types import DetectionRecord, UserError
 
 _SPLITS = ("train", "val", "trainval", "test")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+Source = TypeVar("Source", bound="VocDetection")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class VocDetection:
             ignore=np.array(difficult, bool),
             area=np.full(len(names), math.nan),
         )
-        self._annotations, _ = collect(
+        self._annotations, kept = collect(
             range(len(images)),
             [path.name for path in images],
             sizes,
@@ -141,6 +144,7 @@ class VocDetection:
             findings,
             lambda row: f"{images[image[row]].stem}.xml, object {number[row]} ({names[row]})",
         )
+        self._numbers = np.array(number, np.int32)[kept]
         findings.report()
 
     def __len__(self) -> int:
@@ -157,6 +161,10 @@ class VocDetection:
             UserError: the file is unreadable, or its size is another.
         """
         return read_image(self._images[index], self._annotations.size(index))
+
+    def numbers(self, index: int) -> Int[np.ndarray, " n"]:
+        """Each box's place among the objects of its annotation file, from 1: dropped boxes leave gaps."""
+        return self._numbers[slice(*self._annotations.starts[index : index + 2].tolist())].copy()
 
 
 def open_voc(
@@ -180,10 +188,40 @@ def open_voc(
     Raises:
         UserError: see the module's text.
     """
+    return open_lists(root, "Main", lambda _, *parts: VocDetection(*parts), classes, train, val, holdout)
+
+
+def open_lists(
+    root: Path,
+    folder: str,
+    make: Callable[[Sequence[str], Sequence[Path], Sequence[VocFile | None], tuple[str, ...], str], Source],
+    classes: tuple[str, ...] | None,
+    train: str | None,
+    val: str | None,
+    holdout: float,
+    unlisted: Callable[[str], bool] = lambda name: True,
+) -> tuple[Source, Source]:
+    """Opens the splits that a folder of lists names.
+
+    Args:
+        root: of the data set.
+        folder: of the lists, in ImageSets.
+        make: (names, images, annotations, classes, where) -> a split.
+        classes, train, val, holdout: as for `open_voc`.
+        unlisted: which names make up the one split, where there are no lists.
+
+    Returns:
+        (training, judging).
+
+    Raises:
+        UserError: see the module's text.
+    """
     files = _annotation_files(root)
     images = images_by_stem(_image_folder(root))
     every = sorted(files.keys() | images.keys())
-    lists = _read_lists(root, tuple(name for name in (train, val) if name), set(every)) or {"all": every}
+    asked = tuple(name for name in (train, val) if name)
+    lists = _read_lists(root / "ImageSets" / folder, asked, set(every))
+    lists = lists or {"all": [name for name in every if unlisted(name)]}
     train_name, val_name = choose(lists, str(root), train, val)
 
     parsed: dict[str, VocFile | None] = {}
@@ -192,7 +230,7 @@ def open_voc(
     if classes is None:
         classes = tuple(sorted({name for file in parsed.values() if file for name in file.names}))
 
-    def source(split: str, names: Sequence[str]) -> VocDetection:
+    def source(split: str, names: Sequence[str]) -> Source:
         where = f"{root}, split {split}"
         absent = [name for name in names if name not in images]
         if absent:
@@ -201,7 +239,7 @@ def open_voc(
                 f"{absent[0]}"
             )
         annotations = [parsed[name] for name in names]
-        return VocDetection([images[name] for name in names], annotations, classes, where)
+        return make(names, [images[name] for name in names], annotations, classes, where)
 
     if train_name != val_name:
         return source(train_name, lists[train_name]), source(val_name, lists[val_name])
@@ -217,9 +255,8 @@ def open_voc(
     return both, both
 
 
-def _read_lists(root: Path, more: tuple[str, ...], known: set[str]) -> dict[str, list[str]]:
+def _read_lists(folder: Path, more: tuple[str, ...], known: set[str]) -> dict[str, list[str]]:
     """The image names of each split list, less extensions and the second column of per-class lists."""
-    folder = root / "ImageSets" / "Main"
     lists = {}
     for split in dict.fromkeys((*_SPLITS, *more)):
         path = folder / f"{split}.txt"
