@@ -24,6 +24,7 @@ class Loading:
         canvas: (height, width).
         collate: (examples, batch_size=...) -> batch; can be pickled for loader processes.
         groups: (first or None) -> a key for each example, so that a batch holds one key's; None is one group.
+        beside: bytes that an example holds besides its image.
     """
 
     source: Any
@@ -31,6 +32,7 @@ class Loading:
     canvas: Canvas
     collate: Callable[[int], Callable[[Sequence[Any]], Any]]
     groups: Callable[[int | None], Sequence[Hashable]] | None = None
+    beside: int = 0
 
     def train(
         self, augment: Augment, batch_size: int, seed: int, workers: int, first: int | None = None
@@ -51,7 +53,7 @@ class Loading:
         # Crops are cut from images that are kept larger than the canvas.
         zoom = augment.scale[1] ** 2 / (augment.crop_area if augment.crop else 1)
         examples = Examples(
-            self.source, self.read, transform.prepare, self._keeps(zoom * max(1, workers), first), first
+            self.source, self.read, transform.prepare, self._keeps(zoom, max(1, workers), first), first
         )
         return train_batches(
             examples, transform, self.collate(batch_size), batch_size, seed, workers, self._groups(first)
@@ -64,12 +66,13 @@ class Loading:
             batch_size: images a batch; the last one is filled up.
             first: only so many images; all if None.
         """
-        examples = Examples(self.source, self.read, Fit(self.canvas), self._keeps(1, first), first)
+        examples = Examples(self.source, self.read, Fit(self.canvas), self._keeps(1, 1, first), first)
         return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups(first))
 
     def _groups(self, first: int | None) -> Sequence[Hashable] | None:
         return None if self.groups is None else self.groups(first)
 
-    def _keeps(self, factor: float, first: int | None) -> bool:
+    def _keeps(self, zoom: float, copies: int, first: int | None) -> bool:
         count = len(self.source) if first is None else min(first, len(self.source))
-        return factor * count * self.canvas[0] * self.canvas[1] * 3 <= _KEEP_BYTES
+        each = zoom * self.canvas[0] * self.canvas[1] * 3 + self.beside
+        return copies * count * each <= _KEEP_BYTES
