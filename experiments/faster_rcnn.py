@@ -16,7 +16,7 @@ from vision_jax.backbones import ResNetName, resnet
 from vision_jax.data.transforms import Augment
 from vision_jax.layers import FPN
 from vision_jax.layers.norms import NormKind
-from vision_jax.models.detection import RPN, FasterRCNN
+from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
 from vision_jax.tasks import detection
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 
@@ -75,14 +75,14 @@ def experiment(
         model=lambda classes: FasterRCNN(
             backbone=resnet(backbone, norm),
             num_classes=len(classes),
-            fpn=FPN(fpn_features, norm),
+            neck=FPN(fpn_features, norm),
             rpn=RPN(anchor_sizes, aspect_ratios),
             roi=roi,
             agnostic=agnostic,
             train_proposals=train_proposals,
             test_proposals=test_proposals,
             roi_samples=roi_samples,
-            head_features=head_features,
+            head=MLPHead(head_features),
             nms_threshold=nms_threshold,
             max_detections=max_detections,
         ),

@@ -31,8 +31,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 
 from vision_jax.backbones import resnet
 from vision_jax.layers import FPN
-from vision_jax.models.detection import FasterRCNN
-from vision_jax.models.detection.rpn import RPN
+from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
 from vision_jax.types import DetectionBatch, Detections
 
 SIZES = (16, 32, 64, 128, 256)
@@ -96,8 +95,8 @@ def jax_model(settings: Settings, classes: int) -> FasterRCNN:
         resnet(settings.backbone, "group"),  # pyright: ignore[reportArgumentType]
         classes,
         rpn=RPN(sizes=SIZES),
-        fpn=FPN(settings.fpn_features, "group" if settings.fpn_norm else None),
-        head_features=settings.head_features,
+        neck=FPN(settings.fpn_features, "group" if settings.fpn_norm else None),
+        head=MLPHead(settings.head_features),
         train_proposals=settings.proposals_train,
         test_proposals=settings.proposals_test,
         roi_samples=settings.roi_samples,

@@ -10,7 +10,7 @@ from flax import struct
 
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
-from vision_jax.models.detection import RPN, FasterRCNN
+from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
 from vision_jax.models.detection.rpn import overlaps_ignored, propose, rpn_loss
 from vision_jax.ops import box_iou
 from vision_jax.types import DetectionBatch, Proposals, to_original
@@ -20,12 +20,12 @@ def detector(norm="group", **changes) -> FasterRCNN:
     settings = {
         "backbone": ResNet((1, 1, 1, 1), bottleneck=False, norm=norm, width=8),
         "num_classes": 2,
-        "fpn": FPN(16, norm),
+        "neck": FPN(16, norm),
         "rpn": RPN(sizes=(8, 16, 32, 64, 128), samples=32),
         "train_proposals": (100, 50),
         "test_proposals": (100, 20),
         "roi_samples": 16,
-        "head_features": 32,
+        "head": MLPHead(32),
         "max_detections": 10,
     }
     return FasterRCNN(**{**settings, **changes})

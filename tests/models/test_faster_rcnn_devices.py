@@ -6,7 +6,7 @@ import optax
 
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
-from vision_jax.models.detection import RPN, FasterRCNN
+from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
 from vision_jax.training.parallel import data_parallel, replicate, shard
 from vision_jax.training.state import TrainState, initial_variables
 from vision_jax.training.step import train_step
@@ -44,11 +44,11 @@ def test_the_update_of_eight_devices_is_that_of_one():
     model = FasterRCNN(
         ResNet((1, 1, 1, 1), bottleneck=False, norm="batch", width=8),
         3,
-        fpn=FPN(16, "group"),
+        neck=FPN(16, "group"),
         rpn=RPN(sizes=(8, 16, 32, 64, 128), samples=64),
         train_proposals=(60, 40),
         roi_samples=16,
-        head_features=32,
+        head=MLPHead(32),
     )
     everything = batch()
     optimizer = optax.sgd(0.01, momentum=0.9)  # after one step its momentum is the update, free of rounding

@@ -81,14 +81,17 @@ def detector_variables(model):
     by_place = fc6.weight.reshape(-1, features, 7, 7).permute(0, 2, 3, 1).reshape(len(fc6.weight), -1)
     predictor = heads.box_predictor
     scores = predictor.cls_score
-    box = {
+    box_head = {
         "fc6": dense(by_place, fc6.bias),
         "fc7": dense(heads.box_head.fc7.weight, heads.box_head.fc7.bias),
+    }
+    boxes = {
         "classes": dense(torch.roll(scores.weight, -1, 0), torch.roll(scores.bias, -1, 0)),
         "boxes": dense(predictor.bbox_pred.weight[4:], predictor.bbox_pred.bias[4:]),
     }
     backbone = backbone_variables(model.backbone.body)
-    return {"params": {"backbone": backbone["params"], "fpn": fpn, "rpn": rpn, "head": box}}
+    parameters = {"neck": fpn, "rpn": rpn, "head": box_head, "predictor": boxes}
+    return {"params": {"backbone": backbone["params"], **parameters}}
 
 
 @pytest.fixture(scope="module")

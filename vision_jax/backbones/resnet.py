@@ -12,9 +12,15 @@ from jaxtyping import Array, Float
 from vision_jax.layers.conv import Conv
 from vision_jax.layers.norms import Norm, NormKind
 
-ResNetName = Literal["resnet18", "resnet34", "resnet50"]
+ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
-_STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+STAGES: dict[ResNetName, tuple[int, ...]] = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
 
 
 class Block(nn.Module):
@@ -55,22 +61,26 @@ class ResNet(nn.Module):
     """A ResNet without its classifier.
 
     Attributes:
-        stages: blocks in each of the four stages.
+        stages: blocks in each stage; four in the paper, fewer for a shorter network.
         bottleneck: kind of block.
         norm: `batch`, `frozen` or `group`.
         width: channels of the first stage.
+        remat: whether the backward pass computes each block again instead of keeping what is inside it (Chen
+            et al. 2016, "Training deep nets with sublinear memory cost"): less memory, more time.
     """
 
     stages: tuple[int, ...]
     bottleneck: bool
     norm: NormKind = "batch"
     width: int = 64
+    remat: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c2`, `c3`, `c4`, `c5` of strides 4, 8, 16, 32."""
+        """Normalised images -> `c2`, `c3`, `c4`, `c5` of strides 4, 8, 16, 32, one a stage."""
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         x = Conv(self.width, 7, 2, bias=False, name="stem_conv")(x)
         x = nn.relu(Norm(self.norm, name="stem_norm")(x, train))
         x = max_pool_3x3(x)
@@ -79,7 +89,7 @@ class ResNet(nn.Module):
             for b in range(blocks):
                 stride = 2 if s > 0 and b == 0 else 1
                 name = f"stage{s + 1}_block{b + 1}"
-                x = Block(self.width * 2**s, stride, self.bottleneck, self.norm, name=name)(x, train)
+                x = block(self.width * 2**s, stride, self.bottleneck, self.norm, name=name)(x, train)
             maps[f"c{s + 2}"] = x
         return maps
 
@@ -98,6 +108,18 @@ def max_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
     return x
 
 
-def resnet(name: ResNetName, norm: NormKind = "batch") -> ResNet:
-    """The ResNets of the paper by their usual names."""
-    return ResNet(_STAGES[name], bottleneck=name == "resnet50", norm=norm)
+def resnet(name: ResNetName, norm: NormKind = "batch", stages: int = 4, remat: bool = False) -> ResNet:
+    """The ResNets of the paper by their usual names.
+
+    Args:
+        name: with 18 or 34 layers of plain blocks, or 50 or more of bottlenecks.
+        norm: after each convolution.
+        stages: how many of the four; 3 where the last one works on regions.
+        remat: as in `ResNet`.
+    """
+    return ResNet(STAGES[name][:stages], is_bottleneck(name), norm, remat=remat)
+
+
+def is_bottleneck(name: ResNetName) -> bool:
+    """Whether a network has bottleneck blocks."""
+    return name not in ("resnet18", "resnet34")

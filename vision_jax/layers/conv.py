@@ -141,8 +141,8 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        y = conv2d(x, self.param("kernel", self.init, shape), self.stride, self.size // 2)
+        kernel = self.param("kernel", self.init, (self.size, self.size, x.shape[-1], self.features))
+        y = conv2d(x.astype(kernel.dtype), kernel, self.stride, self.size // 2)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else y
 
 
@@ -160,7 +160,32 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
         kernel = self.param("kernel", self.init, (x.shape[-1], self.features))
-        return x @ kernel + self.param("bias", nn.initializers.zeros, (self.features,))
+        return x.astype(kernel.dtype) @ kernel + self.param("bias", nn.initializers.zeros, (self.features,))
+
+
+class Double(nn.Module):
+    """A transposed convolution with a 2x2 kernel and stride 2: each cell becomes four, which do not overlap.
+
+    One matrix product, for that reason.
+
+    Attributes:
+        features: output channels.
+        init: of the kernel [i, 2, 2, o].
+    """
+
+    features: int
+    init: Initializer = nn.initializers.variance_scaling(
+        2.0, "fan_out", "normal", in_axis=0, out_axis=(1, 2, 3)
+    )
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w i"]) -> Float[Array, "n 2*h 2*w o"]:
+        n, h, w, channels = x.shape
+        kernel = self.param("kernel", self.init, (channels, 2, 2, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        y = x.astype(kernel.dtype).reshape(-1, channels) @ kernel.reshape(channels, -1)
+        y = y.reshape(n, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
+        return y.reshape(n, 2 * h, 2 * w, self.features) + bias
 
 
 def same_size(x: Array, like: Sequence[int]) -> Array:

@@ -2,7 +2,9 @@
 
 from vision_jax.ops.anchors import base_anchors, grid_anchors, pyramid_anchors
 from vision_jax.ops.boxes import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes
+from vision_jax.ops.chunks import map_used
 from vision_jax.ops.losses import sigmoid_focal_loss, smooth_l1
+from vision_jax.ops.mask_crops import crop_masks
 from vision_jax.ops.matching import BACKGROUND, BETWEEN, match, sample_balanced
 from vision_jax.ops.nms import batched_nms, nms
 from vision_jax.ops.roi import multilevel_roi_align, multilevel_roi_pool, roi_align, roi_pool
@@ -16,9 +18,11 @@ __all__ = [
     "box_giou",
     "box_iou",
     "clip_boxes",
+    "crop_masks",
     "decode_boxes",
     "encode_boxes",
     "grid_anchors",
+    "map_used",
     "match",
     "multilevel_roi_align",
     "multilevel_roi_pool",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from vision_jax.ops.roi_kernels import rectangle_maxima, window_sums
+
+Reduce = Literal["mean", "max"]
 
 
 def roi_align(
@@ -29,8 +32,9 @@ def roi_align(
     spatial_scale: float,
     sampling_ratio: int = 2,
     aligned: bool = False,
+    reduce: Reduce = "mean",
 ) -> Float[Array, "r ph pw c"]:
-    """Averages bilinear samples in each bin of each box (Mask R-CNN, section 3).
+    """Bilinear samples in each bin of each box, averaged or the largest (Mask R-CNN, section 3, table 2c).
 
     Args:
         features: one feature map.
@@ -42,12 +46,20 @@ def roi_align(
             samples lie at most one cell apart.
         aligned: True shifts by half a cell, since a cell's centre is at +0.5; False is the convention of
             the first implementations, which also widens boxes narrower than one cell to one cell.
+        reduce: `mean` of a bin's samples, or their `max` in each channel, whose gradient samples that tie
+            share equally.
 
     Returns:
         The pooled features, in the features' dtype.
+
+    Raises:
+        ValueError: the sampling ratio is negative, or 0 with `max`.
     """
     return multilevel_roi_align(
-        [features], boxes, output_size, [spatial_scale], sampling_ratio=sampling_ratio, aligned=aligned
+        *([features], boxes, output_size, [spatial_scale]),
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+        reduce=reduce,
     )
 
 
@@ -60,6 +72,7 @@ def multilevel_roi_align(
     aligned: bool = False,
     canonical_size: float = 224,
     canonical_level: int = 4,
+    reduce: Reduce = "mean",
 ) -> Float[Array, "r ph pw c"]:
     """RoIAlign from the pyramid level that suits each box's size (Feature Pyramid Networks, equation 1).
 
@@ -72,15 +85,18 @@ def multilevel_roi_align(
         aligned: as in `roi_align`.
         canonical_size: the size, in pixels, of a box that reads `canonical_level`.
         canonical_level: log2 of that level's stride.
+        reduce: as in `roi_align`.
 
     Returns:
         The pooled features, in the features' dtype.
 
     Raises:
-        ValueError: the sampling ratio is negative, or the scales are not one a map, halving.
+        ValueError: the sampling ratio is negative, or 0 with `max`, or the scales are not one a map, halving.
     """
     if sampling_ratio < 0:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; it is a number of samples, or 0 for adaptive.")
+    if reduce == "max" and not sampling_ratio:
+        raise ValueError("reduce='max' takes a fixed sampling_ratio, not 0 (adaptive).")
     size = _pair(output_size)
     dtype = jnp.promote_types(features[0].dtype, jnp.float32)
     level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
@@ -90,14 +106,14 @@ def multilevel_roi_align(
     vertical = _axis(scaled[:, 1], scaled[:, 3], size[0], aligned)
     horizontal = _axis(scaled[:, 0], scaled[:, 2], size[1], aligned)
     if sampling_ratio == 0:
-        rows = _adaptive_weights(*vertical, heights, jnp.asarray(tops, dtype)[level], atlas.shape[0])
-        columns = _adaptive_weights(*horizontal, widths, jnp.zeros_like(widths), atlas.shape[1])
+        rows = adaptive_weights(*vertical, heights, jnp.asarray(tops, dtype)[level], atlas.shape[0])
+        columns = adaptive_weights(*horizontal, widths, jnp.zeros_like(widths), atlas.shape[1])
         pooled = _weigh_cells(atlas, rows, columns)
     else:
         rows, row_weights = _samples(*vertical, sampling_ratio, heights)
         columns, column_weights = _samples(*horizontal, sampling_ratio, widths)
         rows = rows + jnp.asarray(tops, jnp.int32)[level][:, None, None]
-        pooled = _sum_samples(atlas, rows, row_weights, columns, column_weights)
+        pooled = _reduce_samples(atlas, rows, row_weights, columns, column_weights, reduce)
     return pooled.reshape(len(boxes), *size, atlas.shape[-1]).astype(atlas.dtype)
 
 
@@ -276,8 +292,8 @@ def _samples(bin_start, bin_width, ratio: int, limit):
     return cell.astype(jnp.int32), weights
 
 
-def _sum_samples(atlas, rows, row_weights, columns, column_weights):
-    """Sums the samples of each bin: [R * h * w, C]."""
+def _reduce_samples(atlas, rows, row_weights, columns, column_weights, reduce: Reduce):
+    """The mean or the largest of each bin's samples: [R * h * w, C]."""
     boxes, height, per_row = rows.shape
     width, per_column = columns.shape[1:]
     shape = (boxes, height, width, per_row, per_column)
@@ -290,22 +306,33 @@ def _sum_samples(atlas, rows, row_weights, columns, column_weights):
     )
     weights = row_weights[:, :, None, :, None, :, None] * column_weights[:, None, :, None, :, None, :]
     count, per_bin = boxes * height * width, per_row * per_column
-    return window_sums(atlas, corners.reshape(count, per_bin, 2), weights.reshape(count, per_bin, 2, 2))
+    if reduce == "mean":
+        return window_sums(atlas, corners.reshape(count, per_bin, 2), weights.reshape(count, per_bin, 2, 2))
+    # A sample's weights are its share of the mean: as many times as much is the sample itself.
+    samples = window_sums(
+        atlas, corners.reshape(count * per_bin, 1, 2), per_bin * weights.reshape(count * per_bin, 1, 2, 2)
+    )
+    return samples.reshape(count, per_bin, -1).max(1)
 
 
-def _adaptive_weights(bin_start, bin_width, limit, offset, cells: int):
+def adaptive_weights(
+    bin_start: Float[Array, "r bins"],
+    bin_width: Float[Array, "r 1"],
+    limit: Float[Array, " r"],
+    offset: Float[Array, " r"],
+    cells: int,
+) -> Float[Array, "r bins {cells}"]:
     """Along one axis, each cell's share of each bin's mean, with as many samples as the bin has cells.
 
     The number of samples depends on the box, but where there are several they lie more than half a cell
     apart, so at most five are within a cell's reach.
 
     Args:
-        bin_start: [R, bins]; bin_width: [R, 1].
-        limit: [R], the length of each box's map; offset: [R], where that map begins in the atlas.
+        bin_start: in cells.
+        bin_width: of all of a box's bins.
+        limit: the length of each box's map.
+        offset: where that map begins in the atlas.
         cells: the atlas's length.
-
-    Returns:
-        [R, bins, cells].
     """
     limit, offset = limit[:, None, None], offset[:, None, None]
     start, width = bin_start[..., None], bin_width[..., None]

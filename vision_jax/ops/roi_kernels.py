@@ -80,8 +80,10 @@ def _window_sums_backward(residuals, gradient):
 
 
 def _spread_in_turn(like, corners, weights, gradient):
-    """Adds each window's share in place, one after the other."""
+    """Adds each window's share in place, one after the other, up to the last that has any."""
     per_sum, channels = corners.shape[1], gradient.shape[1]
+    shares = jnp.any(weights != 0, axis=(1, 2, 3))
+    sums = jnp.max(jnp.where(shares, jnp.arange(1, len(shares) + 1), 0), initial=0)
 
     def add_window(k, summed):
         n, s = k // per_sum, k % per_sum
@@ -90,7 +92,7 @@ def _spread_in_turn(like, corners, weights, gradient):
         return lax.dynamic_update_slice(summed, window + weights[n, s][..., None] * gradient[n], place)
 
     summed = jnp.zeros((*like.shape[:2], channels), gradient.dtype)
-    return lax.fori_loop(0, corners.shape[0] * per_sum, add_window, summed)
+    return lax.fori_loop(0, sums * per_sum, add_window, summed)
 
 
 def _spread_at_once(like, corners, weights, gradient):

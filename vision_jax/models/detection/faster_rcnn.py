@@ -1,12 +1,16 @@
-"""Faster R-CNN (Ren et al. 2015) on a feature pyramid (Lin et al. 2017, section 4).
+"""Faster R-CNN (Ren et al. 2015), on a feature pyramid (Lin et al. 2017, section 4) or on one feature map.
 
-A region proposal network names some hundred boxes; each is pooled to 7x7 from the level of the pyramid
-that suits its size, classified, and moved once more. Two losses for the proposals, two for the boxes.
+A region proposal network names some hundred boxes; each is pooled to a small grid from the level of the
+pyramid that suits its size, classified, and moved once more. Two losses for the proposals, two for the boxes.
+
+With `neck=SingleLevel("c4")`, a backbone of three stages and `head=ResidualHead()` it is the network that
+Ren et al. and He et al. (2016) built on ResNets, whose last stage works on each region ("C4").
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -14,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from vision_jax.layers.conv import Dense
 from vision_jax.layers.fpn import FPN
 from vision_jax.layers.images import normalise
+from vision_jax.models.detection.heads import BoxPredictor, MLPHead
 from vision_jax.models.detection.rpn import (
     RPN,
     SMOOTH_L1_BETA,
@@ -41,50 +45,29 @@ from vision_jax.ops import (
 from vision_jax.ops.matching import BACKGROUND, sample_balanced
 from vision_jax.types import DetectionBatch, Detections, Mean, Proposals
 
+RoI = Literal["align", "align_max", "pool"]
+
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the second stage's coded offsets (Girshick 2015)
 
 
-class BoxHead(nn.Module):
-    """Two fully connected layers, then class scores and box offsets (Lin et al. 2017, section 4.2).
-
-    Attributes:
-        num_classes: K.
-        agnostic: one box for all classes instead of one for each.
-        features: of the hidden layers.
-    """
-
-    num_classes: int
-    agnostic: bool
-    features: int = 1024
-
-    @nn.compact
-    def __call__(
-        self, pooled: Float[Array, "n h w c"]
-    ) -> tuple[Float[Array, "n {self.num_classes+1}"], Float[Array, "n _ 4"]]:
-        """Pooled regions -> class logits (the last is "no object") and coded offsets by class."""
-        x = pooled.reshape(pooled.shape[0], -1)
-        x = nn.relu(Dense(self.features, name="fc6")(x))
-        x = nn.relu(Dense(self.features, name="fc7")(x))
-        logits = Dense(self.num_classes + 1, name="classes")(x)
-        boxes = Dense(4 * (1 if self.agnostic else self.num_classes), name="boxes")(x)
-        return logits, boxes.reshape(len(x), -1, 4)
-
-
 class FasterRCNN(nn.Module):
-    """Faster R-CNN with a feature pyramid, on any backbone.
+    """Faster R-CNN on any backbone.
 
     Attributes:
         backbone: normalised images -> {"c2": ..., "c5": ...}, of strides 4, 8, 16, 32.
         num_classes: K; "no object" is the head's own K+1st logit.
-        fpn: the pyramid.
-        rpn: the proposal head; its sizes are one for each of the pyramid's five levels.
-        roi: how regions are pooled: RoIAlign (He et al. 2017) or RoIPool (Girshick 2015).
+        neck: backbone's maps -> those that proposals come from, named by log2 of their strides; regions are
+            pooled from all but the last, or from the only one.
+        rpn: the proposal head; its sizes are for each of the neck's maps.
+        head: (pooled regions, train) -> features of each, [n, f] or [n, h, w, f].
+        roi: how regions are pooled: RoIAlign (He et al. 2017), by the mean of a bin's samples or by their
+            maximum, or RoIPool (Girshick 2015).
+        pooled_size: rows and columns of a pooled region.
         agnostic: one box for all classes instead of one for each.
         train_proposals, test_proposals: (a level's anchors before suppression, an image's proposals after).
         roi_samples: regions an image that the second stage's loss looks at.
         roi_positives: at most this share of them matched to an object.
         roi_iou: overlap from which a region counts as an object.
-        head_features: of the box head's hidden layers.
         score_threshold: detections below it are not reported.
         nms_threshold: IoU above which the worse of two detections of a class goes.
         max_detections: an image.
@@ -93,36 +76,37 @@ class FasterRCNN(nn.Module):
 
     backbone: nn.Module
     num_classes: int
-    fpn: FPN = FPN()
+    neck: nn.Module = FPN()
     rpn: RPN = RPN()
-    roi: Literal["align", "pool"] = "align"
+    head: nn.Module = MLPHead()
+    roi: RoI = "align"
+    pooled_size: int = 7
     agnostic: bool = False
     train_proposals: tuple[int, int] = (2000, 2000)
     test_proposals: tuple[int, int] = (1000, 1000)
     roi_samples: int = 512
     roi_positives: float = 0.25
     roi_iou: float = 0.5
-    head_features: int = 1024
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
     candidates: int = 2000
 
     def setup(self) -> None:
-        self.head = BoxHead(self.num_classes, self.agnostic, self.head_features)
+        self.predictor = BoxPredictor(self.num_classes, self.agnostic)
 
     def __call__(self, batch: DetectionBatch, train: bool = False) -> dict[str, Array]:
         """Raw outputs by name, for the proposals of test time.
 
         Returns:
-            `p2`..`p6`: the pyramid; `rpn/objectness` [B, A] and `rpn/deltas` [B, A, 4], all levels end
-            to end; `proposals/boxes` [B, R, 4], `/scores` (logits), `/valid`; `roi/logits` [B, R, K+1],
-            the last class "no object"; `roi/deltas` [B, R, K or 1, 4].
+            the neck's maps (`p2`..`p6` of a pyramid); `rpn/objectness` [B, A] and `rpn/deltas` [B, A, 4], all
+            levels end to end; `proposals/boxes` [B, R, 4], `/scores` (logits), `/valid`; `roi/logits`
+            [B, R, K+1], the last class "no object"; `roi/deltas` [B, R, K or 1, 4].
         """
-        maps = self._pyramid(batch, train)
+        maps = self._maps(batch, train)
         raw, anchors = self._score_anchors(maps, batch)
         proposals = self._propose(raw, anchors, batch, self.test_proposals)
-        logits, deltas = self._classify(maps, proposals.boxes)
+        _, logits, deltas = self._classify(maps, proposals.boxes, train)
         return {
             **maps,
             "rpn/objectness": jnp.concatenate(raw["objectness"], axis=1),
@@ -140,7 +124,19 @@ class FasterRCNN(nn.Module):
         Each is summed over a random sample of anchors or regions of each image, drawn from the stream
         `sample` and the example's id, and weighted by their number.
         """
-        maps = self._pyramid(batch, train)
+        _, terms, _, _ = self._box_losses(batch, train)
+        return over_images(terms, batch)
+
+    def predict(self, batch: DetectionBatch) -> Detections:
+        """Detections in canvas pixels, inside each image's content, best first."""
+        return self._detections(batch)[1]
+
+    def _maps(self, batch: DetectionBatch, train: bool) -> dict[str, Array]:
+        return self.neck(self.backbone(normalise(batch.image, batch.size), train), train)
+
+    def _box_losses(self, batch: DetectionBatch, train: bool):
+        """The neck's maps, the four losses as sums an image [B], the sampled regions and their features."""
+        maps = self._maps(batch, train)
         raw, anchors = self._score_anchors(maps, batch)
         proposals = self._propose(raw, anchors, batch, self.train_proposals)
         keys = jax.vmap(jax.random.split)(fold_ids(self.make_rng("sample"), batch.id))
@@ -159,20 +155,16 @@ class FasterRCNN(nn.Module):
         regions = jax.vmap(self._sample_regions)(
             keys[:, 1], proposals, batch.boxes, batch.labels, valid, ignore
         )
-        logits, moved = self._classify(maps, regions["boxes"])
+        features, logits, moved = self._classify(maps, regions["boxes"], train)
         terms |= self._second_stage(logits, moved, regions)
-        return jax.tree.map(lambda sums: jnp.sum(jnp.where(batch.example_valid, sums, 0)), terms)
+        return maps, terms, regions, features
 
-    def predict(self, batch: DetectionBatch) -> Detections:
-        """Detections in canvas pixels, inside each image's content, best first."""
-        maps = self._pyramid(batch, train=False)
+    def _detections(self, batch: DetectionBatch) -> tuple[dict[str, Array], Detections]:
+        maps = self._maps(batch, train=False)
         raw, anchors = self._score_anchors(maps, batch)
         proposals = self._propose(raw, anchors, batch, self.test_proposals)
-        logits, deltas = self._classify(maps, proposals.boxes)
-        return jax.vmap(self._detect)(proposals, logits, deltas, batch.size)
-
-    def _pyramid(self, batch: DetectionBatch, train: bool) -> dict[str, Array]:
-        return self.fpn(self.backbone(normalise(batch.image, batch.size), train), train)
+        _, logits, deltas = self._classify(maps, proposals.boxes, train=False)
+        return maps, jax.vmap(self._detect)(proposals, logits, deltas, batch.size)
 
     def _score_anchors(self, maps: dict[str, Array], batch: DetectionBatch):
         levels = list(maps.values())
@@ -183,17 +175,31 @@ class FasterRCNN(nn.Module):
         threshold = self.rpn.nms_threshold
         return jax.vmap(lambda raw, size: propose(raw, anchors, size, *counts, threshold))(raw, batch.size)
 
-    def _classify(self, maps: dict[str, Array], boxes: Array) -> tuple[Array, Array]:
-        """Pools and classifies [B, R, 4] boxes; the head sees all images' regions as one batch."""
-        levels: Sequence[Array] = list(maps.values())[:-1]
-        scales = [2.0 ** -int(name[1:]) for name in maps][:-1]
-        pool = multilevel_roi_align if self.roi == "align" else multilevel_roi_pool
-        pooled = jax.vmap(lambda levels, boxes: pool(levels, boxes, 7, scales))(levels, boxes)
-        logits, deltas = self.head(pooled.reshape(-1, *pooled.shape[2:]))
-        return logits.reshape(*boxes.shape[:2], -1), deltas.reshape(*boxes.shape[:2], -1, 4)
+    def _classify(self, maps: dict[str, Array], boxes: Array, train: bool) -> tuple[Array, Array, Array]:
+        """Pools and classifies [B, R, 4] boxes: the head's features [B * R, ...], [B, R, K+1], [B, R, _, 4].
+
+        The head sees all images' regions as one batch.
+        """
+        pooled = self._pool(maps, boxes, self.pooled_size)
+        features = self.head(pooled.reshape(-1, *pooled.shape[2:]), train)
+        logits, deltas = self.predictor(features)
+        b, r = boxes.shape[:2]
+        return features, _float32(logits).reshape(b, r, -1), _float32(deltas).reshape(b, r, -1, 4)
+
+    def _pool(self, maps: dict[str, Array], boxes: Array, size: int) -> Array:
+        """[B, R, 4] boxes -> [B, R, size, size, C], from all maps but the last, or from the only one."""
+        names = list(maps)[:-1] or list(maps)
+        scales = [2.0 ** -int(name[1:]) for name in names]
+        levels: Sequence[Array] = [maps[name] for name in names]
+        if self.roi == "pool":
+            return jax.vmap(lambda levels, boxes: multilevel_roi_pool(levels, boxes, size, scales))(
+                levels, boxes
+            )
+        align = partial(multilevel_roi_align, reduce="max" if self.roi == "align_max" else "mean")
+        return jax.vmap(lambda levels, boxes: align(levels, boxes, size, scales))(levels, boxes)
 
     def _sample_regions(self, key, proposals: Proposals, boxes, labels, valid, ignore) -> dict[str, Array]:
-        """One image's regions to learn from: proposals and truths, a share of them positive."""
+        """One image's regions to learn from: proposals and truths, a share of them positive, these first."""
         regions = jnp.concatenate([boxes, proposals.boxes])
         exists = jnp.concatenate([valid, proposals.valid])
         matched = match(box_iou(boxes, regions), valid, self.roi_iou, self.roi_iou)
@@ -206,6 +212,7 @@ class FasterRCNN(nn.Module):
             "boxes": lax.stop_gradient(regions[chosen]),
             "labels": jnp.where(positive, labels[truth], self.num_classes),
             "targets": encode_boxes(boxes[truth], regions[chosen], BOX_WEIGHTS),
+            "truth": truth,
             "positive": positive,
             "drawn": drawn,
         }
@@ -240,3 +247,13 @@ class FasterRCNN(nn.Module):
             labels=jnp.where(valid, label[kept], -1),
             valid=valid,
         )
+
+
+def over_images(terms: dict[str, Mean], batch: DetectionBatch) -> dict[str, Mean]:
+    """Adds up the images that are there."""
+    return jax.tree.map(lambda sums: jnp.sum(jnp.where(batch.example_valid, sums, 0)), terms)
+
+
+def _float32(x: Array) -> Array:
+    """What losses and scores are computed in, whatever the parameters' precision."""
+    return x.astype(jnp.float32)

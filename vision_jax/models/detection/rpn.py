@@ -24,14 +24,14 @@ class RPN(nn.Module):
     """One head shared by all levels of a pyramid.
 
     Attributes:
-        sizes: side of a square anchor, canvas pixels, one for each level.
+        sizes: side of a square anchor, canvas pixels: for each level one, or equally many.
         aspect_ratios: height / width.
         nms_threshold: IoU above which the worse of two proposals of a level goes.
         low, high: IoU below which an anchor is background, and from which it is an object.
         samples: anchors an image that the loss looks at, at most half of them positive.
     """
 
-    sizes: Sequence[float] = (32, 64, 128, 256, 512)
+    sizes: Sequence[float | Sequence[float]] = (32, 64, 128, 256, 512)
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
     nms_threshold: float = 0.7
     low: float = 0.3
@@ -46,15 +46,15 @@ class RPN(nn.Module):
             `objectness`: logits, [B, H*W*A] a level; `deltas`: coded offsets, [B, H*W*A, 4] a level.
         """
         small = nn.initializers.normal(0.01)
-        anchors = len(self.aspect_ratios)
+        anchors = len(self.aspect_ratios) * len(_several(self.sizes[0]))
         hidden = Conv(pyramid[0].shape[-1], 3, init=small, name="hidden")
         objectness = Conv(anchors, 1, init=small, name="objectness")
         deltas = Conv(anchors * 4, 1, init=small, name="deltas")
         maps = [nn.relu(hidden(level)) for level in pyramid]
         batch = pyramid[0].shape[0]
         return {
-            "objectness": [objectness(m).reshape(batch, -1) for m in maps],
-            "deltas": [deltas(m).reshape(batch, -1, 4) for m in maps],
+            "objectness": [objectness(m).astype(jnp.float32).reshape(batch, -1) for m in maps],
+            "deltas": [deltas(m).astype(jnp.float32).reshape(batch, -1, 4) for m in maps],
         }
 
     def anchors(
@@ -62,7 +62,11 @@ class RPN(nn.Module):
     ) -> list[Float[np.ndarray, "_ 4"]]:
         """The anchors of each level, canvas pixels."""
         sizes = [(level.shape[1], level.shape[2]) for level in pyramid]
-        return pyramid_anchors(canvas, sizes, [(size,) for size in self.sizes], self.aspect_ratios)
+        return pyramid_anchors(canvas, sizes, [_several(size) for size in self.sizes], self.aspect_ratios)
+
+
+def _several(sizes: float | Sequence[float]) -> Sequence[float]:
+    return sizes if isinstance(sizes, Sequence) else (sizes,)
 
 
 def propose(

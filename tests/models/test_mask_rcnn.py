@@ -1,0 +1,216 @@
+"""Mask R-CNN: losses and masks by definition, its variants, and learning two images by heart."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vision_jax.backbones.resnet import ResNet
+from vision_jax.layers import FPN
+from vision_jax.models.detection import RPN, MLPHead, ResidualHead, SingleLevel
+from vision_jax.models.instance import FCNMaskHead, MaskRCNN, MLPMaskHead
+from vision_jax.training.state import initial_variables
+from vision_jax.types import InstanceBatch
+
+FPN_PARTS = {
+    "backbone": ResNet((1, 1, 1, 1), bottleneck=False, norm="group", width=8),
+    "neck": FPN(16, "group"),
+    "rpn": RPN(sizes=(8, 16, 32, 64, 128), samples=32),
+    "head": MLPHead(32),
+    "mask_head": FCNMaskHead(1, 16),
+}
+C4_PARTS = {
+    "backbone": ResNet((1, 1, 1), bottleneck=False, norm="group", width=8),
+    "neck": SingleLevel("c4"),
+    "rpn": RPN(sizes=((16, 32, 64),), samples=32),
+    "head": ResidualHead(1, 32, bottleneck=False, norm="batch"),
+    "pooled_size": 14,
+    "mask_head": FCNMaskHead(0, 16),
+    "mask_after_head": True,
+}
+
+
+def detector(parts=FPN_PARTS, **changes) -> MaskRCNN:
+    settings = {
+        "num_classes": 2,
+        "train_proposals": (100, 50),
+        "test_proposals": (100, 20),
+        "roi_samples": 16,
+        "max_detections": 10,
+        "mask_chunk": 3,
+    }
+    return MaskRCNN(**{**settings, **parts, **changes})
+
+
+def scenes(count: int, full: bool = False) -> InstanceBatch:
+    """A bright L (class 0) and a dark disc (class 1) on grey, 64x64; a third place for objects is padding."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    images = np.full((count, 64, 64, 3), 128, np.uint8)
+    boxes = np.zeros((count, 3, 4), np.float32)
+    masks = np.zeros((count, 3, 64, 64), bool)
+    for b in range(count):
+        for n in range(2):
+            side = int(rng.integers(18, 28))
+            left, top = int(rng.integers(0, 32 - side)) + 32 * n, int(rng.integers(0, 64 - side))
+            boxes[b, n] = left, top, left + side, top + side
+            u, v = (x - left + 0.5) / side, (y - top + 0.5) / side
+            inside = (u > 0) & (u < 1) & (v > 0) & (v < 1)
+            shape = (u < 0.35) | (v > 0.65) if n == 0 else (u - 0.5) ** 2 + (v - 0.5) ** 2 < 0.25
+            masks[b, n] = inside & shape
+            images[b][masks[b, n]] = 255 if n == 0 else 0
+    labels = np.tile(np.array([0, 1, -1], np.int32), (count, 1))
+    frames = np.tile(np.array([0, 0, 64, 64], np.float32), (count, 3, 1))
+    pictures = masks
+    if not full:
+        frames = boxes.copy()
+        pictures = np.zeros((count, 3, 28, 28), bool)
+        for b in range(count):
+            for n in range(2):
+                x1, y1, x2, y2 = boxes[b, n].astype(int)
+                cut, cells = masks[b, n, y1:y2, x1:x2], np.arange(28) + 0.5
+                rows, columns = (cells * (y2 - y1) / 28).astype(int), (cells * (x2 - x1) / 28).astype(int)
+                pictures[b, n] = cut[rows[:, None], columns]
+    return InstanceBatch(
+        image=images,
+        size=np.full((count, 2), 64, np.int32),
+        boxes=boxes,
+        labels=labels,
+        valid=labels >= 0,
+        ignore=np.zeros((count, 3), bool),
+        id=np.arange(10, 10 + count, dtype=np.int32),
+        scale=np.ones((count, 2), np.float32),
+        original_size=np.full((count, 2), 64, np.int32),
+        example_valid=np.ones(count, bool),
+        masks=pictures.astype(np.uint8) * 255,
+        frames=frames,
+    )
+
+
+def begin(model, batch):
+    return initial_variables(model, jax.random.key(0), batch)
+
+
+def losses(model, variables, batch, key=2):
+    run = jax.jit(
+        lambda v, b: model.apply(
+            v, b, method="loss", rngs={"sample": jax.random.key(key)}, mutable=["batch_stats"]
+        )
+    )
+    return run(variables, batch)[0]
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    model, batch = detector(), scenes(2)
+    return model, batch, begin(model, batch)
+
+
+def test_a_fresh_mask_is_a_coin_and_positives_weigh_alike(fresh):
+    model, batch, variables = fresh
+    terms = losses(model, variables, batch)
+    assert set(terms) == {"rpn_objectness", "rpn_box", "roi_class", "roi_box", "mask"}
+    assert 2 * 2 <= float(terms["mask"].weight) <= 2 * 4  # the truths are proposals; a quarter of 16 at most
+    assert abs(float(terms["mask"].value()) - np.log(2)) < 0.1
+
+
+def test_the_size_of_a_chunk_changes_nothing(fresh):
+    model, batch, variables = fresh
+    one, other = losses(model, variables, batch), losses(detector(mask_chunk=8), variables, batch)
+    chex.assert_trees_all_close(one, other, rtol=1e-5)
+
+
+def test_objects_without_a_mask_and_examples_that_are_not_there_do_not_count(fresh):
+    model, batch, variables = fresh
+    masks = np.where(np.arange(3)[None, :, None, None] == 0, 0, batch.masks).astype(np.uint8)
+    some = losses(model, variables, batch.replace(masks=masks))
+    every = losses(model, variables, batch)
+    assert 0 < float(some["mask"].weight) < float(every["mask"].weight)
+    chex.assert_trees_all_close({**some, "mask": 0}, {**every, "mask": 0}, rtol=1e-6)
+    none = losses(model, variables, batch.replace(masks=np.zeros_like(batch.masks)))
+    assert float(none["mask"].weight) == float(none["mask"].total) == 0
+    half = losses(model, variables, batch.replace(example_valid=np.array([True, False])))
+    assert float(half["mask"].weight) <= 4
+
+
+def test_full_bitmaps_teach_what_crops_teach(fresh):
+    model, batch, variables = fresh
+    crops, full = losses(model, variables, batch), losses(model, variables, scenes(2, full=True))
+    np.testing.assert_allclose(full["mask"].value(), crops["mask"].value(), rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "changes", "size", "channels"),
+    [
+        (FPN_PARTS, {"mask_loss": "softmax", "roi": "align_max"}, 28, 3),
+        (FPN_PARTS, {"mask_head": MLPMaskHead(32, 12), "mask_agnostic": True, "roi": "pool"}, 12, 1),
+        (C4_PARTS, {"mask_loss": "softmax", "mask_agnostic": True}, 14, 2),
+    ],
+)
+def test_variants_have_their_channels_and_gradients_everywhere(parts, changes, size, channels):
+    model, batch = detector(parts, **changes), scenes(2)
+    variables = begin(model, batch)
+
+    @jax.jit
+    def gradient(params):
+        def total(params):
+            terms, _ = model.apply(
+                {**variables, "params": params},
+                batch,
+                method="loss",
+                rngs={"sample": jax.random.key(2)},
+                mutable=["batch_stats"],
+            )
+            return sum(term.value() for term in terms.values())
+
+        return jax.grad(total)(params)
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(variables["params"])):
+        assert np.isfinite(leaf).all(), path
+        assert np.abs(leaf).max() > 0, path
+    raw = jax.jit(model.apply)(variables, batch)
+    assert raw["mask/logits"].shape == (2, 10, size, size, channels)
+    found = jax.jit(lambda v: model.apply(v, batch, method="predict"))(variables)
+    valid = np.asarray(found.valid)
+    assert valid.any()
+    assert (np.asarray(found.masks)[~valid] == 0).all()
+    logits = np.asarray(raw["mask/logits"])
+    own = np.zeros_like(found.labels) if model.mask_agnostic else np.maximum(found.labels, 0)
+    if model.mask_loss == "sigmoid":
+        expected = 1 / (1 + np.exp(-logits))
+    else:
+        expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = np.take_along_axis(expected, own[..., None, None, None], -1)[..., 0]
+    np.testing.assert_allclose(np.asarray(found.masks)[valid], expected[valid], atol=1e-4)
+
+
+def test_it_learns_two_images_by_heart():
+    model, batch = detector(), scenes(2)
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 150))
+    variables = begin(model, batch)
+    state = variables, optimizer.init(variables)
+
+    @jax.jit
+    def step(state, key):
+        def total(variables):
+            terms = model.apply(variables, batch, method="loss", rngs={"sample": key})
+            return sum(term.value() for term in terms.values())
+
+        value, gradient = jax.value_and_grad(total)(state[0])
+        updates, rest = optimizer.update(gradient, state[1])
+        return (optax.apply_updates(state[0], updates), rest), value
+
+    for i in range(150):
+        state, _ = step(state, jax.random.key(i))
+    found = jax.jit(lambda v: model.apply(v, batch, method="predict"))(state[0])
+    v, u = (np.mgrid[:28, :28] + 0.5) / 28
+    shapes = [(u < 0.35) | (v > 0.65), (u - 0.5) ** 2 + (v - 0.5) ** 2 < 0.25]
+    for b in range(2):
+        for n in range(2):
+            best = int(np.argmax(np.asarray(found.labels[b]) == n))
+            assert found.scores[b, best] > 0.5
+            drawn = np.asarray(found.masks[b, best]) > 0.5
+            assert (drawn & shapes[n]).sum() / (drawn | shapes[n]).sum() > 0.7
+    assert jnp.isfinite(found.masks).all()

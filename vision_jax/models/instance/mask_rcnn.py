@@ -1,0 +1,203 @@
+"""Mask R-CNN (He et al. 2017): Faster R-CNN with a small network that draws each region's mask.
+
+The mask branch sees the positive regions while training and the detections while predicting. Its parts are
+those that the paper's table 2 compares: how regions are pooled (RoIPool, RoIAlign by mean or maximum, on a
+pyramid or on one map of stride 16 or 32), a fully convolutional or a fully connected branch, masks of all
+classes independently (sigmoid) or in competition (softmax), one mask a class or one for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from vision_jax.layers.conv import Conv, Dense, Double
+from vision_jax.models.detection.faster_rcnn import FasterRCNN, over_images
+from vision_jax.ops import crop_masks, map_used
+from vision_jax.types import DetectionBatch, InstanceBatch, Instances, Mean
+
+
+class FCNMaskHead(nn.Module):
+    """3x3 convolutions, one step up, then a 1x1 convolution (figure 4).
+
+    Attributes:
+        convolutions: 3x3 ones; 4 on a pyramid, 0 on a residual head's output.
+        features: channels.
+    """
+
+    convolutions: int = 4
+    features: int = 256
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], channels: int) -> Float[Array, "n 2*h 2*w {channels}"]:
+        for i in range(self.convolutions):
+            x = nn.relu(Conv(self.features, name=f"conv{i + 1}")(x))
+        x = nn.relu(Double(self.features, name="up")(x))
+        return Conv(channels, 1, init=nn.initializers.normal(0.001), name="masks")(x)
+
+    @staticmethod
+    def size(pooled: int) -> int:
+        """Rows and columns of a mask, from those of the region's features."""
+        return 2 * pooled
+
+
+class MLPMaskHead(nn.Module):
+    """Two fully connected layers, then all cells of all masks at once (table 2e).
+
+    Attributes:
+        features: of the hidden layers.
+        cells: rows and columns of a mask.
+    """
+
+    features: int = 1024
+    cells: int = 28
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], channels: int
+    ) -> Float[Array, "n {self.cells} {self.cells} {channels}"]:
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(Dense(self.features, name="fc1")(x))
+        x = nn.relu(Dense(self.features, name="fc2")(x))
+        last = nn.initializers.normal(0.001)
+        masks = Dense(self.cells * self.cells * channels, init=last, name="masks")(x)
+        return masks.reshape(-1, self.cells, self.cells, channels)
+
+    def size(self, pooled: int) -> int:
+        """Rows and columns of a mask, from those of the region's features."""
+        return self.cells
+
+
+class MaskRCNN(FasterRCNN):
+    """Mask R-CNN on any backbone.
+
+    Attributes:
+        mask_head: (features of regions, channels) -> logits of masks, [n, m, m, channels]; `size` gives m.
+            Its only variables are parameters.
+        mask_pooled_size: rows and columns of a region that is pooled for the mask head.
+        mask_after_head: whether the mask head reads the box head's features instead, as with a
+            `ResidualHead`; regions are pooled once while training.
+        mask_loss: `sigmoid`: each class's mask by itself, only the true class's enters the loss; `softmax`:
+            classes and background compete in each cell (table 2b).
+        mask_agnostic: one mask for all classes instead of one for each.
+        mask_chunk: regions that the mask head works on at a time.
+    """
+
+    mask_head: nn.Module = FCNMaskHead()
+    mask_pooled_size: int = 14
+    mask_after_head: bool = False
+    mask_loss: Literal["sigmoid", "softmax"] = "sigmoid"
+    mask_agnostic: bool = False
+    mask_chunk: int = 32
+
+    def __call__(self, batch: DetectionBatch, train: bool = False) -> dict[str, Array]:
+        """Raw outputs by name: those of `FasterRCNN`, and of the detections, best first.
+
+        Returns:
+            also `detections/boxes` [B, D, 4], `/scores`, `/labels`, `/valid`, and `mask/logits`
+            [B, D, m, m, channels], the last channel "no object" with softmax.
+        """
+        raw = super().__call__(batch, train)
+        maps, found = self._detections(batch)
+        features = self._mask_features(maps, found.boxes, train)
+        logits = self.mask_head(features, self._channels).astype(jnp.float32)
+        return {
+            **raw,
+            "detections/boxes": found.boxes,
+            "detections/scores": found.scores,
+            "detections/labels": found.labels,
+            "detections/valid": found.valid,
+            "mask/logits": logits.reshape(*found.labels.shape, *logits.shape[1:]),
+        }
+
+    def loss(self, batch: InstanceBatch, train: bool = True) -> dict[str, Mean]:
+        """The four losses of Faster R-CNN, and cross-entropy over the cells of positive regions' masks.
+
+        A region's mask loss is its cells' mean; regions weigh alike. Regions of objects without a known mask
+        do not enter it.
+        """
+        maps, terms, regions, features = self._box_losses(batch, train)
+        slots = int(self.roi_samples * self.roi_positives)  # positives come first
+        boxes, truth, labels = (regions[name][:, :slots] for name in ("boxes", "truth", "labels"))
+        known = jnp.any(batch.masks > 0, axis=(2, 3))
+        used = regions["positive"][:, :slots] & jnp.take_along_axis(known, truth, axis=1)
+        # A box that is not finite pools zeros and costs nothing in the backward pass.
+        boxes = jnp.where(used[..., None], boxes, jnp.nan)
+        if self.mask_after_head:
+            features = features.reshape(*regions["drawn"].shape, *features.shape[1:])[:, :slots]
+            features = features.reshape(-1, *features.shape[2:])
+        else:
+            features = self._mask_features(maps, boxes, train)
+        size = self.mask_head.size(features.shape[1])
+        targets = jax.vmap(partial(crop_masks, size=size))(batch.masks, batch.frames, truth, boxes)
+        inputs = (features, labels.reshape(-1), targets.reshape(-1, size, size))
+        losses = self._on_used(self._mask_losses, inputs, used.reshape(-1))
+        weight = used.sum(1).astype(jnp.float32)
+        terms["mask"] = Mean(losses.reshape(used.shape).sum(1), weight)
+        return over_images(terms, batch)
+
+    def predict(self, batch: DetectionBatch) -> Instances:
+        """Detections in canvas pixels with a mask each, inside each image's content, best first."""
+        maps, found = self._detections(batch)
+        features = self._mask_features(maps, found.boxes, train=False)
+        size = self.mask_head.size(features.shape[1])
+        masks = self._on_used(
+            self._mask_probabilities, (features, found.labels.reshape(-1)), found.valid.reshape(-1)
+        )
+        return Instances(
+            boxes=found.boxes,
+            scores=found.scores,
+            labels=found.labels,
+            valid=found.valid,
+            masks=masks.reshape(*found.labels.shape, size, size),
+        )
+
+    @property
+    def _channels(self) -> int:
+        return (1 if self.mask_agnostic else self.num_classes) + (self.mask_loss == "softmax")
+
+    def _mask_features(self, maps: dict[str, Array], boxes: Array, train: bool) -> Array:
+        """What the mask head reads of [B, R, 4] boxes: [B * R, h, w, c]."""
+        pooled = self._pool(maps, boxes, self.pooled_size if self.mask_after_head else self.mask_pooled_size)
+        pooled = pooled.reshape(-1, *pooled.shape[2:])
+        return self.head(pooled, train) if self.mask_after_head else pooled
+
+    def _on_used(self, finish: Callable[..., Array], inputs: tuple[Array, ...], used: Array) -> Array:
+        """`finish(logits, *others)` for rows (features, *others) that are used, zero for others."""
+        if self.is_initializing():
+            self.mask_head(inputs[0][:1], self._channels)
+        # A bound module cannot be called inside lax's loops and branches; its function can.
+        head, variables = self.mask_head.clone(parent=None), {"params": self.mask_head.variables["params"]}
+
+        def work(rows: tuple[Array, ...]) -> Array:
+            logits = head.apply(variables, rows[0], self._channels)
+            return finish(jnp.asarray(logits, jnp.float32), *rows[1:])
+
+        return map_used(work, inputs, used, self.mask_chunk)
+
+    def _own(self, maps: Array, labels: Array) -> Array:
+        """Each region's map of its own class: [n, m, m, channels] -> [n, m, m]."""
+        own = jnp.zeros_like(labels) if self.mask_agnostic else jnp.clip(labels, 0, self.num_classes - 1)
+        return jnp.take_along_axis(maps, own[:, None, None, None], axis=-1)[..., 0]
+
+    def _mask_losses(self, logits: Array, labels: Array, targets: Array) -> Array:
+        """Cross-entropy of each region's mask, [n]; targets are coverage, 0..1."""
+        if self.mask_loss == "sigmoid":
+            cells = optax.sigmoid_binary_cross_entropy(self._own(logits, labels), targets)
+        else:
+            scores = nn.log_softmax(logits)
+            cells = -targets * self._own(scores, labels) - (1 - targets) * scores[..., -1]
+        return cells.mean((1, 2))
+
+    def _mask_probabilities(self, logits: Array, labels: Array) -> Array:
+        """The probability of each cell of the own class's mask, [n, m, m]."""
+        if self.mask_loss == "sigmoid":
+            return nn.sigmoid(self._own(logits, labels))
+        return self._own(nn.softmax(logits), labels)

@@ -1,0 +1,57 @@
+"""Work on the rows that are used, when how many they are is known only while running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool
+
+
+def map_used(
+    function: Callable[[Any], Any], inputs: Any, used: Bool[Array | np.ndarray, " s"], chunk: int
+) -> Any:
+    """Applies a function to rows that are used, a chunk of rows at a time, and not to empty chunks.
+
+    Shapes are static, so a step sets aside slots for as many regions as there may be; those that are taken
+    are moved together, and a chunk of slots costs nothing where none is taken.
+
+    Args:
+        function: tree of arrays with `chunk` rows -> tree of arrays with `chunk` rows, each row from its own.
+        inputs: tree of arrays with S rows.
+        used: which rows count.
+        chunk: rows at a time, at least 1.
+
+    Returns:
+        The function's results with S rows, zero where a row is not used. Differentiable as the function is.
+    """
+    inputs, used = jax.tree.map(jnp.asarray, inputs), jnp.asarray(used)
+    slots = used.shape[0]
+    chunk = max(1, min(chunk, slots))
+    order = jnp.argsort(~used, stable=True)
+
+    def cut(array: Array) -> Array:
+        array = jnp.pad(array[order], ((0, -slots % chunk), *[(0, 0)] * (array.ndim - 1)))
+        return array.reshape(-1, chunk, *array.shape[1:])
+
+    chunks, taken = jax.tree.map(cut, inputs), cut(used)
+    results = jax.eval_shape(function, jax.tree.map(lambda x: x[0], chunks))
+
+    def nothing(_: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), results)
+
+    def one(_: None, rows: tuple[Any, Array]) -> tuple[None, Any]:
+        return None, lax.cond(rows[1].any(), function, nothing, rows[0])
+
+    _, chunked = lax.scan(one, None, (chunks, taken))
+    places = jnp.argsort(order)
+
+    def put_back(array: Array) -> Array:
+        array = array.reshape(-1, *array.shape[2:])[places]
+        return jnp.where(used.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
+
+    return jax.tree.map(put_back, chunked)
