@@ -1,10 +1,11 @@
-"""Judges of predictions: COCO and VOC average precision, accuracy, intersection over union.
+"""Judges of predictions: COCO AP of boxes, masks and boundaries, VOC AP, accuracy, intersection over union.
 
 Each evaluator takes batches with what was predicted for them (`add`) and answers once (`report`).
 """
 
 from vision_jax.evaluation.classification import ClassificationEvaluator
 from vision_jax.evaluation.coco import CocoEvaluator
+from vision_jax.evaluation.coco_instance import CocoInstanceEvaluator
 from vision_jax.evaluation.confusion import detection_confusion
 from vision_jax.evaluation.segmentation import SegmentationEvaluator, segmentation_scores
 from vision_jax.evaluation.voc import VocEvaluator, voc_average_precision, voc_hits
@@ -12,6 +13,7 @@ from vision_jax.evaluation.voc import VocEvaluator, voc_average_precision, voc_h
 __all__ = [
     "ClassificationEvaluator",
     "CocoEvaluator",
+    "CocoInstanceEvaluator",
     "SegmentationEvaluator",
     "VocEvaluator",
     "detection_confusion",

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from vision_jax.types import DetectionBatch, DetectionRecord, Detections, DetectionSource, ImageDetections
 from vision_jax.types import to_original as _to_original
+
+
+def best_first(scores: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The order by falling score; of equal ones, the first stays first."""
+    return np.argsort(-scores, kind="stable")
 
 
 class CollectedDetections:
@@ -60,7 +66,7 @@ class CollectedDetections:
                 none = np.zeros(0, np.float32)
                 yield record, ImageDetections(record.id, np.zeros((0, 4), np.float32), none, none.astype(int))
             else:
-                order = np.argsort(-found.scores, kind="stable")
+                order = best_first(found.scores)
                 yield (
                     record,
                     ImageDetections(record.id, found.boxes[order], found.scores[order], found.labels[order]),
