@@ -31,7 +31,7 @@ def test_every_file_that_it_names_is_there():
 
 
 def test_every_command_that_it_shows_is_one():
-    shown = set(re.findall(r"uv run vision-jax (\w+)", README))
+    shown = set(re.findall(r"uv run vision-jax ([\w-]+)", README))
     assert shown == set(COMMANDS)
 
 

@@ -19,12 +19,13 @@ usage: vision-jax COMMAND ...
   show     EXPERIMENT.py [options]        look at an experiment's data: counts, sizes, a picture
   evaluate RUN [options]                  judge a run's checkpoint: tables, pictures, predictions.json
   predict  RUN PHOTO ... [options]        run a trained model on photographs and folders of them
+  convert-data DATA --out FOLDER          write a data set as records, for fast loading
 
 vision-jax COMMAND --help lists a command's options, and
 vision-jax train EXPERIMENT.py --help the experiment's own, with their types and defaults.
 """
 
-COMMANDS = ("train", "show", "evaluate", "predict")
+COMMANDS = ("train", "show", "evaluate", "predict", "convert-data")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and "-h" not in rest and "--help" not in rest:
         print(f"vision-jax {command} {rest[0]}: starting", file=sys.stderr, flush=True)
     try:
-        module = importlib.import_module(f"vision_jax.cli.{command}")
+        module = importlib.import_module(f"vision_jax.cli.{command.replace('-', '_')}")
         return module.run(rest) or 0
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
