@@ -1,7 +1,8 @@
 """Normalisation by batch, by frozen statistics, by groups of channels.
 
 Each is `x * a + b` with one `a` and `b` for each channel (and image): sums run over places first and
-over channels after, which keeps the passes over the feature map few.
+over channels after, which keeps the passes over the feature map few. Moments, statistics, `a` and `b` are
+float32 for feature maps of any dtype; the outcome has the map's own.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h w c"]:
-        channels = x.shape[-1]
-        scale = self.param("scale", self.scale_init, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        dtype, channels = x.dtype, x.shape[-1]
+        x = x.astype(jnp.float32)  # part of the passes below, not one of its own
+        scale = self.param("scale", self.scale_init, (channels,)).astype(jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(jnp.float32)
         if self.kind == "group":
             mean, variance = _group_moments(x, _divisor(channels, self.groups))
         else:
@@ -62,7 +64,7 @@ class Norm(nn.Module):
             scale, bias = lax.stop_gradient(scale), lax.stop_gradient(bias)
         a = scale * lax.rsqrt(variance + self.epsilon)
         b = bias - mean * a
-        return x * a[..., None, None, :] + b[..., None, None, :]
+        return (x * a[..., None, None, :] + b[..., None, None, :]).astype(dtype)
 
     def _batch_moments(self, x: Array, train: bool) -> tuple[Array, Array]:
         channels = x.shape[-1]
