@@ -247,3 +247,23 @@ def test_square_canvases_need_no_records_and_counts_may_be_known():
 
     assert canvases(Mute(), (32, 32), first=4) == [(32, 32)] * 4
     assert count_objects(Mute()) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shares_are_the_batches_of_one_reader_and_read_nothing_else(workers):
+    whole = take(training(batch_size=6), 7)
+    sources = [Drawn() for _ in range(3)]
+    shares = [training(batch_size=6, source=s, workers=workers).share(i, 3) for i, s in enumerate(sources)]
+    shares[1].set_state(training(batch_size=6).get_state())
+    for batch in whole:
+        for i, share in enumerate(shares):
+            part = next(share)
+            for name in ("image", "boxes", "labels", "id", "example_valid"):
+                np.testing.assert_array_equal(getattr(part, name), getattr(batch, name)[i::3])
+    assert shares[0].get_state() == {"next": 7, "seed": 0, "batch_size": 6, "examples": 11}
+    for share, source in zip(shares, sources, strict=True):
+        share.close()
+        # Read ahead are a few batches of two images, never the third batch's six.
+        assert workers or sum(source.read.values()) <= 2 * (7 + 6)
+    with pytest.raises(ValueError, match="do not divide into 4"):
+        training(batch_size=6).share(0, 4)

@@ -180,18 +180,27 @@ class TrainBatches:
     """
 
     def __init__(
-        self, batches: grain.MapDataset, identity: dict[str, int], workers: int, threads: int, ahead: int
+        self,
+        batches: Callable[[int, int], grain.MapDataset],
+        identity: dict[str, int],
+        workers: int,
+        threads: int,
+        ahead: int,
+        part: tuple[int, int] = (0, 1),
     ):
         """Wraps an endless, random-access sequence of batches.
 
         Args:
-            batches: batch `n` is `batches[n]`.
+            batches: (index, count) -> a sequence whose item `n` has the examples `index`, `index + count`,
+                ... of batch `n`.
             identity: what the sequence is made from; a state is only good for the same.
             workers: processes, or 0 for threads of this one.
             threads: threads when there are no workers; 0 reads when asked.
             ahead: batches read ahead, over all workers.
+            part: the index and count that it reads.
         """
-        self._batches = batches
+        self._make = batches
+        self._batches = batches(*part)
         self._identity = identity
         self._workers = workers
         self._threads = threads
@@ -229,6 +238,22 @@ class TrainBatches:
                 )
         self.close()
         self._next = int(state["next"])
+
+    def share(self, index: int, count: int) -> TrainBatches:
+        """An iterator, from the first batch on, that reads only a part of each batch.
+
+        Args:
+            index: the part: examples `index`, `index + count`, ... of each batch.
+            count: how many parts there are, dividing the batch size.
+
+        Returns:
+            The iterator; its state is good for any part.
+        """
+        if self._identity["batch_size"] % count:
+            raise ValueError(f"batches of {self._identity['batch_size']} do not divide into {count} parts")
+        return TrainBatches(
+            self._make, self._identity, self._workers, self._threads, self._ahead, (index, count)
+        )
 
     def close(self) -> None:
         """Ends threads and worker processes; the next batch starts them again."""
@@ -306,33 +331,41 @@ def train_batches(
     if not len(examples):
         raise UserError("there is no image to train on: the split is empty")
     members = _group_indices(groups, len(examples))
-    batches = []
-    for number, indices in enumerate(members):
-        # Own seeds for each group: the same place in two groups must not draw the same numbers.
-        group_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        batches.append(
-            grain.MapDataset.source(_Members(examples, indices))
-            .seed(group_seed)
-            .shuffle()
-            .repeat()
-            .random_map(transform)
-            .batch(batch_size, batch_fn=_Checked(collate))
-        )
-    mixed = batches[0]
-    if len(batches) > 1:
-        mixed = grain.MapDataset.mix(batches, weights=[float(len(indices)) for indices in members])
+
+    def batches(index: int, count: int) -> grain.MapDataset:
+        groups = []
+        for number, indices in enumerate(members):
+            # Own seeds for each group: the same place in two groups must not draw the same numbers.
+            group_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            whole = (
+                grain.MapDataset.source(_Members(examples, indices))
+                .seed(group_seed)
+                .shuffle()
+                .repeat()
+                .random_map(transform)
+            )
+            part = whole if count == 1 else whole[index::count]
+            size = batch_size // count
+            groups.append(part.batch(size, batch_fn=_Checked(collate, size)))
+        if len(groups) == 1:
+            return groups[0]
+        return grain.MapDataset.mix(groups, weights=[float(len(indices)) for indices in members])
+
     identity = {"seed": seed, "batch_size": batch_size, "examples": len(examples)}
-    return TrainBatches(mixed, identity, workers, threads, ahead)
+    return TrainBatches(batches, identity, workers, threads, ahead)
 
 
 class _Checked:
-    """Stacks, then compares with the struct."""
+    """Stacks, then compares with the struct; cuts off what was filled up beyond `size`."""
 
-    def __init__(self, collate: Callable[[Sequence[Any]], Any]):
+    def __init__(self, collate: Callable[[Sequence[Any]], Any], size: int):
         self._collate = collate
+        self._size = size
 
     def __call__(self, examples: Sequence[Any]) -> Any:
-        return check(self._collate(examples))
+        batch = check(self._collate(examples))
+        arrays = {field.name: getattr(batch, field.name)[: self._size] for field in fields(batch)}
+        return replace(batch, **arrays)
 
 
 class EvaluationBatches:
@@ -348,7 +381,9 @@ class EvaluationBatches:
         ahead: int,
     ):
         self._parts = [
-            grain.MapDataset.source(_Members(examples, indices)).batch(batch_size, batch_fn=_Checked(collate))
+            grain.MapDataset.source(_Members(examples, indices)).batch(
+                batch_size, batch_fn=_Checked(collate, batch_size)
+            )
             for indices in _group_indices(groups, len(examples))
             if indices
         ]
