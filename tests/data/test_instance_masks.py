@@ -145,7 +145,8 @@ def test_transforms_by_hand():
 def test_a_crop_drops_masks_with_their_boxes():
     masks = np.zeros((3, 20, 40), bool)
     masks[0, :10, :10] = masks[1, 5:15, 15:30] = masks[2, :4, 30:40] = True
-    example = read_instances(One(masks, [[0, 0, 10, 10], [15, 5, 30, 15], [30, 0, 40, 4]]), 0, 8)
+    masks[1, 7:10, 18:26] = False
+    example = read_instances(One(masks, [[0, 0, 10, 10], [15, 5, 30, 15], [30, 0, 40, 4]]), 0, 30)
     part = crop(example, 0, 12, 20, 20)
     assert len(part.boxes) == len(part.masks) == len(part.frames) == 1
     np.testing.assert_array_equal(drawn(part), masks[1, :, 12:32])

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from vision_jax.data.open import open_instances
+from vision_jax.data.voc_objects import match
 from vision_jax.types import InstanceSource, UserError
 
 HEIGHT, WIDTH = 20, 30
@@ -105,6 +106,17 @@ def test_boxes_that_are_nearly_one_go_by_their_numbers(folder, caplog):
     np.testing.assert_array_equal(train.masks(0)[1], stored == 2)
 
 
+def test_numbers_count_for_a_quarter():
+    boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10]], np.float32)  # overlapping by 60 / 140
+    numbers = np.array([1, 2], np.int32)
+    values = np.array([1, 2])
+    np.testing.assert_array_equal(match(boxes, values, boxes, numbers), [1, 2])
+    np.testing.assert_array_equal(match(boxes[::-1], values, boxes, numbers), [2, 1])
+    close = boxes - np.array([[0, 0, 0, 0], [3, 0, 3, 0]], np.float32)  # by 90 / 110
+    np.testing.assert_array_equal(match(close[::-1], values, close, numbers), [1, 2])
+    np.testing.assert_array_equal(match(boxes[:1] + 20, values[:1], boxes, numbers), [-1, -1])
+
+
 def test_a_dropped_box_leaves_a_gap_in_the_numbers(folder, caplog):
     add(
         folder, "a",
@@ -125,6 +137,8 @@ def test_without_lists_the_images_with_maps_are_one_split(folder, caplog):
         source, same = open_instances(f"voc:{folder}")
     assert source is same
     assert [source.record(i).name for i in range(len(source))] == ["a.png", "b.png"]
+    np.testing.assert_array_equal(source.record(1).area, [16])
+    assert source.masks(1).sum() == 16
     assert "one split only" in caplog.text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
@@ -23,12 +22,19 @@ def cut_masks(
     """
     frames = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(np.float32)
     crops = np.zeros((len(masks), size, size), np.uint8)
-    for i, (x1, y1, x2, y2) in enumerate(frames.astype(int)):
-        part = masks[i, y1:y2, x1:x2].astype(np.float32) * 255
-        # one axis at a time: OpenCV's areas are exact only where both axes shrink or neither does
-        part = cv2.resize(part, (size, part.shape[0]), interpolation=cv2.INTER_AREA)
-        crops[i] = np.rint(cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA))
+    for i, (x1, y1, x2, y2) in enumerate(frames.astype(int).tolist()):
+        part = masks[i, y1:y2, x1:x2].astype(np.float32)
+        # not OpenCV's INTER_AREA, which is no area where one axis grows and the other shrinks
+        crops[i] = np.rint(255 * (_shares(y2 - y1, size) @ part @ _shares(x2 - x1, size).T))
     return crops, frames
+
+
+def _shares(pixels: int, cells: int) -> Float[np.ndarray, "{cells} {pixels}"]:
+    """Along one axis: the part of each cell that each pixel makes up."""
+    edges = np.arange(cells + 1) * pixels / cells
+    pixel = np.arange(pixels)
+    common = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (np.maximum(common, 0) * cells / pixels).astype(np.float32)
 
 
 def draw_mask(
