@@ -1,10 +1,12 @@
 """Image files of every kind come out as the 8-bit RGB that was put in, upright."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax.data.images import largest_index, read_image, read_indices, read_size
+from vision_jax.data.images import Encoded, largest_index, read_image, read_indices, read_size
 from vision_jax.types import UserError
 
 RNG = np.random.default_rng(0)
@@ -176,3 +178,21 @@ def test_label_maps_keep_their_indices(tmp_path):
     Image.fromarray(PICTURE).save(tmp_path / "colour.png")
     with pytest.raises(UserError, match=r"colour\.png: a label map must be"):
         read_indices(tmp_path / "colour.png")
+
+
+def test_content_of_another_file_is_read_like_a_file():
+    content = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PICTURE).save(content, "PNG", exif=exif)
+    inside = Encoded(content.getvalue(), "shard 3, record 7")
+    stored = PICTURE.shape[:2]
+    assert read_size(inside) == stored[::-1]
+    assert read_size(inside, upright=False) == stored
+    np.testing.assert_array_equal(read_image(inside), np.rot90(PICTURE, -1))
+    np.testing.assert_array_equal(read_image(inside, upright=False), PICTURE)
+    np.testing.assert_array_equal(read_image(inside, stored, upright=False), PICTURE)
+    with pytest.raises(UserError, match="shard 3, record 7: the image is"):
+        read_image(inside, stored[::-1], upright=False)
+    with pytest.raises(UserError, match=r"shard 3, record 7: not an image.* \(7 bytes\)"):
+        read_size(Encoded(b"nothing", "shard 3, record 7"))

@@ -175,7 +175,7 @@ def test_a_source_can_be_pickled(prepared):
     source, _ = open_detection(f"tfds:{prepared[0]}")
     content = pickle.dumps(source)
     copy = pickle.loads(content)
-    assert len(content) < 10_000
+    assert b"tensorflow_datasets" not in content  # a worker imports it when it reads
     np.testing.assert_array_equal(copy.image(1), source.image(1))
     np.testing.assert_array_equal(copy.record(1).boxes, source.record(1).boxes)
 
