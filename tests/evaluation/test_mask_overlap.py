@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from vision_jax.evaluation.mask_overlap import encode_shape, encode_window, mask_areas, mask_overlaps
+from vision_jax.evaluation.mask_overlap import (
+    encode_mask,
+    encode_shape,
+    encode_window,
+    mask_areas,
+    mask_overlaps,
+)
 
 
 def blob(rng, height, width):
@@ -46,6 +52,7 @@ def test_a_window_is_encoded_as_pycocotools_encodes_the_whole_mask(seed, height,
     ours = encode_window(mask[top:bottom, left:right], (int(top), int(left)), (height, width))
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert ours == theirs
+    assert encode_mask(mask) == theirs
     assert mask_areas([ours, ours]) == [mask.sum()] * 2
 
 
@@ -79,7 +86,7 @@ def test_overlaps_equal_their_definitions(height, width):
         truth = [mask if mask.any() else found[0] for mask in truth]
         crowd = np.array([False, False, True])
         iou, least = mask_overlaps(
-            *([encode_window(mask, (0, 0), (height, width)) for mask in masks] for masks in (found, truth)),
+            *([encode_mask(mask) for mask in masks] for masks in (found, truth)),
             crowd,
         )
         for d, mine in enumerate(found):
@@ -99,7 +106,7 @@ def test_the_boundary_of_a_square_worked_by_hand():
     # of which those outside the inner 80 x 80 are shared: 8100 - 6400 = 1700.
     masks = np.zeros((2, 300, 400), bool)
     masks[0, 100:200, 150:250] = masks[1, 105:195, 155:245] = True
-    whole, inner = (encode_window(mask, (0, 0), (300, 400)) for mask in masks)
+    whole, inner = (encode_mask(mask) for mask in masks)
     iou, least = mask_overlaps([inner], [whole], np.array([False]))
     assert iou[0, 0] == pytest.approx(0.81)
     assert least[0, 0] == pytest.approx(1700 / (3600 + 3200 - 1700))

@@ -11,7 +11,14 @@ import numpy as np
 from vision_jax.evaluation.coco import CocoEvaluator
 from vision_jax.evaluation.coco_protocol import CocoScores, coco_scores
 from vision_jax.evaluation.collect import best_first
-from vision_jax.evaluation.mask_overlap import Rle, encode_shape, encode_window, mask_areas, mask_overlaps
+from vision_jax.evaluation.mask_overlap import (
+    Rle,
+    encode_mask,
+    encode_shape,
+    encode_window,
+    mask_areas,
+    mask_overlaps,
+)
 from vision_jax.evaluation.tables import score
 from vision_jax.ops.masks import paste_window
 from vision_jax.types import (
@@ -133,8 +140,7 @@ class CocoInstanceEvaluator(CocoEvaluator):
         segmentations = getattr(self._source, "segmentations", None)
         if segmentations is not None:
             return [encode_shape(shape, size) if shape else None for shape in segmentations(index)]
-        masks = self._source.masks(index)
-        return [encode_window(mask, (0, 0), size) if mask.any() else None for mask in masks]
+        return [encode_mask(mask) if mask.any() else None for mask in self._source.masks(index)]
 
 
 def _filled_box(record: DetectionRecord, i: int) -> Rle:

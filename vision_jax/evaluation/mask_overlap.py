@@ -36,15 +36,26 @@ def encode_window(window: Bool[np.ndarray, "_h _w"], corner: tuple[int, int], si
 
     rows, columns = window.shape
     # A False above and below each column of the window: no run leaves its column.
-    flat = np.zeros((columns, rows + 2), np.int8)
-    flat[:, 1:-1] = window.T
-    column, row = np.divmod(np.flatnonzero(np.diff(flat.ravel())), rows + 2)
+    padded = np.zeros((columns, rows + 2), bool)
+    padded[:, 1:-1] = window.T
+    flat = padded.ravel()
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 2)
     changes, times = np.unique((corner[1] + column) * size[0] + corner[0] + row, return_counts=True)
     # Twice: a run ends at the image's foot and another starts at the head of the next column, so neither.
     runs = np.diff(changes[times == 1], prepend=0, append=size[0] * size[1]).tolist()
     if len(runs) > 1 and runs[-1] == 0:
         runs.pop()
     return mask.segmToRle({"size": list(size), "counts": runs}, size[1], size[0])
+
+
+def encode_mask(mask: Bool[np.ndarray, "h w"]) -> Rle:
+    """Run lengths of a mask."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return encode_window(mask[:0, :0], (0, 0), mask.shape)
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return encode_window(window, (int(rows[0]), int(columns[0])), mask.shape)
 
 
 def encode_shape(shape: list[list[float]] | Rle, size: tuple[int, int]) -> Rle:
