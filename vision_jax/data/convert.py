@@ -26,7 +26,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from vision_jax.data.geometry import Canvas, Example, fit_factor, oriented, scale_by
 from vision_jax.data.masks import encode_runs, pack_runs
-from vision_jax.data.pipeline import read_classification, read_detection, read_segmentation
+from vision_jax.data.pipeline import read_classification, read_detection, read_instances, read_segmentation
 from vision_jax.data.record_files import Contents, Split, SplitWriter, pack_json
 from vision_jax.types import UserError
 
@@ -101,15 +101,8 @@ def convert(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_all(source: Any, task: str, index: int) -> Any:
-    """Reads what training on one image reads."""
-    if task == "instances":
-        return read_detection(source, index), source.masks(index)
-    return _READ[task](source, index)
-
-
 def images_per_second(source: Any, task: str, most: int = 256) -> float:
-    """How fast a source is read, one image after the other, in this thread.
+    """How fast a source is read, as for training, one image after the other, in this thread.
 
     Args:
         source: of the task.
@@ -122,10 +115,11 @@ def images_per_second(source: Any, task: str, most: int = 256) -> float:
     picked = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
     if not len(picked):
         return float("nan")
-    read_all(source, task, int(picked[0]))
+    read = _READ[task]
+    read(source, int(picked[0]))
     start = time.perf_counter()
     for index in picked.tolist():
-        read_all(source, task, index)
+        read(source, index)
     return len(picked) / (time.perf_counter() - start)
 
 
@@ -229,6 +223,7 @@ def _segmentation(source: Any, index: int, encoding: Encoding) -> Record:
 
 _READ = {
     "detection": read_detection,
+    "instances": read_instances,
     "classification": read_classification,
     "segmentation": read_segmentation,
 }
