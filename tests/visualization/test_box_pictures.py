@@ -5,8 +5,8 @@ import pytest
 
 from vision_jax.types import DetectionBatch, Detections
 from vision_jax.visualization import draw_boxes, draw_detection_batch, draw_detections
+from vision_jax.visualization.boxes import tag
 from vision_jax.visualization.canvas import class_colors
-from vision_jax.visualization.detection import _tag
 
 CLASSES = ("cat", "dog")
 GREY = 100
@@ -108,9 +108,7 @@ def test_names_never_cover_one_another_and_stay_inside():
     placed = []
     for _ in range(60):
         x, y = rng.random(2) * [280, 180]
-        _tag(
-            ImageDraw.Draw(page), page.size, np.array([x, y, x + 20, y + 20]), "cat .87", (255, 0, 0), placed
-        )
+        tag(ImageDraw.Draw(page), page.size, np.array([x, y, x + 20, y + 20]), "cat .87", (255, 0, 0), placed)
     assert 10 < len(placed) < 60
     for i, a in enumerate(placed):
         assert a[0] >= -1

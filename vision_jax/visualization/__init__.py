@@ -1,9 +1,10 @@
 """Pictures of batches, predictions, data sets and training curves; uint8 RGB arrays, drawn off screen."""
 
+from vision_jax.visualization.boxes import draw_boxes
 from vision_jax.visualization.canvas import save_png
 from vision_jax.visualization.classification import draw_classification_batch, draw_classifications
 from vision_jax.visualization.curves import draw_curves
-from vision_jax.visualization.detection import draw_boxes, draw_detection_batch, draw_detections
+from vision_jax.visualization.detection import draw_detection_batch, draw_detections
 from vision_jax.visualization.segmentation import (
     draw_labels,
     draw_segmentation_batch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,35 @@ def class_colors(count: int) -> UInt8[np.ndarray, "k 3"]:
         rgb = colorsys.hsv_to_rgb(k * 0.618034 % 1, (0.55, 0.85)[k % 2], (0.95, 0.7, 0.5)[k % 3])
         colors.append([round(255 * v) for v in rgb])
     return np.array(colors, np.uint8).reshape(count, 3)
+
+
+def rgb(color: UInt8[np.ndarray, "3"]) -> Color:
+    """A row of colours as the pens take it."""
+    return int(color[0]), int(color[1]), int(color[2])
+
+
+def darker(color: Color) -> Color:
+    """A third as bright: for edges that set a colour off from any image."""
+    return color[0] // 3, color[1] // 3, color[2] // 3
+
+
+def class_legend(
+    seen: Iterable[int], classes: Sequence[str], few: int = 8, most: int = 24
+) -> list[tuple[str, Color]]:
+    """Names and colours of classes.
+
+    Args:
+        seen: labels in the picture; negative ones are left out.
+        classes: K names.
+        few: up to so many classes are all named.
+        most: so many of those seen are named otherwise.
+
+    Returns:
+        Entries of `draw_grid`'s legend.
+    """
+    colors = class_colors(len(classes))
+    shown = range(len(classes)) if len(classes) <= few else sorted({k for k in seen if k >= 0})[:most]
+    return [(classes[k], rgb(colors[k])) for k in shown]
 
 
 def ink_on(color: Sequence[int]) -> Color:

@@ -14,6 +14,7 @@ from vision_jax.visualization.canvas import (
     Color,
     Picture,
     class_colors,
+    class_legend,
     display_scale,
     draw_grid,
     mark_padding,
@@ -24,6 +25,8 @@ from vision_jax.visualization.canvas import (
 # Far from every class colour, and dark beside the faint image for any kind of colour vision.
 _ERROR: Color = (190, 0, 70)
 _SMALLEST, _LARGEST = 320, 480
+# Of the legend: a picture shows more classes where each pixel has one.
+_FEW, _MOST = 24, 32
 
 
 def draw_labels(
@@ -68,7 +71,7 @@ def draw_segmentation_batch(batch: SegmentationBatch, classes: Sequence[str], mo
         ):
             cells.append(Cell(_enlarged(mark_padding(picture, height, width)), caption))
     note = "Grey: void, not counted. Hatched: padding."
-    return draw_grid(cells, 4, _legend(seen, classes), note)
+    return draw_grid(cells, 4, class_legend(seen, classes, _FEW, _MOST), note)
 
 
 def draw_segmentations(
@@ -103,7 +106,7 @@ def draw_segmentations(
             right = np.mean(truth[labelled] == answer[labelled]) if labelled.any() else float("nan")
             errors = _draw_errors(image, labelled & (truth != answer), labelled)
             cells.append(Cell(_enlarged(errors), f"errors: {100 * right:.1f} % of pixels are right"))
-    legend = _legend(seen, classes)
+    legend = class_legend(seen, classes, _FEW, _MOST)
     note = ""
     if has_truth:
         legend.append(("wrong (last column)", _ERROR))
@@ -125,9 +128,3 @@ def _enlarged(picture: Picture) -> Picture:
         return resize(picture, scale)
     size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
     return cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_LINEAR)
-
-
-def _legend(seen: set[int], classes: Sequence[str], most: int = 32) -> list[tuple[str, Color]]:
-    colors = class_colors(len(classes))
-    shown = range(len(classes)) if len(classes) <= 24 else sorted(k for k in seen if k >= 0)[:most]
-    return [(classes[k], (int(colors[k][0]), int(colors[k][1]), int(colors[k][2]))) for k in shown]

@@ -1,0 +1,135 @@
+"""Boxes with their names, drawn on an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image, ImageDraw
+
+from vision_jax.visualization.canvas import (
+    Color,
+    Picture,
+    class_colors,
+    darker,
+    font,
+    ink_on,
+    resize,
+    rgb,
+    text_width,
+)
+
+STRONG = 0.5
+WEAKEST = 0.1
+MOST_WEAK = 10
+_TEXT = 12
+
+
+def draw_boxes(
+    image: Picture,
+    boxes: Float[np.ndarray, "n 4"],
+    labels: Int[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"] | None,
+    classes: Sequence[str],
+    dashed: Bool[np.ndarray, " n"] | None = None,
+    scale: float = 1.0,
+    colors: UInt8[np.ndarray, "n 3"] | None = None,
+    thin: Bool[np.ndarray, " n"] | None = None,
+) -> Picture:
+    """Draws boxes with their classes on an image.
+
+    Boxes with a score below 0.5 are thin and unnamed, and only the best ten of them from 0.1 on are
+    drawn. A name that finds no free place beside its box is left out; the colour still tells the class.
+
+    Args:
+        image: the picture.
+        boxes: (x1, y1, x2, y2) in its pixels.
+        labels: 0..K-1.
+        scores: 0..1; None for truth, which is drawn solid.
+        classes: K names.
+        dashed: boxes to draw dashed and unnamed: crowds, difficult objects.
+        scale: enlarges the image first, so that lines and text stay fine.
+        colors: of each box; None: by class.
+        thin: named boxes to draw thin all the same.
+
+    Returns:
+        A new picture, `scale` times as large.
+    """
+    page = Image.fromarray(image if scale == 1 else resize(image, scale))
+    pen = ImageDraw.Draw(page)
+    colors = class_colors(len(classes))[labels] if colors is None else colors
+    thin = np.zeros(len(boxes), bool) if thin is None else thin
+    dashed = np.zeros(len(boxes), bool) if dashed is None else dashed
+    strong = ~dashed if scores is None else ~dashed & (scores >= STRONG)
+    order = np.argsort(-scores if scores is not None else _areas(boxes), kind="stable")
+    weak = [] if scores is None else [i for i in order if WEAKEST <= scores[i] < STRONG and not dashed[i]]
+    drawn = boxes * scale
+
+    for i in [*weak[:MOST_WEAK], *np.flatnonzero(dashed), *[i for i in order[::-1] if strong[i]]]:
+        style = "dash" if dashed[i] else "solid" if strong[i] and not thin[i] else "thin"
+        _rectangle(pen, drawn[i], rgb(colors[i]), style)
+    placed: list[tuple[int, int, int, int]] = []
+    for i in (int(i) for i in order if strong[i]):
+        name = classes[int(labels[i])]
+        text = name if scores is None else f"{name} {_score(float(scores[i]))}"
+        tag(pen, page.size, drawn[i], text, rgb(colors[i]), placed)
+    return np.asarray(page)
+
+
+def _rectangle(pen: ImageDraw.ImageDraw, box: np.ndarray, color: Color, style: str) -> None:
+    """An outline; solid ones with a darker edge, so that they show on any image."""
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
+    if style == "solid":
+        pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=darker(color), width=1)
+        pen.rectangle((x1, y1, x2, y2), outline=color, width=2)
+    elif style == "thin":
+        pen.rectangle((x1, y1, x2, y2), outline=color, width=1)
+    else:
+        for start in range(0, max(x2 - x1, y2 - y1), 10):
+            across, down = min(x1 + start + 5, x2), min(y1 + start + 5, y2)
+            for y in (y1, y2):
+                if x1 + start < x2:
+                    pen.line((x1 + start, y, across, y), fill=color, width=2)
+            for x in (x1, x2):
+                if y1 + start < y2:
+                    pen.line((x, y1 + start, x, down), fill=color, width=2)
+
+
+def tag(
+    pen: ImageDraw.ImageDraw,
+    page: tuple[int, int],
+    box: np.ndarray,
+    text: str,
+    color: Color,
+    placed: list[tuple[int, int, int, int]],
+) -> None:
+    """Writes a name at the first free place: over the box, under it, inside it, to its right end."""
+    width, height = text_width(text, _TEXT) + 6, _TEXT + 4
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    places = (
+        (x1 - 1, y1 - height), (x1 - 1, y2), (x2 - width + 1, y1 - height), (x2 - width + 1, y2),
+        (x1, y1), (x2 - width, y2 - height), (x2 - width, y1), (x1, y2 - height),
+    )  # fmt: skip
+    for x, y in places:
+        spot = (x, y, x + width, y + height)
+        inside = x >= -1 and y >= 0 and spot[2] <= page[0] + 1 and spot[3] <= page[1]
+        if inside and not any(_overlap(spot, other) for other in placed):
+            placed.append(spot)
+            pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
+            pen.text((x + 3, y + 1), text, ink_on(color), font(_TEXT))
+            return
+
+
+def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _score(value: float) -> str:
+    """Two digits, never rounded up to 1."""
+    return f"{np.floor(100 * value) / 100:.2f}".lstrip("0") if value < 1 else "1.0"
