@@ -14,6 +14,7 @@ from tiny_training import CLASSES, DEFAULTS, experiment, make_batch
 
 from vision_jax.training import Fit, Gradient, Stopped, evaluate, fit, load_variables, predictor
 from vision_jax.training.checkpoints import Checkpoints
+from vision_jax.training.optimizers import optimizer
 from vision_jax.types import UserError
 
 
@@ -248,6 +249,29 @@ def cut_short(tiny, run, step):
         return dataclasses.replace(data, train=lambda *a: Stream(data.train(*a)), evaluation=evaluation)
 
     return dataclasses.replace(tiny, task=dataclasses.replace(tiny.task, open=open_data))
+
+
+def test_an_averaged_run_in_parts_and_bfloat16_continues_to_the_same_bits(tmp_path):
+    config = dataclasses.replace(
+        DEFAULTS, steps=8, eval_every=4, checkpoint_every=3, ema=0.9, accumulate=2, precision="bfloat16"
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    fit(experiment(config), whole, devices=2)
+    with pytest.raises(RuntimeError, match="cut"):
+        fit(cut_short(experiment(config), cut, 6), cut, devices=2)
+    fit(experiment(config), cut, resume=True, devices=2)
+    assert_same_run(whole, cut)
+
+    checkpoints = Checkpoints(whole / "checkpoints")
+    averaged = checkpoints.restore_variables(8)
+    like = {"step": 0, "opt_state": None, "variables": averaged}
+    raw = checkpoints.restore_optimizer(8, {**like, "opt_state": optimizer(config).init(averaged["params"])})
+    for a, b in zip(jax.tree.leaves(averaged), jax.tree.leaves(raw["variables"]), strict=True):
+        assert a.dtype == b.dtype == np.float32
+        assert np.any(a != b)
+    judged = evaluate(experiment(config), whole, out=tmp_path, devices=2)
+    last = next(row for row in reversed(rows(whole)) if row["val/loss"])
+    assert judged["default"].metrics["loss"] == float(last["val/loss"])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path):

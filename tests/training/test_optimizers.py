@@ -34,6 +34,16 @@ def test_no_warm_up_starts_at_the_peak():
         assert rates([0], steps=10, learning_rate=0.5, warmup_steps=0, schedule=schedule) == [0.5]
 
 
+@pytest.mark.parametrize(("name", "factor"), [("sgd", 4.0), ("adamw", 2.0)])
+def test_the_rate_follows_the_batch_size(name, factor):
+    config = {"learning_rate": 0.01, "warmup_steps": 0, "schedule": "constant", "optimizer": name}
+    assert rates([0], **config, batch_size=64, reference_batch=16) == [pytest.approx(0.01 * factor)]
+    assert rates([0], **config, batch_size=4, reference_batch=16) == [
+        pytest.approx(0.01 / (4 if name == "sgd" else 2))
+    ]
+    assert rates([0], **config, batch_size=64) == [pytest.approx(0.01)]
+
+
 PARAMS = {
     "conv": {"kernel": jnp.full((3, 3, 2, 2), 2.0), "bias": jnp.full((2,), 2.0)},
     "norm": {"scale": jnp.full((2,), 2.0), "bias": jnp.full((2,), 2.0)},
@@ -97,6 +107,10 @@ def test_clipping_is_by_the_norm_of_all_gradients_together():
         ("learning_rate", float("nan")),
         ("warmup_steps", -1),
         ("clip_norm", -1.0),
+        ("accumulate", 0),
+        ("ema", 1.0),
+        ("ema", -0.1),
+        ("reference_batch", -1),
     ],
 )
 def test_numbers_that_cannot_be_are_refused_by_name(field, value):

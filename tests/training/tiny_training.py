@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,20 +28,23 @@ class TinyNet(nn.Module):
         num_classes: K.
         sharpness: a prediction setting, for named evaluations.
         axis: over which batch norm shares its moments; None leaves each device with its own.
+        frozen: batch norm by its running averages, in training too.
     """
 
     num_classes: int = 3
     sharpness: float = 1.0
     axis: str | None = "data"
+    frozen: bool = False
 
     @nn.compact
     def __call__(self, batch, train=False):
         x = jnp.float32(batch.image) / 255 - 0.5
         x = nn.Conv(8, (3, 3), use_bias=False, name="conv1")(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=self.axis, name="norm1")(x)
+        norm = nn.BatchNorm(momentum=0.9, axis_name=self.axis, name="norm1")
+        x = norm(x, use_running_average=self.frozen or not train)
         x = nn.Conv(8, (3, 3), name="conv2")(nn.relu(x))
         x = nn.relu(nn.GroupNorm(4, name="norm2")(x)).mean((1, 2))
-        return {"logits": nn.Dense(self.num_classes, name="head")(x)}
+        return {"logits": nn.Dense(self.num_classes, name="head")(x).astype(jnp.float32)}
 
     def loss(self, batch, train=True):
         logits = self(batch, train)["logits"]
@@ -76,7 +81,9 @@ def make_batch(ids, size=8):
 class Stream:
     """An endless, shuffled iterator whose position can be saved."""
 
-    def __init__(self, ids, batch_size, seed, delay=0.0, bad_step=None, state_as_bytes=False):
+    def __init__(self, ids, batch_size, seed, delay=0.0, bad_step=None, state_as_bytes=False,
+                 before_batch=None):  # fmt: skip
+        self.before_batch = before_batch
         self.ids, self.batch_size, self.seed, self.delay = np.asarray(ids), batch_size, seed, delay
         self.bad_step, self.state_as_bytes = bad_step, state_as_bytes
         self.position = 0
@@ -85,6 +92,8 @@ class Stream:
         return self
 
     def __next__(self):
+        if self.before_batch is not None:
+            self.before_batch()
         time.sleep(self.delay)
         chosen = []
         for _ in range(self.batch_size):
@@ -123,7 +132,8 @@ class Accuracy:
         )
 
 
-def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, state_as_bytes=False, ids=None):
+def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, state_as_bytes=False, ids=None,
+              before_batch=None):  # fmt: skip
     """24 training images, 14 for evaluation; the last evaluation batch is filled up."""
     if classes is not None and classes != CLASSES:
         raise UserError(f"classes {classes} are not {CLASSES}")
@@ -141,7 +151,7 @@ def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, stat
     return Data(
         classes=CLASSES,
         train=lambda batch_size, seed, workers: Stream(
-            train_ids, batch_size, seed, delay, bad_step, state_as_bytes
+            train_ids, batch_size, seed, delay, bad_step, state_as_bytes, before_batch
         ),
         evaluation=evaluation,
         evaluators=lambda: [Accuracy()],
@@ -185,17 +195,44 @@ def experiment(train=DEFAULTS, seed=0, stages=None, evaluations=None, **options)
     )
 
 
-def train(run_folder, train=DEFAULTS, resume=False, cache=None, largest_file=None, **options):
-    """One process's training, for tests that kill it or take its disk away; exits with 3 on a `UserError`."""
+def train(
+    run_folder,
+    train=DEFAULTS,
+    resume=False,
+    cache=None,
+    largest_file=None,
+    one_of=None,
+    kill_at=None,
+    **options,
+):
+    """One process's training, for tests that kill it or take its disk away; exits with 3 on a `UserError`.
+
+    `one_of` is (address, processes, process), two devices in each; `kill_at`: the checkpoint it dies after.
+    """
     from vision_jax.training import fit
+    from vision_jax.training.distributed import joined
 
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    if one_of is not None:
+        jax.config.update("jax_num_cpu_devices", 2)
+        rank = one_of[2]
+        log = Path(run_folder).with_suffix(f".{rank}.log").open("ab")
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if kill_at is not None:
+        options["before_batch"] = lambda: _die_after(Path(run_folder) / "checkpoints" / str(kill_at))
     try:
-        fit(experiment(train, **options), run_folder, resume=resume, devices=1)
+        with joined(*(one_of or ())):
+            fit(experiment(train, **options), run_folder, resume=resume, devices=2 if one_of else 1)
     except UserError as error:
         Path(run_folder).with_suffix(".error").write_text(str(error))
         sys.exit(3)
+
+
+def _die_after(checkpoint):
+    if (checkpoint / "record.json").exists():
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -18,6 +18,7 @@ from vision_jax.cli.experiments import (
     settle,
 )
 from vision_jax.cli.runs import Run, new_folder, open_run
+from vision_jax.training.distributed import from_first, is_first, joined
 from vision_jax.training.loop import fit
 from vision_jax.types import UserError
 from vision_jax.visualization.curves import draw_curves
@@ -34,6 +35,8 @@ tables, checkpoints. `vision-jax train EXPERIMENT.py --help` lists the experimen
   --resume RUN     go on with a run that was stopped, with the arguments it was started with
   --profile        trace some steps for TensorBoard into the run folder
   --devices N      how many devices; all if left out (without accelerators: N virtual CPU devices)
+  --distributed A  one of several processes: A is HOST:PORT of process 0, with --processes N and --process I,
+                   or auto; left out under Slurm, Open MPI and on TPU pods
 """
 
 
@@ -47,7 +50,12 @@ class TrainOptions:
             them; 0 is all of the data.
         resume: go on with this run, with the arguments it was started with.
         profile: trace some steps for TensorBoard into the run folder.
-        devices: how many devices; all if left out. Without accelerators: that many virtual CPU devices.
+        devices: how many devices of each process; all if left out. Without accelerators: that many virtual
+            CPU devices.
+        distributed: HOST:PORT of process 0 where this is one of several processes; auto for what JAX finds
+            out by itself. Slurm, Open MPI and TPU pods are noticed without it.
+        processes: how many processes there are, with --distributed HOST:PORT.
+        process: which of them this is, from 0.
     """
 
     out: Path | None = None
@@ -55,6 +63,9 @@ class TrainOptions:
     resume: Path | None = None
     profile: bool = False
     devices: int | None = None
+    distributed: str | None = None
+    processes: int | None = None
+    process: int | None = None
 
 
 def run(words: Sequence[str]) -> None:
@@ -83,22 +94,27 @@ def run(words: Sequence[str]) -> None:
     function = load_experiment(file)
     arguments, options = parse(function, rest, f"vision-jax train {file}", TrainOptions())
     _check(options)
-    use_devices(options.devices)
     check_recordable(function, arguments)
-    arguments, experiment = settle(function, arguments)
-    out = options.out or new_folder(file.stem)
-    print(f"run folder: {out}", file=sys.stderr, flush=True)
-    fit(
-        experiment,
-        out,
-        overfit=options.overfit,
-        profile=options.profile,
-        devices=options.devices,
-        file=file,
-        arguments=check_recordable(function, arguments),
-        draw_curves=draw_curves,
-    )
-    print(f"done; next: vision-jax predict {out} PHOTO ..., vision-jax evaluate {out}", file=sys.stderr)
+    use_devices(options.devices)
+    with joined(options.distributed, options.processes, options.process):
+        arguments, experiment = settle(function, arguments)
+        out = Path(from_first(lambda: str(options.out or new_folder(file.stem))))
+        if is_first():
+            print(f"run folder: {out}", file=sys.stderr, flush=True)
+        fit(
+            experiment,
+            out,
+            overfit=options.overfit,
+            profile=options.profile,
+            devices=options.devices,
+            file=file,
+            arguments=check_recordable(function, arguments),
+            draw_curves=draw_curves,
+        )
+        if is_first():
+            print(
+                f"done; next: vision-jax predict {out} PHOTO ..., vision-jax evaluate {out}", file=sys.stderr
+            )
 
 
 def split_file(words: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -160,17 +176,18 @@ def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
             file=sys.stderr,
         )
     use_devices(options.devices)
-    fit(
-        run.function(**run.arguments),
-        run.folder,
-        resume=True,
-        overfit=overfit,
-        profile=options.profile,
-        devices=options.devices,
-        file=run.original,
-        arguments=_recorded(run),
-        draw_curves=draw_curves,
-    )
+    with joined(options.distributed, options.processes, options.process):
+        fit(
+            run.function(**run.arguments),
+            run.folder,
+            resume=True,
+            overfit=overfit,
+            profile=options.profile,
+            devices=options.devices,
+            file=run.original,
+            arguments=_recorded(run),
+            draw_curves=draw_curves,
+        )
 
 
 def _recorded(run: Run) -> Mapping[str, Any]:

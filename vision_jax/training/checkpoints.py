@@ -5,6 +5,8 @@ them, atomically: where the run is (step, stage, the data iterator's position, t
 far) and the SHA-256 of every file. A folder without a sound record was cut short; one whose files do
 not hash to it was damaged since; both are passed over for the checkpoint before. The last two and
 the best are kept, and nothing is deleted before its successor is complete.
+
+Of a run's processes the first alone writes; each reads for itself, without waiting for the others.
 """
 
 from __future__ import annotations
@@ -67,10 +69,12 @@ class Checkpoints:
 
     Args:
         folder: made on the first save.
+        rank: this process's number; others than 0 only read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rank: int = 0) -> None:
         self.folder = folder.absolute()
+        self._rank = rank
         self._manager: Any = None
 
     def save(self, variables: Variables, optimizer: Any, progress: Progress) -> None:
@@ -84,6 +88,8 @@ class Checkpoints:
         Raises:
             UserError: the disk is full or read-only; earlier checkpoints are as they were.
         """
+        if self._rank:
+            return
         import orbax.checkpoint as ocp
 
         target = self.folder / str(progress.step)
@@ -119,7 +125,8 @@ class Checkpoints:
         Raises:
             OSError: the old record is then as it was.
         """
-        self._write_record(progress, self._read_record(progress.step)["files"])
+        if self._rank == 0:
+            self._write_record(progress, self._read_record(progress.step)["files"])
 
     def newest(self) -> Progress | None:
         """The newest sound checkpoint; warns about each newer one that is not.
@@ -134,7 +141,7 @@ class Checkpoints:
         for step in reversed(steps):
             fault = self.fault(step)
             if fault is None:
-                return _decode(self._read_record(step)["progress"])
+                return decode(self._read_record(step)["progress"])
             logger.warning("checkpoint %s is passed over: %s", self.folder / str(step), fault)
         if steps:
             raise UserError(f"no checkpoint in {self.folder} is sound; the run cannot be continued")
@@ -147,7 +154,7 @@ class Checkpoints:
             return newest
         fault = self.fault(newest.best_step)
         if fault is None:
-            return _decode(self._read_record(newest.best_step)["progress"])
+            return decode(self._read_record(newest.best_step)["progress"])
         logger.warning(
             "the best checkpoint %s is passed over for the last, %d: %s",
             *(self.folder / str(newest.best_step), newest.step, fault),
@@ -212,7 +219,7 @@ class Checkpoints:
 
     def discard_after(self, step: int) -> None:
         """Deletes what a run that continues at `step` will write anew, and what a killed save left."""
-        if self.folder.is_dir():
+        if self._rank == 0 and self.folder.is_dir():
             for path in self.folder.iterdir():
                 if not path.name.isdecimal() or int(path.name) > step:
                     self._remove(path)
@@ -222,14 +229,22 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if self._manager is None:
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=self._rank,
+                active_processes={self._rank},
+                barrier_sync_key_prefix=str(self._rank),
+            )
             self._manager = ocp.CheckpointManager(
                 self.folder,
                 options=ocp.CheckpointManagerOptions(
-                    create=False, enable_async_checkpointing=False, save_root_metadata=False
+                    create=False,
+                    enable_async_checkpointing=False,
+                    save_root_metadata=False,
+                    multiprocessing_options=alone,
                 ),
                 item_handlers={
-                    "variables": ocp.StandardCheckpointHandler(),
-                    "optimizer": ocp.StandardCheckpointHandler(),
+                    "variables": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+                    "optimizer": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
                 },
             )
         return self._manager
@@ -252,7 +267,7 @@ class Checkpoints:
                 leftover.unlink(missing_ok=True)
 
     def _write_record(self, progress: Progress, hashes: dict[str, str]) -> None:
-        body = {"progress": _encode(progress), "files": hashes}
+        body = {"progress": encode(progress), "files": hashes}
         text = json.dumps({**body, "sha256": _digest(body)}, indent=1)
         write_atomically(self.folder / str(progress.step) / RECORD, text)
 
@@ -283,14 +298,16 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _encode(progress: Progress) -> dict[str, Any]:
+def encode(progress: Progress) -> dict[str, Any]:
+    """A record of where a run is, as JSON holds it."""
     body = {f.name: getattr(progress, f.name) for f in dataclasses.fields(progress)}
     if isinstance(progress.iterator, bytes):
         body["iterator"] = {"base64": base64.b64encode(progress.iterator).decode()}
     return json.loads(json.dumps(body, default=_plain))
 
 
-def _decode(body: dict[str, Any]) -> Progress:
+def decode(body: dict[str, Any]) -> Progress:
+    """The inverse of `encode`."""
     iterator = body.get("iterator")
     if isinstance(iterator, dict) and list(iterator) == ["base64"]:
         body = {**body, "iterator": base64.b64decode(iterator["base64"])}

@@ -21,6 +21,7 @@ Batch = Any
 Predictions = Any
 Classes = tuple[str, ...]
 Picture = UInt8[np.ndarray, "h w 3"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,11 @@ class TrainConfig:
 
     Attributes:
         steps: optimizer steps in all.
-        batch_size: images a step, over all devices; divisible by their number.
+        batch_size: images a step, over all devices; divisible by their number times `accumulate`.
         optimizer: sgd (with momentum) or adamw.
         learning_rate: the peak, reached after the warm-up.
+        reference_batch: the batch size that `learning_rate` was found for: the rate is multiplied by
+            batch_size / reference_batch for sgd, by its square root for adamw. 0 leaves it as it is.
         momentum: of sgd.
         weight_decay: added to gradients by sgd, decoupled in adamw; never on biases and norms.
         warmup_steps: linear rise of the learning rate from 0.
@@ -39,6 +42,12 @@ class TrainConfig:
         milestones: for `step`: fractions of `steps` at which the rate is multiplied by `decay`.
         decay: for `step`: the factor.
         clip_norm: largest global gradient norm; 0 does not clip.
+        precision: of the model's arithmetic in training. With bfloat16 the weights kept, their gradients'
+            sums, statistics and losses stay float32; evaluation and prediction are float32 always.
+        accumulate: parts that each device's share of a batch is taken in, one after the other, for one
+            update: as many times less memory, the same update, somewhat more time.
+        ema: decay of an exponential moving average of parameters and statistics, which evaluation,
+            prediction and the next stage then use; 0 keeps none. Near 1, such as 0.999.
         eval_every: steps between evaluations; 0 evaluates only at the end.
         checkpoint_every: steps between checkpoints; 0 saves only at evaluations and the end.
         log_every: steps between lines of the log and rows of metrics.csv.
@@ -49,6 +58,7 @@ class TrainConfig:
     batch_size: int = 8
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.02
+    reference_batch: int = 0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup_steps: int = 100
@@ -56,6 +66,9 @@ class TrainConfig:
     milestones: tuple[float, ...] = (0.67, 0.89)
     decay: float = 0.1
     clip_norm: float = 10.0
+    precision: Precision = "float32"
+    accumulate: int = 1
+    ema: float = 0.0
     eval_every: int = 0
     checkpoint_every: int = 0
     log_every: int = 10
@@ -64,7 +77,11 @@ class TrainConfig:
 
 @runtime_checkable
 class BatchIterator(Protocol):
-    """An endless iterator whose position can be saved (grain's protocol)."""
+    """An endless iterator whose position can be saved (grain's protocol).
+
+    One that can leave out what other processes read has a method `share(index, count)` too, which gives
+    the iterator of each batch's examples `index`, `index + count`, ...; its positions are the same.
+    """
 
     def __iter__(self) -> Iterator[Batch]: ...
 

@@ -7,6 +7,9 @@ is added to its record, so an evaluation that fails or is killed is simply done 
 
 The host never waits for a step it has just started: it reads each step's metrics after starting the
 next, and fetches data in between.
+
+Several processes tell the same story side by side, and turn its pages together: each draws its own
+share of the data, the first alone writes, and where one is asked to stop all do, after the same step.
 """
 
 from __future__ import annotations
@@ -15,35 +18,43 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from vision_jax.training.checkpoints import Progress
+from vision_jax.training.checkpoints import Progress, decode, encode
 from vision_jax.training.compilation import keep_compiled_programs
-from vision_jax.training.experiment import Batch, Data, Experiment, Fit, Gradient, Picture
+from vision_jax.training.distributed import (
+    Agreement,
+    arrays_from_first,
+    from_first,
+    is_first,
+    lost_processes,
+    own_share,
+)
+from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient, Picture
 from vision_jax.training.files import storage_errors
-from vision_jax.training.metrics import MetricsFile, Row, TensorBoard
-from vision_jax.training.optimizers import learning_rate, optimizer
+from vision_jax.training.metrics import MetricsFile, TensorBoard
+from vision_jax.training.optimizers import learning_rate, optimizer, peak_learning_rate
 from vision_jax.training.parallel import (
     Device,
+    all_devices,
     check_batch_size,
     data_parallel,
-    local_devices,
+    local,
     replicate,
     shard,
 )
-from vision_jax.training.predict import Judge, evaluation_batch_size, named_models
 from vision_jax.training.progress import Console
+from vision_jax.training.run import Run, judge_finished, judge_saved
 from vision_jax.training.run_folder import RunFolder, describe, machine, now
 from vision_jax.training.state import TrainState, Variables, check_fits, initial_variables
 from vision_jax.training.step import train_step
-from vision_jax.training.stopping import Stopped, StopRequest
+from vision_jax.training.stopping import StopRequest
 from vision_jax.training.watch import Profiler, Watch
 from vision_jax.types import Report, UserError
 
@@ -71,7 +82,7 @@ def fit(
             The classes and `overfit` are then those the run began with.
         overfit: train and evaluate on the first so many training images only; 0 is the whole data.
         profile: trace the 10th to 15th step of this process into `run_folder/profile`.
-        devices: how many local devices to use; all of them if None.
+        devices: how many devices of each process to use; all of them if None.
         file: the experiment's file, recorded and copied to `run_folder/experiment.py`.
         arguments: what the experiment's function was called with, JSON-able, recorded in experiment.json.
         draw_curves: rows of metrics.csv -> curves.png (`vision_jax.visualization.curves.draw_curves`).
@@ -86,21 +97,29 @@ def fit(
     """
     began = time.perf_counter()
     keep_compiled_programs()
-    used = local_devices(devices)
+    used = all_devices(devices)
     for stage in experiment.stages:
         if isinstance(stage, Gradient):
             optimizer(stage.train)  # refuses impossible numbers before anything is opened
-            check_batch_size(stage.train.batch_size, len(used))
-    folder = RunFolder(run_folder)
-    record = folder.read_record() if resume else None
-    if record is not None and record["seed"] != experiment.seed:
-        raise UserError(f"{folder.path} began with seed {record['seed']}, not {experiment.seed}")
-    if record is None:
-        record = describe(file, arguments, experiment.seed, overfit, used)
-        folder.begin(record, file)
+            check_batch_size(stage.train.batch_size, len(used), stage.train.accumulate)
+    folder = RunFolder(run_folder, rank=jax.process_index())
+
+    def begun() -> dict[str, Any]:
+        if resume:
+            record = folder.read_record()
+            if record["seed"] != experiment.seed:
+                raise UserError(f"{folder.path} began with seed {record['seed']}, not {experiment.seed}")
+        else:
+            record = describe(file, arguments, experiment.seed, overfit, used)
+            folder.begin(record, file)
+        return record
+
+    with lost_processes(folder.path):
+        record = from_first(begun)
     with ExitStack() as open_things:
         with storage_errors(folder.log):
-            console = open_things.enter_context(Console(folder.log))
+            console = open_things.enter_context(Console(folder.log, quiet=not is_first()))
+        open_things.enter_context(lost_processes(folder.path))
         stop = open_things.enter_context(StopRequest())
         if resume:
             _note_resumption(record, used)
@@ -110,14 +129,17 @@ def fit(
         if record["overfit"]:
             data = data.overfit(record["overfit"])
 
-        progress = folder.checkpoints.newest() if resume else None
-        folder.checkpoints.discard_after(progress.step if progress else -1)
-        progress = progress or Progress()
+        def found() -> dict[str, Any]:
+            newest = folder.checkpoints.newest() if resume else None
+            folder.checkpoints.discard_after(newest.step if newest else -1)
+            return encode(newest or Progress())
+
+        progress = decode(from_first(found))
         with storage_errors(folder.metrics):
-            metrics = MetricsFile(folder.metrics, keep=progress.rows)
+            metrics = MetricsFile(folder.metrics, keep=progress.rows, writes=is_first())
         tensorboard = TensorBoard(folder.tensorboard, purge_step=progress.step + 1 if resume else None)
         open_things.callback(tensorboard.close)
-        run = _Run(
+        run = Run(
             experiment=experiment,
             folder=folder,
             devices=used,
@@ -128,63 +150,17 @@ def fit(
             metrics=metrics,
             tensorboard=tensorboard,
             draw_curves=draw_curves,
-            profile=profile,
+            profile=profile and is_first(),
             progress=progress,
             began=began,
             open_things=open_things,
+            agreement=Agreement(used) if jax.process_count() > 1 else None,
         )
         logger.info("%s", _opening_words(run, resume))
         return _run_stages(run)
 
 
-@dataclass
-class _Run:
-    """What every part of the story needs; `progress` is all that changes."""
-
-    experiment: Experiment
-    folder: RunFolder
-    devices: list[Device]
-    data: Data
-    model: nn.Module
-    console: Console
-    stop: StopRequest
-    metrics: MetricsFile
-    tensorboard: TensorBoard
-    draw_curves: Callable[[list[dict[str, float]]], Picture] | None
-    profile: bool
-    progress: Progress
-    began: float
-    open_things: ExitStack
-    judges: dict[str, Judge] = field(default_factory=dict)
-    report: Report | None = None
-
-    def write_row(self, row: Row) -> None:
-        """Adds a row to metrics.csv and TensorBoard."""
-        with storage_errors(self.folder.path):
-            self.metrics.append(row)
-            self.tensorboard.write(row)
-        self.progress = replace(self.progress, rows=len(self.metrics.rows))
-
-    def save(self, variables: Variables, rest: Any) -> None:
-        """Saves a checkpoint of `progress`."""
-        with storage_errors(self.folder.metrics):
-            self.metrics.sync()
-        self.folder.checkpoints.save(variables, rest, self.progress)
-
-    def key(self, stage: int) -> jax.Array:
-        """The root key of a stage."""
-        return jax.random.fold_in(jax.random.key(self.experiment.seed), stage)
-
-    def leave_if_asked(self) -> None:
-        """Ends a run that was asked to stop and whose state is saved."""
-        if self.stop.received is not None:
-            step = self.progress.step
-            where = f"the state of step {step} is saved" if step else "before the first step"
-            logger.warning("stopped, %s; continue with --resume %s", where, self.folder.path)
-            raise Stopped(self.stop.received)
-
-
-def _run_stages(run: _Run) -> Report:
+def _run_stages(run: Run) -> Report:
     """Runs the stages that are left, then every evaluation of the experiment."""
     stages = run.experiment.stages
     variables = None
@@ -200,47 +176,62 @@ def _run_stages(run: _Run) -> Report:
             variables = _fit_without_gradients(run, stage, index, variables)
     if variables is None:
         raise UserError("the experiment has no stages: there is nothing to train")
-    return _final_evaluations(run, replicate(variables, run.devices))
+    return judge_finished(run, replicate(variables, run.devices))
 
 
-def _train(run: _Run, stage: Gradient, index: int, variables: Variables | None) -> Variables:
+def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -> Variables:
     """A gradient stage, from its first step or from where the checkpoint left it."""
     config, resumed = stage.train, run.progress
     rule = optimizer(config)
     last_stage = index == len(run.experiment.stages) - 1
+    here = len(local(run.devices))
     iterator, batches = None, iter(())
     if resumed.stage_step < config.steps:
-        iterator = run.data.train(config.batch_size, run.experiment.seed + index, config.workers)
+        iterator = own_share(run.data.train(config.batch_size, run.experiment.seed + index, config.workers))
         if resumed.iterator is not None:
             iterator.set_state(resumed.iterator)
         first = next(iterator)
         batches = chain([first], iterator)
-        share = jax.tree.map(lambda x: x[0], shard(first, len(run.devices)))
+        share = jax.tree.map(lambda x: x[0], shard(first, here))
         if variables is None:
             variables = _begin_model(run, index, first, share)
         elif index == 0:
             check_fits(run.model, variables, share, f"the checkpoint of step {resumed.step}")
     assert variables is not None  # no stage is complete at step 0, so there was a checkpoint
-    state = TrainState.create(variables, rule)
+    state = TrainState.create(variables, rule, ema=config.ema > 0)
     if resumed.stage_step:
-        like = {"step": state.step, "opt_state": jax.eval_shape(rule.init, state.params)}
-        restored = run.folder.checkpoints.restore_optimizer(resumed.step, like)
-        state = replace(state, step=restored["step"], opt_state=restored["opt_state"])
+        state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
     state = replicate(state, run.devices)
-    step = data_parallel(train_step(run.model, rule, learning_rate(config)), run.devices)
+    step = train_step(
+        run.model,
+        rule,
+        learning_rate(config),
+        precision=config.precision,
+        accumulate=config.accumulate,
+        ema=config.ema,
+    )
+    step = data_parallel(step, run.devices)
 
     key = run.key(index)
     before = resumed.step - resumed.stage_step
     done, taken = resumed.stage_step, 0
-    watch = Watch(config, before, resumed.sums, run.console, run.write_row, run.folder.path, run.began)
+    watch = Watch(
+        *(config, before, resumed.sums, run.console, run.write_row),
+        *(run.folder.path, run.folder.rank, run.began),
+    )
+    if config.reference_batch:
+        logger.info(
+            "learning rate %.4g for batches of %d is %.4g for %d",
+            *(config.learning_rate, config.reference_batch, peak_learning_rate(config), config.batch_size),
+        )
     profiler = run.open_things.enter_context(closing(Profiler(run.folder.profile, run.profile)))
     run.console.start_stage(stage.name, config.steps, done)
     run.stop.waits = True
     while True:
         at_end = done == config.steps
         evaluating = (at_end and last_stage) or _due(config.eval_every, done)
-        stopping = run.stop.received is not None
-        saving = at_end or evaluating or stopping or _due(config.checkpoint_every, done)
+        stopping = run.asked()
+        saving = at_end or evaluating or stopping is not None or _due(config.checkpoint_every, done)
         if saving and taken:
             watch.catch_up()
             run.progress = replace(
@@ -250,12 +241,12 @@ def _train(run: _Run, stage: Gradient, index: int, variables: Variables | None) 
                 sums=watch.meter.state(),
                 iterator=iterator.get_state() if iterator is not None else None,
             )
-            run.save(state.variables, {"step": state.step, "opt_state": state.opt_state})
-        if stopping:
-            run.leave_if_asked()
+            run.save(state.judged, _to_resume(state))
+        if stopping is not None:
+            run.leave(stopping)
         if evaluating and run.progress.evaluated != before + done:
             run.console.note("evaluating ...")
-            _evaluate(run, state.variables)
+            judge_saved(run, state.judged)
             watch.restart_clock()
         if at_end:
             break
@@ -263,7 +254,7 @@ def _train(run: _Run, stage: Gradient, index: int, variables: Variables | None) 
         asked = time.perf_counter()
         batch = next(batches)
         watch.waited(time.perf_counter() - asked)
-        state, outcome = step(state, shard(batch, len(run.devices)), key)
+        state, outcome = step(state, shard(batch, here), key)
         done, taken = done + 1, taken + 1
         watch.started(done, batch, outcome)
         profiler.after_step(taken, outcome)
@@ -273,93 +264,51 @@ def _train(run: _Run, stage: Gradient, index: int, variables: Variables | None) 
         close()  # worker processes, where it has any
     run.console.end_stage()
     run.progress = replace(run.progress, stage=index + 1, stage_step=0, sums={}, iterator=None)
-    return state.variables
+    return state.judged
 
 
-def _fit_without_gradients(run: _Run, stage: Fit, index: int, variables: Variables | None) -> Variables:
-    """A stage that fits by other means; it counts as one step and is done whole or again."""
+def _to_resume(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds beside the variables that are judged."""
+    more = {} if state.averaged is None else {"variables": state.variables}
+    return {"step": state.step, "opt_state": state.opt_state, **more}
+
+
+def _restored(state: TrainState, saved: dict[str, Any]) -> TrainState:
+    """The state that `saved` was taken from; `state` has the judged variables."""
+    variables = saved.get("variables", state.variables)
+    collections = {name: tree for name, tree in variables.items() if name != "params"}
+    return TrainState(saved["step"], variables["params"], collections, saved["opt_state"], state.averaged)
+
+
+def _fit_without_gradients(run: Run, stage: Fit, index: int, variables: Variables | None) -> Variables:
+    """A stage that fits by other means; it counts as one step and is done whole or again.
+
+    The first process fits; others read the outcome.
+    """
     logger.info("stage %s", stage.name)
     run.stop.waits = False
     if variables is None:
-        batch = next(iter(run.data.train(len(run.devices), run.experiment.seed + index, 0)))
+        batch = next(iter(own_share(run.data.train(len(run.devices), run.experiment.seed + index, 0))))
         variables = _begin_model(run, index, batch, jax.tree.map(lambda x: x[:1], batch))
-    fitted = dict(stage.fit(run.model, jax.device_get(variables), run.data, run.key(index)))
+    fitted: Variables = {}
+    if is_first():
+        fitted = dict(stage.fit(run.model, jax.device_get(variables), run.data, run.key(index)))
     run.progress = replace(run.progress, step=run.progress.step + 1, stage=index + 1)
     run.save(fitted, {"step": np.int32(0)})
-    return fitted
+    from_first(lambda: None)  # the others wait until it is saved
+    return fitted if is_first() else run.folder.checkpoints.restore_variables(run.progress.step)
 
 
-def _begin_model(run: _Run, index: int, batch: Batch, share: Batch) -> Variables:
+def _begin_model(run: Run, index: int, batch: Batch, share: Batch) -> Variables:
     """Draws the first parameters; shows what the model will be given."""
-    variables = initial_variables(run.model, jax.random.fold_in(run.key(index), 2**31 - 1), share)
+    key = jax.random.fold_in(run.key(index), 2**31 - 1)
+    variables = arrays_from_first(initial_variables(run.model, key, share))
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
     logger.info("%s parameters", f"{count:,}")
-    picture = run.experiment.task.draw_batch(batch, run.data.classes)
-    run.folder.write_picture("train_batch.png", picture)
+    if is_first():
+        picture = run.experiment.task.draw_batch(batch, run.data.classes)
+        run.folder.write_picture("train_batch.png", picture)
     return variables
-
-
-def _evaluate(run: _Run, variables: Variables) -> None:
-    """Judges the state just saved, and adds the outcome to its checkpoint's record."""
-    began = time.perf_counter()
-    run.report = _judge(run, "default", run.model, variables)
-    values = {f"val/{name}": float(value) for name, value in run.report.metrics.items()}
-    row = {"step": float(run.progress.step), **values, "time/evaluation": time.perf_counter() - began}
-    run.write_row(row)
-    metric = run.report.metrics.get(run.experiment.task.metric, float("nan"))
-    if run.experiment.task.metric not in run.report.metrics:
-        names = ", ".join(run.report.metrics)
-        logger.warning("no best checkpoint: no metric %s among %s", run.experiment.task.metric, names)
-    best = run.progress.best
-    if np.isfinite(metric) and (best is None or metric > best):
-        run.progress = replace(run.progress, best=float(metric), best_step=run.progress.step)
-    run.progress = replace(run.progress, evaluated=run.progress.step)
-    with storage_errors(run.folder.checkpoints.folder):
-        run.metrics.sync()
-        run.folder.checkpoints.amend(run.progress)
-    defined = [(name, value) for name, value in run.report.metrics.items() if not np.isnan(value)]
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in defined)
-    logger.info("step %d  evaluation  %s", run.progress.step, shown)
-    _draw_curves(run)
-
-
-def _final_evaluations(run: _Run, variables: Variables) -> Report:
-    """Every evaluation of the last checkpoint: "default" once more only if this process has not done it."""
-    run.stop.waits = True
-    if run.progress.evaluated != run.progress.step:
-        _evaluate(run, variables)
-    elif run.report is None:
-        run.report = _judge(run, "default", run.model, variables)
-    assert run.report is not None
-    results = {"default": dict(run.report.metrics)}
-    tables = dict(run.report.tables)
-    for name, model in named_models(run.experiment, run.model).items():
-        if name == "default":
-            continue
-        report = _judge(run, name, model, variables)
-        results[name] = dict(report.metrics)
-        row = {f"val/{name}/{metric}": float(value) for metric, value in report.metrics.items()}
-        run.write_row({"step": float(run.progress.step), **row})
-    run.folder.write_json("results.json", results)
-    _draw_curves(run)
-    for text in tables.values():
-        logger.info("\n%s", text.rstrip())
-    logger.info("done: %s", run.folder.path)
-    return run.report
-
-
-def _judge(run: _Run, name: str, model: nn.Module, variables: Variables) -> Report:
-    """One evaluation, its tables and figures written."""
-    if name not in run.judges:
-        run.judges[name] = Judge(
-            model, run.experiment.task, run.devices, run.experiment.seed, run.leave_if_asked
-        )
-    batch_size = evaluation_batch_size(run.experiment, len(run.devices))
-    report, picture = run.judges[name](variables, run.data, batch_size)
-    below = "." if name == "default" else f"evaluations/{name}"
-    run.folder.write_report(report, below)
-    run.folder.write_picture(f"{below}/predictions.png", picture)
-    return report
 
 
 def _note_resumption(record: dict[str, Any], devices: list[Device]) -> None:
@@ -374,20 +323,20 @@ def _note_resumption(record: dict[str, Any], devices: list[Device]) -> None:
     record["resumed"] = [*record.get("resumed", []), {"when": now(), **here}]
 
 
-def _opening_words(run: _Run, resume: bool) -> str:
+def _opening_words(run: Run, resume: bool) -> str:
     device = run.devices[0]
     where = f"{len(run.devices)} x {device.device_kind}" if len(run.devices) > 1 else device.device_kind
     start = f"continues at step {run.progress.step}" if resume else "begins"
     if resume and not run.progress.step:
         start = "has no checkpoint yet and begins again"
+    if jax.process_count() > 1:
+        where += (
+            f" of {jax.process_count()} processes (if one ends, the others do within a minute or so; "
+            "start all again with --resume)"
+        )
     return (
         f"{run.folder.path} {start}: {len(run.data.classes)} classes, seed {run.experiment.seed}, on {where}"
     )
-
-
-def _draw_curves(run: _Run) -> None:
-    if run.draw_curves is not None:
-        run.folder.write_picture("curves.png", run.draw_curves(run.metrics.rows))
 
 
 def _due(every: int, done: int) -> bool:

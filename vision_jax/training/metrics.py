@@ -30,10 +30,12 @@ class MetricsFile:
         path: the file; made on the first row.
         keep: rows to keep of an existing file, those before the checkpoint that the run continues
             from; later ones will be written anew.
+        writes: False in a process that leaves the file to another.
     """
 
-    def __init__(self, path: Path, keep: int = 0) -> None:
+    def __init__(self, path: Path, keep: int = 0, writes: bool = True) -> None:
         self.path = path
+        self._writes = writes
         rows = read_metrics(path)
         if len(rows) < keep:
             logger.warning("%s has %d rows of the %d before the checkpoint", path, len(rows), keep)
@@ -41,7 +43,7 @@ class MetricsFile:
         self._columns: list[str] = ["step"]
         for row in self.rows:
             self._grow(row)
-        if path.exists():
+        if writes and path.exists():
             self._rewrite()
 
     def append(self, row: Mapping[str, float]) -> None:
@@ -55,6 +57,8 @@ class MetricsFile:
         """
         row = {name: float(value) for name, value in row.items()}
         self.rows.append(row)
+        if not self._writes:
+            return
         if self._grow(row) or not self.path.exists():
             self._rewrite()
             return
@@ -63,7 +67,7 @@ class MetricsFile:
 
     def sync(self) -> None:
         """Waits until the rows are on the disk and not only with the operating system."""
-        if self.path.exists():
+        if self._writes and self.path.exists():
             with self.path.open("rb+") as file:
                 os.fsync(file.fileno())
 

@@ -5,19 +5,24 @@ momentum, and the learning rate multiplies the momentum last. AdamW decouples th
 and Hutter 2019). Gradients are clipped by their global norm first. The schedules: a linear warm-up
 (Goyal et al. 2017, section 2.2), then half a cosine (Loshchilov and Hutter 2017, equation 5), steps
 (He et al. 2016), or nothing.
+
+A learning rate found at one batch size is carried to another in proportion for SGD (Goyal et al. 2017,
+section 2.1) and by the square root for Adam (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive
+gradient algorithms", section 5; their rule for the moments' decays is not applied).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from vision_jax.training.experiment import TrainConfig
+from vision_jax.training.experiment import Precision, TrainConfig
 from vision_jax.types import UserError
 
 Schedule = Callable[[Any], Float[Array, ""]]
@@ -29,10 +34,10 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         UserError: naming the field.
     """
-    positive = ("steps", "batch_size", "learning_rate", "log_every")
+    positive = ("steps", "batch_size", "learning_rate", "log_every", "accumulate")
     not_negative = (
-        *("momentum", "weight_decay", "warmup_steps", "clip_norm"),
-        *("eval_every", "checkpoint_every", "workers"),
+        *("momentum", "weight_decay", "warmup_steps", "clip_norm", "ema"),
+        *("reference_batch", "eval_every", "checkpoint_every", "workers"),
     )
     for name in positive:
         if not getattr(config, name) > 0:
@@ -40,10 +45,22 @@ def check_config(config: TrainConfig) -> None:
     for name in not_negative:
         if not getattr(config, name) >= 0:
             raise UserError(f"train.{name}: {getattr(config, name)} must not be negative")
+    if not config.ema < 1:
+        raise UserError(f"train.ema: {config.ema} must be below 1")
+    if config.precision not in get_args(Precision):
+        raise UserError(f"train.precision: {config.precision!r} is none of {', '.join(get_args(Precision))}")
     if config.schedule not in ("cosine", "step", "constant"):
         raise UserError(f"train.schedule: {config.schedule!r} is none of cosine, step, constant")
     if config.optimizer not in ("sgd", "adamw"):
         raise UserError(f"train.optimizer: {config.optimizer!r} is none of sgd, adamw")
+
+
+def peak_learning_rate(config: TrainConfig) -> float:
+    """The learning rate after the warm-up, scaled from the reference batch size to the one in use."""
+    if config.reference_batch == 0:
+        return config.learning_rate
+    ratio = config.batch_size / config.reference_batch
+    return config.learning_rate * (ratio if config.optimizer == "sgd" else math.sqrt(ratio))
 
 
 def learning_rate(config: TrainConfig) -> Schedule:
@@ -55,7 +72,7 @@ def learning_rate(config: TrainConfig) -> Schedule:
     Returns:
         steps taken so far -> float32 scalar.
     """
-    peak, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
+    peak, warmup, steps = peak_learning_rate(config), config.warmup_steps, config.steps
 
     def rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
         step = jnp.asarray(step, jnp.float32)

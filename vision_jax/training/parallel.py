@@ -34,12 +34,13 @@ def data_parallel(
 
     Args:
         step: from one device's view; it may use the axis "data".
-        devices: all of this process's if None.
+        devices: of the run, other processes' too; all if None.
         out_axes: None for outputs that are equal on all devices, 0 for those split like the batch.
         donate_argnums: arguments whose memory may be reused for the outputs; `()` for none.
 
     Returns:
-        The same function; its batch has a leading axis of devices (`shard`), its state and key have not.
+        The same function; its batch has a leading axis of this process's devices (`shard`), its state and
+        key have not.
     """
     return jax.pmap(
         step,
@@ -68,17 +69,36 @@ def local_devices(count: int | None = None) -> list[Device]:
     return devices[:count]
 
 
-def check_batch_size(batch_size: int, devices: int) -> None:
-    """Every device must get as many images as the others.
+def all_devices(count: int | None = None) -> list[Device]:
+    """The first `count` devices of every process, or all; those of one process next to each other.
+
+    Raises:
+        UserError: when this process has not so many.
+    """
+    here = len(local_devices(count))
+    if jax.process_count() == 1:
+        return jax.local_devices()[:here]
+    return [d for process in range(jax.process_count()) for d in jax.local_devices(process)[:here]]
+
+
+def local(devices: Sequence[Device]) -> list[Device]:
+    """Those that are this process's."""
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
+def check_batch_size(batch_size: int, devices: int, accumulate: int = 1) -> None:
+    """Every device must get as many images as the others, in every microbatch.
 
     Raises:
         UserError: naming the nearest sizes that can be split.
     """
-    if batch_size < 1 or batch_size % devices:
-        below = batch_size // devices * devices
-        nearest = f"{below} or {below + devices}" if below > 0 else f"{devices}"
+    parts = devices * accumulate
+    if batch_size < 1 or batch_size % parts:
+        below = batch_size // parts * parts
+        nearest = f"{below} or {below + parts}" if below > 0 else f"{parts}"
+        over = f"{devices} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
         raise UserError(
-            f"train.batch_size: {batch_size} images cannot be split evenly over {devices} devices; "
+            f"train.batch_size: {batch_size} images cannot be split evenly over {over}; "
             f"use {nearest}, or fewer devices"
         )
 
@@ -94,10 +114,12 @@ def gather(outputs: Any) -> Any:
 
 
 def replicate(tree: Any, devices: Sequence[Device]) -> Any:
-    """Places a copy of every array on every device, as the compiled step returns them.
+    """Places a copy of every array on every device of this process, as the compiled step returns them.
 
     Starting from arrays placed otherwise works too, but compiles the step twice. The copies are real
     ones, for a step that donates its state would take the memory from under the originals.
     """
-    mesh = Mesh(np.asarray(devices), (AXIS,))
+    mesh = Mesh(np.asarray(local(devices)), (AXIS,))
+    # `may_alias=False` leaves numpy's memory alone, but not that of an array on one of several devices.
+    tree = jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array) else x, tree)
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()), may_alias=False)

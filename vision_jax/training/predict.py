@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from vision_jax.training.compilation import keep_compiled_programs
+from vision_jax.training.distributed import gathered, own_rows
 from vision_jax.training.experiment import (
     Batch,
     Classes,
@@ -22,7 +23,15 @@ from vision_jax.training.experiment import (
     Predictions,
     Task,
 )
-from vision_jax.training.parallel import Device, data_parallel, gather, local_devices, replicate, shard
+from vision_jax.training.parallel import (
+    Device,
+    data_parallel,
+    gather,
+    local,
+    local_devices,
+    replicate,
+    shard,
+)
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.training.state import Variables
 from vision_jax.training.step import evaluation_step, prediction_step
@@ -158,6 +167,9 @@ def evaluate(
 class Judge:
     """One way to predict, compiled, that can pass over the evaluation data as often as wanted.
 
+    Where devices are of several processes, each predicts its part of every batch; all are given all
+    predictions, and judge them alike.
+
     Args:
         model: with `loss` and `predict`.
         task: draws.
@@ -217,12 +229,17 @@ class Judge:
         ahead = None
         for batch in batches:
             self._between()
-            outputs = self._step(variables, shard(batch, len(self._devices)), self._key)
+            share = shard(own_rows(batch, self._devices), len(local(self._devices)))
+            outputs = self._step(variables, share, self._key)
             if ahead is not None:
-                yield ahead[0], jax.device_get(ahead[1][0]), gather(ahead[1][1])
+                yield self._fetched(*ahead)
             ahead = batch, outputs
         if ahead is not None:
-            yield ahead[0], jax.device_get(ahead[1][0]), gather(ahead[1][1])
+            yield self._fetched(*ahead)
+
+    def _fetched(self, batch: Batch, outputs: tuple[Any, Any]) -> tuple[Batch, Any, Predictions]:
+        losses, predictions = outputs
+        return batch, jax.device_get(losses), gathered(gather(predictions), self._devices)
 
 
 def named_models(experiment: Experiment, model: nn.Module) -> dict[str, nn.Module]:

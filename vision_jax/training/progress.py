@@ -20,14 +20,16 @@ class Console:
 
     Args:
         log: log.txt, appended to.
+        quiet: show warnings alone, where another process shows the run.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, quiet: bool = False) -> None:
         from rich.console import Console as RichConsole
 
         self._log = log
         self._rich = RichConsole(stderr=False)
-        self._live = self._rich.is_terminal
+        self._live = self._rich.is_terminal and not quiet
+        self._quiet = quiet
         self._handlers: list[logging.Handler] = []
         self._bar: Any = None
         self._task: Any = None
@@ -46,6 +48,8 @@ class Console:
         else:
             screen = logging.StreamHandler(sys.stdout)
             screen.setFormatter(plain)
+        if self._quiet:
+            screen.setLevel(logging.WARNING)
         self._handlers = [file, screen]
         for handler in self._handlers:
             logger.addHandler(handler)

@@ -7,7 +7,7 @@ train_batch.png      the first batch as the model sees it; predictions.png truth
 *.md, *.png, *.json  the evaluators' tables and figures; evaluations/NAME/ those of other evaluations
 results.json         the last evaluation's numbers, by evaluation
 checkpoints/         the last two and the best
-log.txt              what was said
+log.txt              what was said; log.RANK.txt by other processes
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ class RunFolder:
 
     Args:
         path: the folder; it need not exist yet.
+        rank: this process's number; others than 0 write nothing but their log.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, rank: int = 0) -> None:
         self.path = Path(path)
-        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.rank = rank
+        self.checkpoints = Checkpoints(self.path / "checkpoints", rank)
 
     @property
     def record(self) -> Path:
@@ -51,7 +53,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        return self.path / "log.txt"
+        return self.path / ("log.txt" if self.rank == 0 else f"log.{self.rank}.txt")
 
     @property
     def metrics(self) -> Path:
@@ -102,11 +104,15 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file into the folder."""
+        if self.rank:
+            return
         with storage_errors(self.path / name):
             write_atomically(self.path / name, json.dumps(content, indent=1, default=str) + "\n")
 
     def write_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"]) -> None:
         """Writes a PNG into the folder, made if it is missing."""
+        if self.rank:
+            return
         from PIL import Image
 
         png = io.BytesIO()
@@ -117,6 +123,8 @@ class RunFolder:
 
     def write_report(self, report: Report, folder: str = ".") -> None:
         """Writes an evaluation's tables and figures into the folder or one below it."""
+        if self.rank:
+            return
         with storage_errors(self.path / folder):
             report.write(self.path / folder)
 

@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.core import eval_jaxpr
-from jax.interpreters import partial_eval
 from jaxtyping import Array, Key
 
 from vision_jax.training.experiment import Batch
@@ -30,50 +28,64 @@ class TrainState:
         params: the learnt parameters.
         collections: the model's other variables by collection, such as `batch_stats`.
         opt_state: the optimizer's.
+        averaged: a moving average of parameters and collections, as `variables`; None where none is kept.
     """
 
     step: Any
     params: Any
     collections: Any
     opt_state: Any
+    averaged: Any = None
 
     @classmethod
-    def create(cls, variables: Variables, optimizer: optax.GradientTransformation) -> TrainState:
-        """The state before the first step."""
+    def create(
+        cls, variables: Variables, optimizer: optax.GradientTransformation, ema: bool = False
+    ) -> TrainState:
+        """The state before the first step.
+
+        Args:
+            variables: of the model.
+            optimizer: the update rule.
+            ema: whether to keep a moving average; it begins as a copy, for a step that donates its state
+                must not find an array in it twice.
+        """
         collections = {name: tree for name, tree in variables.items() if name != "params"}
-        return cls(jnp.int32(0), variables["params"], collections, optimizer.init(variables["params"]))
+        averaged = jax.tree.map(jnp.copy, dict(variables)) if ema else None
+        opt_state = optimizer.init(variables["params"])
+        return cls(jnp.int32(0), variables["params"], collections, opt_state, averaged)
 
     @property
     def variables(self) -> Variables:
         """What `model.apply` takes."""
         return {"params": self.params, **self.collections}
 
+    @property
+    def judged(self) -> Variables:
+        """What is evaluated, predicted with and handed on: the average where there is one."""
+        return self.variables if self.averaged is None else self.averaged
+
 
 def initial_variables(model: nn.Module, key: Key[Array, ""], batch: Batch) -> Variables:
-    """Draws a model's first parameters.
+    """Draws a model's first parameters, as one program.
 
-    `model.init` traces the whole forward pass. Here the trace is cut down to what the parameters
-    depend on and run one operation after the other, so that parameters of one shape share their
-    compiled operations, and nothing of the forward pass is compiled.
+    `jax.jit` leaves out what no output depends on, so the forward pass is traced but not compiled; and
+    the program is kept between runs, which single operations are too small for.
 
     Args:
         model: with a `loss` method.
         key: parameters and the collection `sample` draw from it.
-        batch: one device's share; only its shapes matter.
+        batch: one device's share; most models look at its shapes alone.
 
     Returns:
         {"params": ..., and the model's other collections}, on the default device.
     """
 
+    @jax.jit
     def initialise(key: Key[Array, ""], batch: Batch) -> Variables:
         parameters, sample = jax.random.split(key)
         return dict(model.init({"params": parameters, "sample": sample}, batch, method="loss"))
 
-    traced, shapes = jax.make_jaxpr(initialise, return_shape=True)(key, batch)
-    needed, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
-    arguments = [x for x, is_used in zip(jax.tree.leaves((key, batch)), used, strict=True) if is_used]
-    leaves = eval_jaxpr(needed, traced.consts, *arguments)
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    return initialise(key, batch)
 
 
 def check_fits(model: nn.Module, variables: Variables, batch: Batch, where: str) -> None:

@@ -5,8 +5,12 @@ devices, inside the differentiated function, and adds the gradients: N devices m
 one would, however unevenly pixels, objects and anchors fall on them. A mean of the devices' means
 would not (one device with 1 pixel of loss 9, one with 5 of loss 3: it says 6, the truth is 4).
 
-The random key is the same on every device: randomness of one example is the model's to draw, by the
-example's id, and then it does not depend on the number of devices.
+The random key is the same on every device and in every microbatch: randomness of one example is the
+model's to draw, by the example's id, and then it depends on neither.
+
+In bfloat16 the model is called with its parameters cast, and its layers compute in their parameters'
+dtype (`vision_jax.layers`). What is learnt, the gradients' sums, statistics, and losses are float32: a
+model casts its raw outputs to float32 before anything is compared, summed or decoded.
 """
 
 from __future__ import annotations
@@ -20,12 +24,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from vision_jax.training.experiment import Batch, Predictions
+from vision_jax.training.experiment import Batch, Precision, Predictions
 from vision_jax.training.optimizers import Schedule
 from vision_jax.training.state import TrainState, Variables
 from vision_jax.types import AXIS, Mean
+
+Scalars = dict[str, Float[Array, ""]]
 
 
 @struct.dataclass
@@ -48,14 +54,34 @@ class StepMetrics:
 
 
 def train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, rate: Schedule
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    rate: Schedule,
+    *,
+    precision: Precision = "float32",
+    accumulate: int = 1,
+    ema: float = 0.0,
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
     """Builds the step of a gradient stage.
+
+    Under accumulation a term's weight is known only after the last microbatch, and the first one's
+    gradient needs it. So the weights come first, in a pass that computes nothing else: XLA keeps of the
+    forward pass what they depend on, which is nothing where they are counts of labels, and a detector's
+    proposals where they are counts of sampled regions. Adding up each term's own gradient instead would
+    take a backward pass and a copy of the gradient for each term.
+
+    Statistics of batch norm are those of one microbatch on all devices, so normalisation sees fewer
+    images than without accumulation. Each microbatch updates the statistics that the step began with, and
+    the mean of the outcomes is kept: running means are those of the whole batch, and are one step further.
 
     Args:
         model: with `loss(batch, train=True) -> {name: Mean}`; draws from the collection `sample`.
         optimizer: the update rule.
         rate: its learning rate, for the report.
+        precision: of the model's parameters when it is called.
+        accumulate: microbatches that each device's share is taken in, dividing its size.
+        ema: decay of the state's average, which after t steps is that or (1 + t) / (10 + t), if less: the
+            first steps are not remembered for long. 0 where the state keeps none.
 
     Returns:
         (state, this device's share of the batch, the stage's key) -> the next state, the metrics.
@@ -64,31 +90,51 @@ def train_step(
     def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(key, state.step)
 
-        def objective(params: Any) -> tuple[Float[Array, ""], tuple[Any, Variables]]:
+        def apply(params: Any, part: Batch) -> tuple[dict[str, Mean], Variables]:
             means, collections = model.apply(
-                {"params": params, **state.collections},
-                batch,
+                {"params": _cast(params, precision), **state.collections},
+                part,
                 method="loss",
                 train=True,
                 rngs={"sample": key},
                 mutable=list(state.collections),
             )
-            shares = _shares(means)
-            return _sum(shares), (shares, dict(collections))
+            return means, dict(collections)
 
-        gradient, (shares, collections) = jax.grad(objective, has_aux=True)(state.params)
+        def objective(params: Any, part: Batch, weights: Scalars | None) -> tuple[Any, tuple[Any, Variables]]:
+            means, collections = apply(params, part)
+            shares = _shares(means, jax.lax.psum(_weights(means), AXIS) if weights is None else weights)
+            return _sum(shares), (shares, collections)
+
+        differentiate = jax.grad(objective, has_aux=True)
+        if accumulate == 1:
+            gradient, (shares, collections) = differentiate(state.params, batch, None)
+        else:
+            parts = jax.tree.map(lambda x: jnp.reshape(x, (accumulate, -1, *jnp.shape(x)[1:])), batch)
+            weights = jax.lax.map(lambda part: _weights(apply(state.params, part)[0]), parts)
+            weights = jax.lax.psum(jax.tree.map(lambda x: x.sum(0), weights), AXIS)
+
+            def add(gradient: Any, part: Batch) -> tuple[Any, tuple[Scalars, Variables]]:
+                more, outcome = differentiate(state.params, part, weights)
+                return jax.tree.map(jnp.add, gradient, more), outcome
+
+            nothing = jax.tree.map(jnp.zeros_like, state.params)
+            gradient, (shares, collections) = jax.lax.scan(add, nothing, parts)
+            shares = jax.tree.map(lambda x: x.sum(0), shares)
+            collections = jax.tree.map(lambda x: x.mean(0) if _is_float(x) else x.max(0), collections)
+
         gradient, terms = jax.lax.psum((gradient, shares), AXIS)
         loss = _sum(terms)
         norm = optax.global_norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        moved = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            collections=_synchronised({**state.collections, **collections}),
-            opt_state=opt_state,
-        )
+        params = optax.apply_updates(state.params, updates)
+        collections = _synchronised({**state.collections, **collections})
+        averaged = state.averaged
+        if averaged is not None:
+            averaged = _averaged(averaged, {"params": params, **collections}, state.step, ema)
+        moved = TrainState(state.step + 1, params, collections, opt_state, averaged)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
         return kept, StepMetrics(terms, loss, norm, rate(state.step), finite)
 
@@ -118,15 +164,21 @@ def prediction_step(model: nn.Module) -> Callable[[Variables, Batch, Key[Array, 
     return step
 
 
-def _shares(means: dict[str, Mean]) -> dict[str, Float[Array, ""]]:
-    """Each term's part of its global mean: this device's sum over all devices' weight, 0 over 0."""
-    weights = jax.lax.psum(
-        {name: jax.lax.stop_gradient(jnp.float32(mean.weight)) for name, mean in means.items()}, AXIS
-    )
+def _cast(params: Any, precision: Precision) -> Any:
+    """Floating parameters in the wanted precision; their gradients come back in their own."""
+    return jax.tree.map(lambda x: x.astype(precision) if _is_float(x) else x, params)
+
+
+def _weights(means: dict[str, Mean]) -> Scalars:
+    return {name: jax.lax.stop_gradient(jnp.float32(mean.weight)) for name, mean in means.items()}
+
+
+def _shares(means: dict[str, Mean], weights: Scalars) -> Scalars:
+    """Each term's part of its global mean: this sum over the weight of the whole batch, 0 over 0."""
     return {name: Mean(jnp.float32(mean.total), weights[name]).value() for name, mean in means.items()}
 
 
-def _sum(terms: dict[str, Float[Array, ""]]) -> Float[Array, ""]:
+def _sum(terms: Scalars) -> Float[Array, ""]:
     return functools.reduce(jnp.add, terms.values(), jnp.float32(0))
 
 
@@ -134,6 +186,20 @@ def _synchronised(collections: Variables) -> Variables:
     """Makes statistics equal on all devices: the mean of floats, the largest of anything else."""
 
     def one(x: Array) -> Array:
-        return jax.lax.pmean(x, AXIS) if jnp.issubdtype(x.dtype, jnp.inexact) else jax.lax.pmax(x, AXIS)
+        return jax.lax.pmean(x, AXIS) if _is_float(x) else jax.lax.pmax(x, AXIS)
 
     return jax.tree.map(one, collections)
+
+
+def _averaged(average: Variables, new: Variables, steps: Int[Array, ""], decay: float) -> Variables:
+    """The moving average one step on; what is no float is as in the new variables."""
+    kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
+
+    def one(old: Array, new: Array) -> Array:
+        return (kept * old + (1 - kept) * new).astype(old.dtype) if _is_float(new) else new
+
+    return jax.tree.map(one, average, new)
+
+
+def _is_float(x: Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.inexact)

@@ -33,6 +33,7 @@ class Watch:
         console: shows them.
         write_row: takes each row of metrics.csv.
         folder: the run's, for a batch whose loss is not finite.
+        rank: this process's number; its part of such a batch carries it.
         began: `time.perf_counter()` at the start of the process's work.
     """
 
@@ -44,6 +45,7 @@ class Watch:
         console: Console,
         write_row: Callable[[Row], None],
         folder: Path,
+        rank: int,
         began: float,
     ) -> None:
         self.meter = Meter(sums)
@@ -52,6 +54,7 @@ class Watch:
         self._console = console
         self._write_row = write_row
         self._folder = folder
+        self._suffix = f".{rank}.npz" if rank else ".npz"
         self._began = began
         self._first = True
         self._pending: tuple[int, Batch, StepMetrics] | None = None
@@ -124,7 +127,7 @@ class Watch:
 
     def _not_finite(self, step: int, values: Row, batch: Batch) -> UserError:
         """Keeps the batch that led to a loss or gradient that is not finite; the state is as before it."""
-        path = self._folder / f"nonfinite_batch_step_{step}.npz"
+        path = self._folder / f"nonfinite_batch_step_{step}{self._suffix}"
         leaves = jax.tree_util.tree_leaves_with_path(batch)
         names = ["/".join(str(getattr(k, "name", getattr(k, "key", k))) for k in keys) for keys, _ in leaves]
         arrays: dict[str, Any] = {name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}
