@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vision_jax.data.batching import check, detection_batch, instance_batch
 from vision_jax.data.frames import cut_masks, draw_mask
 from vision_jax.data.geometry import crop, flip_horizontal, flip_vertical, resize
-from vision_jax.data.pipeline import read_instances
+from vision_jax.data.reading import read_instances
 from vision_jax.data.synthetic import SyntheticScenes
 from vision_jax.data.transforms import Augment, TrainTransform
 from vision_jax.types import DetectionRecord, InstanceExample, UserError

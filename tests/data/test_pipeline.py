@@ -13,15 +13,8 @@ from vision_jax.data.batching import (
     detection_batch,
     segmentation_batch,
 )
-from vision_jax.data.pipeline import (
-    Examples,
-    canvases,
-    evaluation_batches,
-    read_classification,
-    read_detection,
-    read_segmentation,
-    train_batches,
-)
+from vision_jax.data.pipeline import canvases, evaluation_batches, train_batches
+from vision_jax.data.reading import Examples, read_classification, read_detection, read_segmentation
 from vision_jax.data.synthetic import Digits, SyntheticScenes
 from vision_jax.data.transforms import Augment, Fit, train_transform
 from vision_jax.types import DetectionRecord, UserError

@@ -23,7 +23,8 @@ from vision_jax.data.open import (
     place_of,
     usual_task,
 )
-from vision_jax.data.pipeline import Examples, evaluation_batches, read_detection, train_batches
+from vision_jax.data.pipeline import evaluation_batches, train_batches
+from vision_jax.data.reading import Examples, read_detection
 from vision_jax.data.record_files import Contents, SplitReader, SplitWriter, pack, unpack
 from vision_jax.data.synthetic import Digits, SyntheticScenes
 from vision_jax.data.transforms import Augment, train_transform

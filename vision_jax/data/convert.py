@@ -26,7 +26,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from vision_jax.data.geometry import Canvas, Example, fit_factor, oriented, scale_by
 from vision_jax.data.masks import encode_runs, pack_runs
-from vision_jax.data.pipeline import read_classification, read_detection, read_instances, read_segmentation
+from vision_jax.data.reading import read_classification, read_detection, read_instances, read_segmentation
 from vision_jax.data.record_files import Contents, Split, SplitWriter, pack_json
 from vision_jax.types import UserError
 

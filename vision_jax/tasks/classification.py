@@ -11,7 +11,7 @@ import numpy as np
 from vision_jax.data.batching import classification_batch
 from vision_jax.data.geometry import oriented
 from vision_jax.data.open import open_classification
-from vision_jax.data.pipeline import read_classification
+from vision_jax.data.reading import read_classification
 from vision_jax.data.transforms import Augment, Fit
 from vision_jax.evaluation import ClassificationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes

@@ -8,7 +8,7 @@ from typing import Any
 
 from vision_jax.data.batching import detection_batch
 from vision_jax.data.open import open_detection
-from vision_jax.data.pipeline import read_detection
+from vision_jax.data.reading import read_detection
 from vision_jax.data.transforms import Augment
 from vision_jax.evaluation import CocoEvaluator, VocEvaluator
 from vision_jax.tasks.canvas import Sides

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_jax.data.geometry import Canvas
-from vision_jax.data.pipeline import Examples, evaluation_batches, train_batches
+from vision_jax.data.pipeline import evaluation_batches, train_batches
+from vision_jax.data.reading import Examples
 from vision_jax.data.transforms import Augment, Fit, train_transform
 
 # Resized images are kept in memory between passes while they take no more than this.

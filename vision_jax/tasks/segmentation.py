@@ -12,7 +12,7 @@ from jaxtyping import Int
 from vision_jax.data.batching import segmentation_batch
 from vision_jax.data.geometry import oriented
 from vision_jax.data.open import open_segmentation
-from vision_jax.data.pipeline import read_segmentation
+from vision_jax.data.reading import read_segmentation
 from vision_jax.data.transforms import Augment, Fit
 from vision_jax.evaluation import SegmentationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
