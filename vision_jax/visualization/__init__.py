@@ -5,6 +5,7 @@ from vision_jax.visualization.canvas import save_png
 from vision_jax.visualization.classification import draw_classification_batch, draw_classifications
 from vision_jax.visualization.curves import draw_curves
 from vision_jax.visualization.detection import draw_detection_batch, draw_detections
+from vision_jax.visualization.instance import draw_instance_batch, draw_instances
 from vision_jax.visualization.segmentation import (
     draw_labels,
     draw_segmentation_batch,
@@ -28,6 +29,8 @@ __all__ = [
     "draw_detection_batch",
     "draw_detections",
     "draw_image_sizes",
+    "draw_instance_batch",
+    "draw_instances",
     "draw_labels",
     "draw_segmentation_batch",
     "draw_segmentations",

@@ -35,7 +35,7 @@ def draw_boxes(
     dashed: Bool[np.ndarray, " n"] | None = None,
     scale: float = 1.0,
     colors: UInt8[np.ndarray, "n 3"] | None = None,
-    thin: Bool[np.ndarray, " n"] | None = None,
+    unboxed: Bool[np.ndarray, " n"] | None = None,
 ) -> Picture:
     """Draws boxes with their classes on an image.
 
@@ -51,7 +51,7 @@ def draw_boxes(
         dashed: boxes to draw dashed and unnamed: crowds, difficult objects.
         scale: enlarges the image first, so that lines and text stay fine.
         colors: of each box; None: by class.
-        thin: named boxes to draw thin all the same.
+        unboxed: named boxes of which only the name is drawn.
 
     Returns:
         A new picture, `scale` times as large.
@@ -59,15 +59,16 @@ def draw_boxes(
     page = Image.fromarray(image if scale == 1 else resize(image, scale))
     pen = ImageDraw.Draw(page)
     colors = class_colors(len(classes))[labels] if colors is None else colors
-    thin = np.zeros(len(boxes), bool) if thin is None else thin
+    unboxed = np.zeros(len(boxes), bool) if unboxed is None else unboxed
     dashed = np.zeros(len(boxes), bool) if dashed is None else dashed
     strong = ~dashed if scores is None else ~dashed & (scores >= STRONG)
     order = np.argsort(-scores if scores is not None else _areas(boxes), kind="stable")
     weak = [] if scores is None else [i for i in order if WEAKEST <= scores[i] < STRONG and not dashed[i]]
     drawn = boxes * scale
 
-    for i in [*weak[:MOST_WEAK], *np.flatnonzero(dashed), *[i for i in order[::-1] if strong[i]]]:
-        style = "dash" if dashed[i] else "solid" if strong[i] and not thin[i] else "thin"
+    boxed = [i for i in order[::-1] if strong[i] and not unboxed[i]]
+    for i in [*weak[:MOST_WEAK], *np.flatnonzero(dashed), *boxed]:
+        style = "solid" if strong[i] else "dash" if dashed[i] else "thin"
         _rectangle(pen, drawn[i], rgb(colors[i]), style)
     placed: list[tuple[int, int, int, int]] = []
     for i in (int(i) for i in order if strong[i]):
