@@ -181,7 +181,7 @@ class CocoEvaluator:
             counts += f" {self._collected.missing} images came without predictions: nothing found there."
         return [
             "",
-            f"By size: small {score(metrics['AP/small'])}, medium {score(metrics['AP/medium'])}, "
+            f"Boxes by size: small {score(metrics['AP/small'])}, medium {score(metrics['AP/medium'])}, "
             f"large {score(metrics['AP/large'])}. Average recall with 1, 10, 100 detections: "
             f"{score(metrics['AR/1'])}, {score(metrics['AR/10'])}, {score(metrics['AR/100'])}.",
             "",
