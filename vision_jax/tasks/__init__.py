@@ -2,6 +2,7 @@
 
 from vision_jax.tasks.classification import classification
 from vision_jax.tasks.detection import detection
+from vision_jax.tasks.instance import instances
 from vision_jax.tasks.segmentation import segmentation
 
-__all__ = ["classification", "detection", "segmentation"]
+__all__ = ["classification", "detection", "instances", "segmentation"]
