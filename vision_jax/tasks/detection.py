@@ -27,7 +27,7 @@ def detection(
     """Joins a detection data set, its judges and its pictures.
 
     Args:
-        data: `synthetic`, `coco:FOLDER` or `voc:FOLDER`, with the options of `vision_jax.data.open`.
+        data: `synthetic`, `coco:FOLDER` or another of those that `vision_jax.data.open` lists.
         canvas: (long, short) sides in pixels that images are resized into, aspect kept; a wide image goes on
             a wide canvas, a high one on a high one. None takes the median shape of the training images,
             at most 512 pixels long, in multiples of 32.

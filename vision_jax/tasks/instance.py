@@ -41,7 +41,7 @@ def instances(
     """Joins a data set with instance masks, its judge and its pictures.
 
     Args:
-        data: `synthetic`, `coco:FOLDER` or `voc:FOLDER`, with the options of `vision_jax.data.open`.
+        data: `synthetic`, `coco:FOLDER` or another of those that `vision_jax.data.open` lists.
         canvas: as for `detection`.
         augment: how training images are varied.
         masks: what a batch holds of each object: a crop at its box, or a bitmap as large as the canvas, which
