@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
+    # Compiling takes most of a test's time, and the models are tiny.
+    + " --xla_backend_optimization_level=0"
     + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
     + " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
 )

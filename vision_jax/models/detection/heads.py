@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from vision_jax.backbones.resnet import Block
+from vision_jax.backbones.resnet import STAGES, Block, ResNetName, is_bottleneck
 from vision_jax.layers.conv import Dense
 from vision_jax.layers.norms import NormKind
 
@@ -50,6 +50,11 @@ class ResidualHead(nn.Module):
             block = Block(self.features, 2 if b == 0 else 1, self.bottleneck, self.norm, name=f"block{b + 1}")
             x = block(x, train)
         return x
+
+
+def residual_head(name: ResNetName, norm: NormKind = "batch") -> ResidualHead:
+    """The fourth stage of a ResNet as a head, for backbones of the first three."""
+    return ResidualHead(STAGES[name][3], bottleneck=is_bottleneck(name), norm=norm)
 
 
 class BoxPredictor(nn.Module):

@@ -1,7 +1,8 @@
-"""torchvision's Faster R-CNN of the same make, for comparison: seconds per step, and AP at equal time.
+"""torchvision's Faster and Mask R-CNN of the same make, for comparison: seconds per step, AP at equal time.
 
-    python experiments/peers/torchvision_faster_rcnn.py speed               # steps of both, same batch
-    python experiments/peers/torchvision_faster_rcnn.py train --minutes 8   # same scenes, same judge
+    python experiments/peers/torchvision_rcnn.py speed               # steps of both, same batch
+    python experiments/peers/torchvision_rcnn.py train --minutes 8   # same scenes, same judge
+    python experiments/peers/torchvision_rcnn.py train --minutes 8 --settings.masks    # Mask R-CNN
 
 Needs torch and torchvision beside vision_jax. Both sides get the same images, boxes, backbone,
 normalisation, anchors, numbers of proposals and samples; torchvision keeps its own code for all else. Run
@@ -16,7 +17,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -25,14 +26,19 @@ import torch
 import torchvision
 import tyro
 from torchvision.models.detection import FasterRCNN as TorchFasterRCNN
+from torchvision.models.detection import MaskRCNN as TorchMaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from vision_jax.backbones import resnet
 from vision_jax.layers import FPN
 from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
-from vision_jax.types import DetectionBatch, Detections
+from vision_jax.models.instance import FCNMaskHead, MaskRCNN
+from vision_jax.tasks import detection, instances
+from vision_jax.training.experiment import Data
+from vision_jax.types import DetectionBatch, Detections, InstanceBatch, Instances
 
 SIZES = (16, 32, 64, 128, 256)
 
@@ -47,6 +53,8 @@ class Settings:
         roi_samples: regions an image in the second stage's loss.
         fpn_features, head_features: width of the pyramid and of the box head; torchvision's are the default.
         fpn_norm: whether the pyramid's convolutions are normalised too; not so in torchvision's default.
+        masks: Mask R-CNN, fed full bitmaps on both sides.
+        mask_features: channels of the mask head.
     """
 
     backbone: str = "resnet18"
@@ -56,6 +64,8 @@ class Settings:
     fpn_features: int = 256
     head_features: int = 1024
     fpn_norm: bool = False
+    masks: bool = False
+    mask_features: int = 256
 
 
 def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> TorchFasterRCNN:
@@ -70,7 +80,15 @@ def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> To
         norm_layer=norm if settings.fpn_norm else None,
     )
     anchors = AnchorGenerator(tuple((s,) for s in SIZES), ((0.5, 1.0, 2.0),) * len(SIZES))
-    model = TorchFasterRCNN(
+    make, heads = TorchFasterRCNN, {}
+    if settings.masks:
+        layers = (settings.mask_features,) * 4
+        make = TorchMaskRCNN
+        heads = {
+            "mask_head": MaskRCNNHeads(settings.fpn_features, layers, dilation=1),
+            "mask_predictor": MaskRCNNPredictor(settings.mask_features, settings.mask_features, classes + 1),
+        }
+    model = make(
         backbone,
         None,
         min_size=min(canvas),
@@ -83,15 +101,19 @@ def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> To
         rpn_pre_nms_top_n_test=settings.proposals_test[0],
         rpn_post_nms_top_n_test=settings.proposals_test[1],
         box_batch_size_per_image=settings.roi_samples,
+        **heads,  # pyright: ignore[reportArgumentType]
     )
     # Images arrive resized: torchvision's own resizing would only add to its time.
     model.transform.resize = lambda image, target: (image, target)  # pyright: ignore[reportArgumentType]
+    # And masks stay relative to their boxes, as ours do: pasting them is the judge's work.
+    model.transform.postprocess = lambda result, *_: result  # pyright: ignore
     return model
 
 
 def jax_model(settings: Settings, classes: int) -> FasterRCNN:
     """Ours, of the same make."""
-    return FasterRCNN(
+    mask_head = {"mask_head": FCNMaskHead(4, settings.mask_features)} if settings.masks else {}
+    return (MaskRCNN if settings.masks else FasterRCNN)(
         resnet(settings.backbone, "group"),  # pyright: ignore[reportArgumentType]
         classes,
         rpn=RPN(sizes=SIZES),
@@ -100,11 +122,18 @@ def jax_model(settings: Settings, classes: int) -> FasterRCNN:
         train_proposals=settings.proposals_train,
         test_proposals=settings.proposals_test,
         roi_samples=settings.roi_samples,
+        **mask_head,  # pyright: ignore[reportArgumentType]
     )
 
 
+def open_data(data: str, canvas: tuple[int, int], settings: Settings) -> Data:
+    """The data with boxes, and with masks where they are learnt."""
+    task = instances(data, canvas, masks="full") if settings.masks else detection(data, canvas)
+    return task.open(None)
+
+
 def torch_batch(batch: DetectionBatch) -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
-    """The same images and boxes as torchvision takes them; class 0 is its background."""
+    """The same images, boxes and masks as torchvision takes them; class 0 is its background."""
     images, targets = [], []
     for b in np.flatnonzero(batch.example_valid):
         height, width = np.asarray(batch.size[b])
@@ -117,6 +146,9 @@ def torch_batch(batch: DetectionBatch) -> tuple[list[torch.Tensor], list[dict[st
                 "labels": torch.from_numpy(np.asarray(batch.labels[b])[valid].astype(np.int64) + 1),
             }
         )
+        if isinstance(batch, InstanceBatch):
+            bitmaps = np.asarray(batch.masks[b])[valid][:, :height, :width] > 127
+            targets[-1]["masks"] = torch.from_numpy(bitmaps.astype(np.uint8))
     return images, targets
 
 
@@ -135,14 +167,18 @@ def torch_predict(model: TorchFasterRCNN, batch: DetectionBatch, limit: int = 10
     """torchvision's detections as our struct, so that one judge serves both."""
     with torch.no_grad():
         found = model(torch_batch(batch)[0])
-    size = len(batch.id)
+    size, masks = len(batch.id), isinstance(batch, InstanceBatch)
     boxes = np.zeros((size, limit, 4), np.float32)
     scores, labels = np.zeros((size, limit), np.float32), np.full((size, limit), -1, np.int32)
+    drawn = np.zeros((size, limit, 28, 28), np.float32)
     for b, image in zip(np.flatnonzero(batch.example_valid), found, strict=True):
         n = min(len(image["scores"]), limit)
         boxes[b, :n], scores[b, :n] = image["boxes"][:n].numpy(), image["scores"][:n].numpy()
         labels[b, :n] = image["labels"][:n].numpy() - 1
-    return Detections(boxes=boxes, scores=scores, labels=labels, valid=labels >= 0)  # pyright: ignore[reportArgumentType]
+        if masks:
+            drawn[b, :n] = image["masks"][:n, 0].numpy()
+    parts: dict[str, Any] = {"boxes": boxes, "scores": scores, "labels": labels, "valid": labels >= 0}
+    return Instances(**parts, masks=drawn) if masks else Detections(**parts)  # pyright: ignore
 
 
 def schedule(step: int, steps: float, warmup: int) -> float:
@@ -168,9 +204,7 @@ def speed(
         rounds: timed steps of each.
         settings: of both detectors.
     """
-    from vision_jax.tasks import detection
-
-    opened = detection(data, canvas=canvas).open(None)
+    opened = open_data(data, canvas, settings)
     batch = next(iter(opened.train(batch_size, 0, 0)))
     model = jax_model(settings, len(opened.classes))
     keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
@@ -240,10 +274,8 @@ def train(
         out: folder for the report.
         settings: of the detector.
     """
-    from vision_jax.tasks import detection
-
     torch.manual_seed(seed)
-    opened = detection(data, canvas=canvas).open(None)
+    opened = open_data(data, canvas, settings)
     model = torch_model(settings, len(opened.classes), canvas)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]

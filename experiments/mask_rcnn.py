@@ -1,0 +1,118 @@
+"""Mask R-CNN from scratch, on synthetic scenes or on a folder of images with masks (He et al. 2017).
+
+    vision-jax train experiments/mask_rcnn.py
+    vision-jax train experiments/mask_rcnn.py --data coco:FOLDER --backbone resnet50 --canvas 512 384
+    vision-jax train experiments/mask_rcnn.py --neck c4 --backbone resnet50 --roi pool      # table 2c, d
+
+What the paper's table 2 varies are the options here: `--roi`, `--neck` (a pyramid, or one map of stride 16
+or 32), `--mask-head`, `--mask-loss`, `--mask-agnostic`. Measured figures: experiments/results/mask_rcnn.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vision_jax.backbones import ResNetName, resnet
+from vision_jax.data.transforms import Augment
+from vision_jax.layers import FPN
+from vision_jax.layers.norms import NormKind
+from vision_jax.models.detection import RPN, MLPHead, SingleLevel, residual_head
+from vision_jax.models.instance import FCNMaskHead, MaskRCNN, MLPMaskHead
+from vision_jax.tasks import instances
+from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+
+
+def experiment(
+    data: str = "synthetic",
+    canvas: tuple[int, int] | None = None,
+    masks: Literal["crops", "full"] = "crops",
+    backbone: ResNetName = "resnet18",
+    norm: NormKind = "group",
+    remat: bool = False,
+    neck: Literal["fpn", "c4", "c5"] = "fpn",
+    fpn_features: int = 128,
+    head_features: int = 512,
+    roi: Literal["align", "align_max", "pool"] = "align",
+    mask_head: Literal["fcn", "mlp"] = "fcn",
+    mask_features: int = 128,
+    mask_loss: Literal["sigmoid", "softmax"] = "sigmoid",
+    mask_agnostic: bool = False,
+    agnostic: bool = False,
+    anchor_sizes: tuple[float, ...] = (16, 32, 64, 128, 256),
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
+    train_proposals: tuple[int, int] = (1000, 1000),
+    test_proposals: tuple[int, int] = (1000, 300),
+    roi_samples: int = 128,
+    nms_threshold: float = 0.5,
+    max_detections: int = 100,
+    augment: Augment = Augment(),
+    seed: int = 0,
+    train: TrainConfig = TrainConfig(
+        steps=240,
+        batch_size=4,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        warmup_steps=50,
+        eval_every=120,
+    ),
+) -> Experiment:
+    """Trains one Mask R-CNN.
+
+    Args:
+        data: `synthetic`, `coco:FOLDER`, or `voc:FOLDER` with `SegmentationObject`.
+        canvas: long and short side, in pixels, that images are resized into; from the data if None.
+        masks: how batches hold masks: crops of objects' boxes, or bitmaps of the whole canvas.
+        backbone: which ResNet.
+        norm: of the backbone and the pyramid: `group`, `batch` (over all devices) or `frozen`.
+        remat: whether the backward pass computes residual blocks again: less memory, more time.
+        neck: a pyramid; or stage 4's map and stage 5 as the head (C4, stride 16); or stage 5's (stride 32).
+        fpn_features: channels of the pyramid; the papers' 256 doubles the time of a step.
+        head_features: hidden units of the box head, without C4; the papers' is 1024.
+        roi: RoIAlign by the mean of its samples or their maximum, or RoIPool.
+        mask_head: convolutions, or two fully connected layers (table 2e).
+        mask_features: channels of the convolutions; the paper's is 256. Hidden units are four times as many.
+        mask_loss: each class's mask by itself, or classes in competition (table 2b).
+        mask_agnostic: one mask for all classes instead of one for each.
+        agnostic: one box for all classes instead of one for each.
+        anchor_sizes: side of a square anchor in canvas pixels, for each of the five levels; without a
+            pyramid all of them at every place.
+        aspect_ratios: height / width of anchors.
+        train_proposals: anchors a level before suppression, and proposals an image after it.
+        test_proposals: likewise when predicting.
+        roi_samples: proposals an image that the box head learns from; the mask head from the positive ones.
+        nms_threshold: IoU above which the worse of two detections of a class goes.
+        max_detections: an image.
+        augment: how training images are varied.
+        seed: of the initial parameters, the order of the data and every draw.
+        train: how long and how to train.
+    """
+    pyramid, residual = neck == "fpn", neck == "c4"
+    return Experiment(
+        model=lambda classes: MaskRCNN(
+            backbone=resnet(backbone, norm, stages=3 if residual else 4, remat=remat),
+            num_classes=len(classes),
+            neck=FPN(fpn_features, norm) if pyramid else SingleLevel(neck),
+            rpn=RPN(anchor_sizes if pyramid else (anchor_sizes,), aspect_ratios),
+            head=residual_head(backbone, norm) if residual else MLPHead(head_features),
+            roi=roi,
+            pooled_size=14 if residual else 7,
+            agnostic=agnostic,
+            mask_head=(
+                FCNMaskHead(0 if residual else 4, mask_features)
+                if mask_head == "fcn"
+                else MLPMaskHead(4 * mask_features, 14 if residual else 28)
+            ),
+            mask_after_head=residual,
+            mask_loss=mask_loss,
+            mask_agnostic=mask_agnostic,
+            train_proposals=train_proposals,
+            test_proposals=test_proposals,
+            roi_samples=roi_samples,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
+        ),
+        task=instances(data, canvas, augment, masks),
+        stages=(Gradient(train),),
+        seed=seed,
+    )
