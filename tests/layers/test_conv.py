@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from vision_jax.layers import Conv, Dense
-from vision_jax.layers.conv import DIMENSIONS, conv2d, same_size
+from vision_jax.layers.conv import DIMENSIONS, Double, conv2d, same_size
 
 
 def test_a_convolution_by_hand():
@@ -47,6 +47,17 @@ def test_layers_add_their_bias():
     chex.assert_trees_all_close(Conv(4, 1).apply(variables, x), expected)
     dense = {"params": {"kernel": jnp.ones((3, 4)), "bias": jnp.arange(4.0)}}
     chex.assert_trees_all_close(Dense(4).apply(dense, x), expected)
+
+
+def test_a_transposed_convolution_writes_its_kernel_at_every_cell():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, 2, 4)).astype(np.float32)
+    kernel = rng.normal(size=(4, 2, 2, 5)).astype(np.float32)
+    variables = {"params": {"kernel": kernel, "bias": np.arange(5, dtype=np.float32)}}
+    expected = np.zeros((2, 6, 4, 5)) + np.arange(5)
+    for n, i, j in np.ndindex(2, 3, 2):
+        expected[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] += np.einsum("c,cyxo->yxo", x[n, i, j], kernel)
+    np.testing.assert_allclose(Double(5).apply(variables, jnp.asarray(x)), expected, atol=1e-5)
 
 
 def test_doubling_cuts_an_odd_size():

@@ -15,7 +15,7 @@ from jax.test_util import check_grads
 
 from vision_jax.ops import roi, roi_kernels
 
-STATIC = ("output_size", "spatial_scale", "sampling_ratio", "aligned")
+STATIC = ("output_size", "spatial_scale", "sampling_ratio", "aligned", "reduce")
 roi_align = jax.jit(roi.roi_align, static_argnames=STATIC)
 roi_pool = jax.jit(roi.roi_pool, static_argnames=STATIC[:2])
 
@@ -42,7 +42,7 @@ def bilinear(features, y, x):
     return near_row @ (near_column @ features)
 
 
-def slow_align(features, boxes, size, ratio, aligned):
+def slow_align(features, boxes, size, ratio, aligned, reduce=np.mean):
     pooled = np.zeros((len(boxes), *size, features.shape[-1]))
     for r, (x1, y1, x2, y2) in enumerate(boxes):
         rows = axis_samples(y1, y2, size[0], ratio, aligned)
@@ -50,7 +50,7 @@ def slow_align(features, boxes, size, ratio, aligned):
         for i in range(size[0]):
             for j in range(size[1]):
                 samples = [bilinear(features, y, x) for y in rows[i] for x in columns[j]]
-                pooled[r, i, j] = np.mean(samples, axis=0) if samples else 0
+                pooled[r, i, j] = reduce(samples, axis=0) if samples else 0
     return pooled
 
 
@@ -100,6 +100,24 @@ def test_align_averages_samples_worked_by_hand():
     # Two columns of bins, one sample each.
     pooled = roi_align(COLUMNS, boxes, (1, 2), 1.0, sampling_ratio=1)
     assert pooled.tolist() == [[[[1.5], [2.5]]]]
+
+
+@modest
+@given(lattice_boxes(3), st.booleans(), st.integers(1, 3))
+def test_align_takes_the_largest_sample(boxes, aligned, ratio):
+    pooled = roi_align(FEATURES, boxes, SIZE, 1.0, sampling_ratio=ratio, aligned=aligned, reduce="max")
+    np.testing.assert_allclose(pooled, slow_align(FEATURES, boxes, SIZE, ratio, aligned, np.max), atol=1e-5)
+
+
+def test_the_largest_sample_alone_receives_the_gradient():
+    boxes = jnp.array([[1.0, 0.0, 3.0, 4.0]])
+    gradient = jax.grad(lambda f: roi_align(f, boxes, 1, 1.0, reduce="max").sum())(COLUMNS + 0.1 * GRID)
+    # Of samples at rows 1 and 3 and columns 1.5 and 2.5 the last: halfway between columns 2 and 3.
+    expected = np.zeros((4, 4))
+    expected[3, 2:] = 0.5
+    np.testing.assert_allclose(gradient[..., 0], expected)
+    with pytest.raises(ValueError, match="adaptive"):
+        roi_align(COLUMNS, boxes, 1, 1.0, sampling_ratio=0, reduce="max")
 
 
 def test_align_widens_a_point_to_a_cell_unless_aligned():
