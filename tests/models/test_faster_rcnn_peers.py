@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from vision_jax.backbones import resnet
+from vision_jax.benchmarks.torchvision_weights import backbone_variables, detector_variables
 from vision_jax.models.detection import RPN, FasterRCNN
 from vision_jax.types import DetectionBatch
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
-from torchvision_weights import backbone_variables, detector_variables  # noqa: E402
 
 pytestmark = pytest.mark.peers
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vision_jax.backbones import resnet
+from vision_jax.benchmarks.torchvision_weights import detector_variables
 from vision_jax.models.detection import RPN
 from vision_jax.models.instance import MaskRCNN
 from vision_jax.ops.masks import paste_probabilities
@@ -12,7 +13,6 @@ from vision_jax.types import InstanceBatch
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
-from torchvision_weights import detector_variables  # noqa: E402
 
 pytestmark = pytest.mark.peers
 
