@@ -1,0 +1,125 @@
+"""Mask R-CNN's step on eight devices is the step on one: sampling, masks, batch statistics, accumulation."""
+
+import jax
+import numpy as np
+import optax
+
+from vision_jax.backbones.resnet import ResNet
+from vision_jax.layers import FPN
+from vision_jax.models.detection import RPN, MLPHead
+from vision_jax.models.instance import FCNMaskHead, MaskRCNN
+from vision_jax.training.parallel import data_parallel, replicate, shard
+from vision_jax.training.state import TrainState, initial_variables
+from vision_jax.training.step import train_step
+from vision_jax.types import InstanceBatch
+
+OBJECTS = 6
+
+
+def batch(images: int) -> InstanceBatch:
+    """Images with 0 to 6 objects: very different numbers of positives on each device."""
+    rng = np.random.default_rng(0)
+    count = np.tile(np.array([0, 6, 1, 3, 0, 2, 5, 1]), images // 8)
+    corner = rng.uniform(0, 36, (images, OBJECTS, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(10, 26, (images, OBJECTS, 2))], -1)
+    valid = np.arange(OBJECTS) < count[:, None]
+    masks = rng.random((images, OBJECTS, 14, 14)) < 0.6
+    return InstanceBatch(
+        image=rng.integers(0, 255, (images, 64, 64, 3)).astype(np.uint8),
+        size=np.full((images, 2), 64, np.int32),
+        boxes=boxes.astype(np.float32),
+        labels=np.where(valid, rng.integers(0, 3, valid.shape), -1).astype(np.int32),
+        valid=valid,
+        ignore=np.zeros_like(valid),
+        id=rng.permutation(1000)[:images].astype(np.int32),
+        scale=np.ones((images, 2), np.float32),
+        original_size=np.full((images, 2), 64, np.int32),
+        example_valid=np.ones(images, bool),
+        masks=np.where(valid[..., None, None], 255 * masks, 0).astype(np.uint8),
+        frames=boxes.astype(np.float32),
+    )
+
+
+def detector(norm) -> MaskRCNN:
+    return MaskRCNN(
+        ResNet((1, 1, 1, 1), bottleneck=False, norm=norm, width=8),
+        3,
+        neck=FPN(16, "group"),
+        rpn=RPN(sizes=(8, 16, 32, 64, 128), samples=64),
+        train_proposals=(60, 40),
+        roi_samples=16,
+        head=MLPHead(32),
+        mask_head=FCNMaskHead(1, 16),
+        mask_chunk=4,
+    )
+
+
+def relative(a, b) -> float:
+    return float(np.linalg.norm(np.asarray(a) - b) / max(np.linalg.norm(np.asarray(b)), 1e-12))
+
+
+def same_update(many, one):
+    """Compares momenta, which after one step are the update, free of rounding."""
+    updates = jax.tree_util.tree_leaves_with_path(many.opt_state), jax.tree.leaves(one.opt_state)
+    assert len(updates[1]) == len(jax.tree.leaves(one.params))
+    for (path, a), b in zip(*updates, strict=True):
+        assert np.linalg.norm(b) > 0, path
+        assert relative(a, b) <= 1e-4, (path, relative(a, b))
+
+
+def test_the_update_of_eight_devices_is_that_of_one():
+    model, everything = detector("batch"), batch(8)
+    optimizer = optax.sgd(0.01, momentum=0.9)
+    variables = initial_variables(model, jax.random.key(0), everything)
+    step = train_step(model, optimizer, lambda count: 0.01)
+    after = {}
+    for devices in (1, 8):
+        used = jax.devices()[:devices]
+        state = replicate(TrainState.create(variables, optimizer), used)
+        run = data_parallel(step, used, donate_argnums=())
+        after[devices] = run(state, shard(everything, devices), jax.random.key(1))
+        if devices == 8:
+            eight, eight_step = state, run
+    (one, metrics), (many, many_metrics) = after[1], after[8]
+    assert bool(metrics.finite)
+    np.testing.assert_allclose(many_metrics.loss, metrics.loss, rtol=1e-5)
+
+    same_update(many, one)
+    for a, b in zip(jax.tree.leaves(many.collections), jax.tree.leaves(one.collections), strict=True):
+        assert relative(a, b) <= 1e-4
+
+    # The device axis is no place for a different draw: ids decide, so moving images around changes nothing.
+    order = np.array([3, 1, 0, 2, 7, 6, 5, 4])
+    shuffled = jax.tree.map(lambda leaf: leaf[order], everything)
+    other, _ = eight_step(eight, shard(shuffled, 8), jax.random.key(1))
+    for a, b in zip(jax.tree.leaves(other.params), jax.tree.leaves(many.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+    state = eight
+    for i in range(10):
+        state, _ = eight_step(state, shard(everything, 8), jax.random.key(i))
+        # Many steps in flight can lock up more virtual devices than there are cores.
+        jax.block_until_ready(state)
+    for leaf in jax.tree.leaves(state):
+        shards = [np.asarray(part.data) for part in leaf.addressable_shards]
+        assert len(shards) == 8
+        for part in shards[1:]:
+            np.testing.assert_array_equal(part, shards[0])
+
+
+def test_four_microbatches_on_each_of_eight_devices_are_one_batch():
+    model, everything = detector("group"), batch(32)
+    optimizer = optax.sgd(0.01, momentum=0.9)
+    variables = initial_variables(model, jax.random.key(0), everything)
+    after = {}
+    for devices, parts in ((1, 1), (8, 4)):
+        used = jax.devices()[:devices]
+        state = replicate(TrainState.create(variables, optimizer), used)
+        step = train_step(model, optimizer, lambda count: 0.01, accumulate=parts)
+        run = data_parallel(step, used, donate_argnums=())
+        after[devices] = run(state, shard(everything, devices), jax.random.key(1))
+        jax.block_until_ready(after[devices])
+    (one, metrics), (many, many_metrics) = after[1], after[8]
+    assert metrics.terms.keys() == many_metrics.terms.keys() >= {"mask", "roi_box"}
+    np.testing.assert_allclose(many_metrics.loss, metrics.loss, rtol=1e-5)
+    same_update(many, one)
