@@ -48,13 +48,13 @@ def experiment(
     augment: Augment = Augment(),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=240,
+        steps=200,
         batch_size=4,
         optimizer="adamw",
         learning_rate=1e-3,
         weight_decay=1e-2,
         warmup_steps=50,
-        eval_every=120,
+        eval_every=100,
     ),
 ) -> Experiment:
     """Trains one Mask R-CNN.
