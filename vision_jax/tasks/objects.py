@@ -19,7 +19,7 @@ from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Batch, Classes, Data, Evaluator, Picture, Predictions, Task
 from vision_jax.types import DetectionExample, DetectionSource, Report, UserError
-from vision_jax.visualization import draw_box_sizes, draw_class_counts, draw_image_sizes
+from vision_jax.visualization import draw_box_sizes, draw_class_counts, draw_image_sizes, side_by_side
 
 _LOOKED_AT = 256
 _PLAIN = Augment(hflip=0)
@@ -213,7 +213,7 @@ def _summary(
     return Report(
         metrics | {"canvas/long": max(training.canvas), "canvas/short": min(training.canvas)},
         {"classes.md": counts_table(classes, columns, "objects")},
-        {"data.png": picture([kind.draw_batch(batch, classes), *pictures])},
+        {"data.png": picture([kind.draw_batch(batch, classes), side_by_side(pictures)])},
     )
 
 
