@@ -20,12 +20,13 @@ usage: vision-jax COMMAND ...
   evaluate RUN [options]                  judge a run's checkpoint: tables, pictures, predictions.json
   predict  RUN PHOTO ... [options]        run a trained model on photographs and folders of them
   convert-data DATA --out FOLDER          write a data set as records, for fast loading
+  benchmark [--peers] [--only CASE ...]   measure speed and memory of this machine, beside torchvision
 
 vision-jax COMMAND --help lists a command's options, and
 vision-jax train EXPERIMENT.py --help the experiment's own, with their types and defaults.
 """
 
-COMMANDS = ("train", "show", "evaluate", "predict", "convert-data")
+COMMANDS = ("train", "show", "evaluate", "predict", "convert-data", "benchmark")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

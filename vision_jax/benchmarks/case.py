@@ -1,0 +1,80 @@
+"""What is measured: a case has inputs, our way to work on them and, mostly, a peer's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vision_jax.backbones import ResNetName
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How large the cases are.
+
+    Attributes:
+        backbone: of classifiers and detectors.
+        batch: images that the backbone alone takes at a time; detectors take 1.
+        image: their height and width in pixels.
+        canvas: height and width in pixels of what detectors and the input pipeline work on.
+        proposals: an image, before and after suppression, when predicting; twice as many when training.
+        samples: regions of an image that a detector learns from; a quarter as many objects are in it.
+        boxes: that are suppressed, and compared with as many others.
+        regions: that RoIAlign pools.
+        cells: height and width of the feature map that it reads.
+        channels: of that map.
+        data: what the input pipeline reads: synthetic, coco:FOLDER, ... as --data of experiments.
+    """
+
+    backbone: ResNetName = "resnet50"
+    batch: int = 4
+    image: int = 224
+    canvas: int = 512
+    proposals: int = 1000
+    samples: int = 512
+    boxes: int = 2000
+    regions: int = 512
+    cells: int = 50
+    channels: int = 256
+    data: str = "synthetic"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to do a case's work, ready to start.
+
+    Attributes:
+        run: does the work once, and returns when it is done.
+        count: (what `run` returned) -> numbers that must be alike on both sides for times to be comparable.
+        model: a peer's module, whose weights ours takes over.
+    """
+
+    run: Callable[[], Any]
+    count: Callable[[Any], Mapping[str, int]] = lambda outcome: {}
+    model: Any = None
+
+
+class Case(ABC):
+    """Something to measure.
+
+    Attributes:
+        images: that one run works on; 0 where that means nothing.
+        has_peer: whether there is a peer's way to do the same.
+    """
+
+    images: int = 0
+    has_peer: bool = True
+
+    @abstractmethod
+    def ours(self, peer: Any = None) -> Side:
+        """Our way.
+
+        Args:
+            peer: the peer's module, whose weights to take; None draws weights.
+        """
+
+    def theirs(self) -> Side:
+        """The peer's way, which needs torch and torchvision."""
+        raise NotImplementedError(f"{type(self).__name__} has no peer")

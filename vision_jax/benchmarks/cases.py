@@ -1,0 +1,28 @@
+"""All cases, by the names that `--only` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from vision_jax.benchmarks.case import Case, Settings
+from vision_jax.benchmarks.detectors import Detector
+from vision_jax.benchmarks.input_pipeline import InputPipeline
+from vision_jax.benchmarks.networks import Backbone
+from vision_jax.benchmarks.operations import NMS, BoxIoU, RoIAlign
+
+CASES: dict[str, Callable[[Settings], Case]] = {
+    "roi_align_forward": partial(RoIAlign, gradient=False),
+    "roi_align_gradient": partial(RoIAlign, gradient=True),
+    "nms_spread": partial(NMS, arrangement="spread"),
+    "nms_dense": partial(NMS, arrangement="dense"),
+    "nms_chain": partial(NMS, arrangement="chain"),
+    "box_iou": BoxIoU,
+    "backbone_forward": partial(Backbone, train=False),
+    "backbone_step": partial(Backbone, train=True),
+    "faster_rcnn_predict": partial(Detector, masks=False, train=False),
+    "faster_rcnn_step": partial(Detector, masks=False, train=True),
+    "mask_rcnn_predict": partial(Detector, masks=True, train=False),
+    "mask_rcnn_step": partial(Detector, masks=True, train=True),
+    "input_pipeline": InputPipeline,
+}

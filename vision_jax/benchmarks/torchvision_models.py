@@ -1,0 +1,111 @@
+"""torchvision's networks of the same make as ours, and a step of torch. Imports torch and torchvision."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import FrozenBatchNorm2d
+
+from vision_jax.benchmarks.case import Settings
+from vision_jax.benchmarks.training import CONFIG
+from vision_jax.types import DetectionBatch, InstanceBatch
+
+
+def classifier(name: str) -> Any:
+    """A ResNet with batch norm and drawn weights."""
+    torch.manual_seed(0)
+    return getattr(torchvision.models, name)(weights=None)
+
+
+def features(body: Any, images: Any) -> Any:
+    """The last map of a ResNet."""
+    x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
+    return body.layer4(body.layer3(body.layer2(body.layer1(x))))
+
+
+def detector(settings: Settings, classes: int, masks: bool) -> Any:
+    """Faster or Mask R-CNN on a ResNet with frozen batch norm, all of it learning, and drawn weights."""
+    torch.manual_seed(0)
+    body = getattr(torchvision.models, settings.backbone)(weights=None, norm_layer=FrozenBatchNorm2d)
+    stages = {f"layer{i + 1}": str(i) for i in range(4)}
+    backbone = BackboneWithFPN(body, stages, [body.inplanes // 8 * 2**i for i in range(4)], 256)
+    proposals = settings.proposals
+    model = (MaskRCNN if masks else FasterRCNN)(
+        backbone,
+        classes + 1,
+        rpn_pre_nms_top_n_test=proposals,
+        rpn_post_nms_top_n_test=proposals,
+        rpn_pre_nms_top_n_train=2 * proposals,
+        rpn_post_nms_top_n_train=2 * proposals,
+        box_batch_size_per_image=settings.samples,
+    )
+    # Images arrive in their size, and masks stay relative to their boxes, as ours do.
+    model.transform.resize = lambda image, target: (image, target)  # pyright: ignore
+    model.transform.postprocess = lambda result, *_: result  # pyright: ignore
+    return model
+
+
+def count_regions(model: Any) -> dict[str, int]:
+    """A tally that each training step of a detector fills in: regions sampled, and those with objects."""
+    tally: dict[str, int] = {}
+    sample = model.roi_heads.select_training_samples
+
+    def counting(*arguments: Any) -> Any:
+        chosen = sample(*arguments)
+        tally["regions"] = sum(len(labels) for labels in chosen[2])
+        tally["masks"] = sum(int((labels > 0).sum()) for labels in chosen[2])
+        return chosen
+
+    model.roi_heads.select_training_samples = counting
+    return tally
+
+
+def detector_inputs(batch: DetectionBatch) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The same images, boxes and bitmaps as torchvision takes them; its class 0 is the background."""
+    images = [
+        torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))).float() / 255
+        for image in batch.image
+    ]
+    targets = []
+    for b in range(len(images)):
+        target = {
+            "boxes": torch.from_numpy(np.array(batch.boxes[b])),
+            "labels": torch.from_numpy(np.array(batch.labels[b], np.int64) + 1),
+        }
+        if isinstance(batch, InstanceBatch):
+            target["masks"] = torch.from_numpy((np.asarray(batch.masks[b]) > 127).astype(np.uint8))
+        targets.append(target)
+    return images, targets
+
+
+def stepping(model: Any, loss: Callable[[], Any]) -> Callable[[], float]:
+    """A training step with the rule of ours.
+
+    Args:
+        model: what learns.
+        loss: the forward pass.
+
+    Returns:
+        A function that takes one step and gives the loss before it.
+    """
+    rule = torch.optim.SGD(
+        model.parameters(), CONFIG.learning_rate, momentum=CONFIG.momentum, weight_decay=CONFIG.weight_decay
+    )
+    model.train()
+
+    def step() -> float:
+        value = loss()
+        rule.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CONFIG.clip_norm)
+        rule.step()
+        return float(value.detach())
+
+    return step
