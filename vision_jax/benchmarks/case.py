@@ -24,7 +24,7 @@ class Settings:
         boxes: that are suppressed, and compared with as many others.
         regions: that RoIAlign pools.
         cells: height and width of the feature map that it reads.
-        channels: of that map.
+        channels: of that map, of detectors' pyramid and mask head; their box head has four times as many.
         data: what the input pipeline reads: synthetic, coco:FOLDER, ... as --data of experiments.
     """
 

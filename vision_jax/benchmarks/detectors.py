@@ -1,4 +1,5 @@
 """Faster and Mask R-CNN on a ResNet with a feature pyramid: predicting, and a training step."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from vision_jax.benchmarks.case import Case, Settings, Side
 from vision_jax.benchmarks.operations import compiled
 from vision_jax.benchmarks.torchvision_weights import detector_variables
 from vision_jax.benchmarks.training import training
-from vision_jax.models.detection import FasterRCNN
-from vision_jax.models.instance import MaskRCNN
+from vision_jax.layers import FPN
+from vision_jax.models.detection import FasterRCNN, MLPHead
+from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.training.state import Variables, initial_variables
 from vision_jax.types import DetectionBatch, InstanceBatch
 
@@ -50,6 +52,9 @@ class Detector(Case):
         model = (MaskRCNN if self._masks else FasterRCNN)(
             resnet(settings.backbone, "frozen"),
             CLASSES,
+            neck=FPN(settings.channels),
+            head=MLPHead(4 * settings.channels),
+            **({"mask_head": FCNMaskHead(features=settings.channels)} if self._masks else {}),
             train_proposals=(2 * settings.proposals, 2 * settings.proposals),
             test_proposals=(settings.proposals, settings.proposals),
             roi_samples=settings.samples,

@@ -2,6 +2,7 @@
 
 Both sides take turns, so that what else the machine does meets both alike; each round's time is kept.
 """
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

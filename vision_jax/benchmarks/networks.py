@@ -1,4 +1,5 @@
 """A residual network alone: features of a batch of images, and a step that learns from them."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

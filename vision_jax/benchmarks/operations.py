@@ -1,4 +1,5 @@
 """Operations on boxes: RoIAlign, non-maximum suppression, overlap."""
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ import torch
 import torchvision
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FrozenBatchNorm2d
 
 from vision_jax.benchmarks.case import Settings
@@ -33,18 +35,26 @@ def features(body: Any, images: Any) -> Any:
 def detector(settings: Settings, classes: int, masks: bool) -> Any:
     """Faster or Mask R-CNN on a ResNet with frozen batch norm, all of it learning, and drawn weights."""
     torch.manual_seed(0)
+    channels = settings.channels
     body = getattr(torchvision.models, settings.backbone)(weights=None, norm_layer=FrozenBatchNorm2d)
     stages = {f"layer{i + 1}": str(i) for i in range(4)}
-    backbone = BackboneWithFPN(body, stages, [body.inplanes // 8 * 2**i for i in range(4)], 256)
-    proposals = settings.proposals
+    backbone = BackboneWithFPN(body, stages, [body.inplanes // 8 * 2**i for i in range(4)], channels)
+    proposals, outputs = settings.proposals, classes + 1
+    heads: dict[str, Any] = {
+        "box_head": TwoMLPHead(channels * 49, 4 * channels),
+        "box_predictor": FastRCNNPredictor(4 * channels, outputs),
+    }
+    if masks:
+        heads["mask_head"] = MaskRCNNHeads(channels, (channels,) * 4, dilation=1)
+        heads["mask_predictor"] = MaskRCNNPredictor(channels, channels, outputs)
     model = (MaskRCNN if masks else FasterRCNN)(
         backbone,
-        classes + 1,
         rpn_pre_nms_top_n_test=proposals,
         rpn_post_nms_top_n_test=proposals,
         rpn_pre_nms_top_n_train=2 * proposals,
         rpn_post_nms_top_n_train=2 * proposals,
         box_batch_size_per_image=settings.samples,
+        **heads,
     )
     # Images arrive in their size, and masks stay relative to their boxes, as ours do.
     model.transform.resize = lambda image, target: (image, target)  # pyright: ignore
