@@ -49,12 +49,13 @@ class Detector(Case):
 
     def ours(self, peer: Any = None) -> Side:
         settings, batch = self._settings, self._batch
+        branch: dict[str, Any] = {"mask_head": FCNMaskHead(features=settings.channels)} if self._masks else {}
         model = (MaskRCNN if self._masks else FasterRCNN)(
             resnet(settings.backbone, "frozen"),
             CLASSES,
             neck=FPN(settings.channels),
             head=MLPHead(4 * settings.channels),
-            **({"mask_head": FCNMaskHead(features=settings.channels)} if self._masks else {}),
+            **branch,
             train_proposals=(2 * settings.proposals, 2 * settings.proposals),
             test_proposals=(settings.proposals, settings.proposals),
             roi_samples=settings.samples,
