@@ -1,0 +1,21 @@
+"""Cases so small that compiling takes most of their time."""
+
+import pytest
+
+from vision_jax.benchmarks.case import Settings
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return Settings(
+        backbone="resnet18",
+        batch=1,
+        image=33,
+        canvas=64,
+        proposals=30,
+        samples=16,
+        boxes=40,
+        regions=3,
+        cells=8,
+        channels=8,
+    )
