@@ -10,7 +10,7 @@ from vision_jax.cli import main
 
 def test_a_case_is_measured_printed_and_saved(tmp_path, capsys):
     out = tmp_path / "new" / "speed.md"
-    words = ["benchmark", "--only", "box_iou", "--boxes", "50", "--rounds", "3", "--out", str(out)]
+    words = ["benchmark", "--only", "box_iou", "--boxes", "3000", "--rounds", "3", "--out", str(out)]
     assert main(words) == 0
     page = capsys.readouterr().out
     assert page == out.read_text()
@@ -20,7 +20,9 @@ def test_a_case_is_measured_printed_and_saved(tmp_path, capsys):
     (case,) = saved["cases"]
     assert len(case["seconds"]["ours"]) == 3
     assert set(case["first_call"]) == {"cold", "warm"}
-    assert case["memory"]["ours"] >= 0
+    # All overlaps at once; the kernel counts pages in batches.
+    assert 0.9 * 4 * 3000**2 < case["memory"]["ours"] < 2**28
+    assert case["memory_how"].startswith("process")
     assert saved["machine"]["versions"]["jax"]
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -32,18 +31,16 @@ class RoIAlign(Case):
         self._cotangent = random.normal(size=shape).astype(np.float32)
 
     def ours(self, peer: Any = None) -> Side:
-        boxes = jnp.asarray(self._boxes)
-
-        def pool(features):
+        def pool(features, boxes):
             return roi_align(features, boxes, _BINS, 1 / _STRIDE, 2)
 
-        def with_gradient(features, cotangent):
-            pooled, pull = jax.vjp(pool, features)
+        def with_gradient(features, boxes, cotangent):
+            pooled, pull = jax.vjp(lambda features: pool(features, boxes), features)
             return pooled, pull(cotangent)[0]
 
         if not self._gradient:
-            return compiled(pool, self._features)
-        return compiled(with_gradient, self._features, self._cotangent)
+            return compiled(pool, self._features, self._boxes)
+        return compiled(with_gradient, self._features, self._boxes, self._cotangent)
 
     def theirs(self) -> Side:
         import torch

@@ -44,12 +44,12 @@ def training(
     def count(outcome: Any) -> dict[str, int]:
 
         @jax.jit
-        def weights(variables: Variables) -> Any:
+        def weights(variables: Variables, batch: Batch) -> Any:
             rngs = {"sample": jax.random.fold_in(key, 0)}
             mutable = [name for name in variables if name != "params"]
             terms, _ = model.apply(variables, batch, method="loss", rngs=rngs, mutable=mutable)
             return {what: terms[term].weight for what, term in counted.items()}
 
-        return {what: int(weight) for what, weight in weights(state.variables).items()}
+        return {what: int(weight) for what, weight in weights(state.variables, batch).items()}
 
     return Side(run, count) if counted else Side(run)
