@@ -54,7 +54,6 @@ def experiment(
         learning_rate=1e-3,
         weight_decay=1e-2,
         warmup_steps=50,
-        eval_every=100,
     ),
 ) -> Experiment:
     """Trains one Mask R-CNN.
