@@ -42,18 +42,18 @@ def experiment(
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
     train_proposals: tuple[int, int] = (1000, 1000),
     test_proposals: tuple[int, int] = (1000, 300),
-    roi_samples: int = 128,
+    roi_samples: int = 64,
     nms_threshold: float = 0.5,
     max_detections: int = 100,
     augment: Augment = Augment(),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=200,
-        batch_size=4,
+        steps=560,
+        batch_size=2,
         optimizer="adamw",
         learning_rate=1e-3,
         weight_decay=1e-2,
-        warmup_steps=50,
+        warmup_steps=60,
     ),
 ) -> Experiment:
     """Trains one Mask R-CNN.

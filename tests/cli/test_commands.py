@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,14 @@ def test_other_data_with_unknown_classes_are_refused(run, tmp_path, capsys):
     assert "cat" in capsys.readouterr().err
 
 
+def test_showing_memory_prints_a_line_in_the_number_of_images(capsys):
+    assert main(["show", FILE, *TINY, "--memory", "16", "8"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| 8", "| 16"]
+    assert main(["show", FILE, *TINY, "--memory", "8", "8"]) == 2
+    assert "two different numbers" in capsys.readouterr().err
+
+
 def test_showing_writes_a_picture_and_counts(tmp_path, capsys):
     assert main(["show", FILE, "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
@@ -172,3 +181,23 @@ def test_the_public_names_come_when_asked_for():
     assert set(vision_jax.__all__) <= set(dir(vision_jax))
     with pytest.raises(AttributeError, match="fitt"):
         _ = vision_jax.fitt  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux only")
+def test_the_program_starts_itself_again_once_for_huge_pages():
+    code = (
+        "import os, sys; from vision_jax.cli import console;"
+        "print(os.getpid(), os.environ.get('GLIBC_TUNABLES'), flush=True); sys.exit(console())"
+    )
+
+    def lines(environment):
+        words = [sys.executable, "-c", code, "--version"]
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+        return [line.split() for line in done.stdout.splitlines()]
+
+    plain = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    (pid, before), (same, after), version = lines(plain)
+    assert (pid, before, after) == (same, "None", "glibc.malloc.hugetlb=1")
+    assert len(version) == 1
+    (_, mine), _ = lines({**plain, "GLIBC_TUNABLES": "glibc.malloc.check=0"})
+    assert mine == "glibc.malloc.check=0"

@@ -9,6 +9,8 @@ from pathlib import Path
 from vision_jax.cli.experiments import load_experiment, parse
 from vision_jax.cli.tables import print_metrics, print_tables
 from vision_jax.cli.train import split_file
+from vision_jax.training.experiment import Data, Experiment
+from vision_jax.training.memory import per_image, step_memory
 from vision_jax.types import UserError
 
 USAGE = """\
@@ -18,6 +20,8 @@ Prints the numbers of images, objects and sizes of an experiment's data, and wri
 images as the model sees them. Takes the experiment's own options (`--data SPEC`, ...), and:
 
   --out FOLDER     where the picture and tables go; out/show-NAME if left out
+  --memory N M ... instead, compile a training step for so many images on one device, and print the memory
+                   that it needs, and what an image more costs; nothing is trained
 """
 
 
@@ -27,13 +31,16 @@ class ShowOptions:
 
     Attributes:
         out: folder for the picture and the tables; out/show-NAME if left out.
+        memory: images of one device, two numbers or more: instead, compile a training step for each
+            (nothing is trained) and print what memory it needs, and what an image more costs.
     """
 
     out: Path | None = None
+    memory: tuple[int, ...] = ()
 
 
 def run(words: Sequence[str]) -> None:
-    """Prints counts and sizes, and writes a picture.
+    """Prints counts and sizes, and writes a picture; or prints what memory a step needs.
 
     Args:
         words: after `vision-jax show`.
@@ -49,9 +56,30 @@ def run(words: Sequence[str]) -> None:
         raise UserError("which experiment? `vision-jax show EXPERIMENT.py [options]`")
     function = load_experiment(file)
     arguments, options = parse(function, rest, f"vision-jax show {file}", ShowOptions())
-    report = function(**arguments).task.open(None).summary()
+    experiment = function(**arguments)
+    data = experiment.task.open(None)
+    if options.memory:
+        print(_memory(experiment, data, options.memory))
+        return
+    report = data.summary()
     print_metrics(report.metrics)
     print_tables(report.tables)
     out = options.out or Path("out") / f"show-{file.stem}"
     report.write(out)
     print(f"written: {', '.join(str(out / name) for name in [*report.tables, *report.files])}")
+
+
+def _memory(experiment: Experiment, data: Data, images: Sequence[int]) -> str:
+    if len(set(images)) < 2 or min(images) < 1:
+        raise UserError("--memory: give two different numbers of images or more, such as --memory 1 2 4")
+    found = step_memory(experiment, data, sorted(set(images)))
+    lines = [
+        "| images of a device | state | inputs | work | in all |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for memory in found:
+        parts = (memory.state, memory.inputs, memory.work, memory.total)
+        lines.append(f"| {memory.images} | {' | '.join(f'{part / 2**20:,.0f}' for part in parts)} |")
+    fixed, slope = per_image(found)
+    formula = f"MiB of a device = {fixed / 2**20:,.0f} + {slope / 2**20:,.0f} x images"
+    return "\n".join([*lines, f"\nMiB, as the compiler planned them. {formula}"])

@@ -66,10 +66,10 @@ def _gradients(stride: int, padding: int, residuals: tuple[Array, Array], g: Arr
         _, to_kernel = jax.vjp(lambda kernel: _forward(x, kernel, stride, padding), kernel)
         return to_kernel(g)[0]
 
-    if kernel.shape[:2] == (1, 1) or min(kernel.shape[2:]) < _FEWEST_CHANNELS:
+    if min(kernel.shape[2:]) < _FEWEST_CHANNELS:
         return _input_gradient(x, kernel, g, stride, padding), native(x, g)
     taps = (kernel.shape[0], kernel.shape[1])
-    if stride == 1:
+    if taps != (1, 1) and stride == 1:
         products = partial(_kernel_gradient_by_columns, taps=taps, padding=padding)
     else:
         products = partial(_kernel_gradient_by_taps, taps=taps, stride=stride, padding=padding)

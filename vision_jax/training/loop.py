@@ -39,7 +39,7 @@ from vision_jax.training.distributed import (
 from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient, Picture
 from vision_jax.training.files import storage_errors
 from vision_jax.training.metrics import MetricsFile, TensorBoard
-from vision_jax.training.optimizers import learning_rate, optimizer, peak_learning_rate
+from vision_jax.training.optimizers import optimizer, peak_learning_rate
 from vision_jax.training.parallel import (
     Device,
     all_devices,
@@ -53,7 +53,7 @@ from vision_jax.training.progress import Console
 from vision_jax.training.run import Run, judge_finished, judge_saved
 from vision_jax.training.run_folder import RunFolder, describe, machine, now
 from vision_jax.training.state import TrainState, Variables, check_fits, initial_variables
-from vision_jax.training.step import train_step
+from vision_jax.training.step import configured_step
 from vision_jax.training.stopping import StopRequest
 from vision_jax.training.watch import Profiler, Watch
 from vision_jax.types import Report, UserError
@@ -202,15 +202,7 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
     if resumed.stage_step:
         state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
     state = replicate(state, run.devices)
-    step = train_step(
-        run.model,
-        rule,
-        learning_rate(config),
-        precision=config.precision,
-        accumulate=config.accumulate,
-        ema=config.ema,
-    )
-    step = data_parallel(step, run.devices)
+    step = data_parallel(configured_step(run.model, config), run.devices)
 
     key = run.key(index)
     before = resumed.step - resumed.stage_step

@@ -52,6 +52,11 @@ def data_parallel(
     )
 
 
+def summed(tree: Any) -> Any:
+    """`jax.lax.psum` over the devices; on one device the values themselves, which XLA would copy."""
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
+
+
 def local_devices(count: int | None = None) -> list[Device]:
     """The first `count` of this process's devices, or all of them.
 

@@ -26,8 +26,9 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from vision_jax.training.experiment import Batch, Precision, Predictions
-from vision_jax.training.optimizers import Schedule
+from vision_jax.training.experiment import Batch, Precision, Predictions, TrainConfig
+from vision_jax.training.optimizers import Schedule, learning_rate, optimizer
+from vision_jax.training.parallel import summed
 from vision_jax.training.state import TrainState, Variables
 from vision_jax.types import AXIS, Mean
 
@@ -55,7 +56,7 @@ class StepMetrics:
 
 def train_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    rule: optax.GradientTransformation,
     rate: Schedule,
     *,
     precision: Precision = "float32",
@@ -76,7 +77,7 @@ def train_step(
 
     Args:
         model: with `loss(batch, train=True) -> {name: Mean}`; draws from the collection `sample`.
-        optimizer: the update rule.
+        rule: of the update.
         rate: its learning rate, for the report.
         precision: of the model's parameters when it is called.
         accumulate: microbatches that each device's share is taken in, dividing its size.
@@ -103,7 +104,7 @@ def train_step(
 
         def objective(params: Any, part: Batch, weights: Scalars | None) -> tuple[Any, tuple[Any, Variables]]:
             means, collections = apply(params, part)
-            shares = _shares(means, jax.lax.psum(_weights(means), AXIS) if weights is None else weights)
+            shares = _shares(means, summed(_weights(means)) if weights is None else weights)
             return _sum(shares), (shares, collections)
 
         differentiate = jax.grad(objective, has_aux=True)
@@ -112,7 +113,7 @@ def train_step(
         else:
             parts = jax.tree.map(lambda x: jnp.reshape(x, (accumulate, -1, *jnp.shape(x)[1:])), batch)
             weights = jax.lax.map(lambda part: _weights(apply(state.params, part)[0]), parts)
-            weights = jax.lax.psum(jax.tree.map(lambda x: x.sum(0), weights), AXIS)
+            weights = summed(jax.tree.map(lambda x: x.sum(0), weights))
 
             def add(gradient: Any, part: Batch) -> tuple[Any, tuple[Scalars, Variables]]:
                 more, outcome = differentiate(state.params, part, weights)
@@ -123,12 +124,12 @@ def train_step(
             shares = jax.tree.map(lambda x: x.sum(0), shares)
             collections = jax.tree.map(lambda x: x.mean(0) if _is_float(x) else x.max(0), collections)
 
-        gradient, terms = jax.lax.psum((gradient, shares), AXIS)
+        gradient, terms = summed((gradient, shares))
         loss = _sum(terms)
         norm = optax.global_norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         collections = _synchronised({**state.collections, **collections})
         averaged = state.averaged
@@ -141,6 +142,20 @@ def train_step(
     return step
 
 
+def configured_step(
+    model: nn.Module, config: TrainConfig
+) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
+    """The step of a gradient stage, as its settings say."""
+    return train_step(
+        model,
+        optimizer(config),
+        learning_rate(config),
+        precision=config.precision,
+        accumulate=config.accumulate,
+        ema=config.ema,
+    )
+
+
 def evaluation_step(
     model: nn.Module,
 ) -> Callable[[Variables, Batch, Key[Array, ""]], tuple[dict[str, Mean], Predictions]]:
@@ -150,7 +165,7 @@ def evaluation_step(
         rngs = {"sample": key}
         means = model.apply(variables, batch, method="loss", train=False, rngs=rngs)
         predictions = model.apply(variables, batch, method="predict", rngs=rngs)
-        return jax.lax.psum(means, AXIS), predictions
+        return summed(means), predictions
 
     return step
 
@@ -184,6 +199,8 @@ def _sum(terms: Scalars) -> Float[Array, ""]:
 
 def _synchronised(collections: Variables) -> Variables:
     """Makes statistics equal on all devices: the mean of floats, the largest of anything else."""
+    if jax.lax.axis_size(AXIS) == 1:
+        return collections
 
     def one(x: Array) -> Array:
         return jax.lax.pmean(x, AXIS) if _is_float(x) else jax.lax.pmax(x, AXIS)

@@ -1,0 +1,51 @@
+"""What a step is said to need in memory: a line in the number of images, and what makes it less."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_training import DEFAULTS, experiment, make_batch
+
+from vision_jax.training.memory import StepMemory, per_image, step_memory
+
+SIDE = 64  # pixels: activations make up the memory, not parameters
+
+
+def planned(images, **changes):
+    tiny = experiment(replace(DEFAULTS, **changes))
+
+    def batches(batch_size, seed, workers):
+        return iter([make_batch(range(batch_size), SIDE)])
+
+    return step_memory(tiny, replace(tiny.task.open(None), train=batches), images)
+
+
+def test_bytes_grow_in_proportion_to_images():
+    few = planned((4, 8))
+    (many,) = planned((24,))
+    fixed, slope = per_image(few)
+    assert fixed + slope * 24 == pytest.approx(many.total, rel=0.05)
+    image = SIDE * SIDE
+    assert slope > 4 * 2 * 8 * image  # what two convolutions of 8 channels put out is kept in float32
+    assert [m.inputs for m in few] == [n * (3 * image + 4 + 4 + 1) for n in (4, 8)]
+
+
+def test_state_is_parameters_statistics_and_what_the_optimizer_keeps():
+    kernels = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 8 + 8 + 8 * 3 + 3
+    parameters, statistics = kernels + 4 * 8, 2 * 8
+    assert planned((4,), optimizer="sgd")[0].state >= 4 * (2 * parameters + statistics)
+    more = planned((4,), optimizer="adamw")[0].state - planned((4,), optimizer="sgd")[0].state
+    assert 4 * parameters - 16 <= more <= 4 * parameters + 16
+    averaged = planned((4,), ema=0.9)[0].state - planned((4,))[0].state
+    assert averaged == 4 * (parameters + statistics)
+
+
+def test_accumulation_needs_the_memory_of_a_part():
+    whole, parts = planned((16,))[0], planned((16,), accumulate=4)[0]
+    assert parts.inputs == whole.inputs
+    assert parts.work < 0.5 * whole.work
+
+
+def test_the_line_through_two_totals():
+    found = [StepMemory(2, 60, 20, 30), StepMemory(4, 60, 40, 110)]
+    np.testing.assert_allclose(per_image(found), (10, 50))
