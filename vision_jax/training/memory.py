@@ -1,11 +1,11 @@
 """How much memory a training step takes, before any is trained: what the compiler says of the program.
 
 A step holds the state (parameters, the optimizer's sums, an average), the batch, and what the backward
-pass needs of each image; the first does not grow with the batch, the others grow in proportion:
+pass keeps of each image; the first does not grow with the batch, the others grow in proportion:
 
-    bytes of a device = fixed + per_image x (images of a device's microbatch) + inputs x (images of a device)
+    bytes of a device = state + inputs x images of the device + work x images of its microbatch
 
-Masks as full bitmaps are a part of `inputs`: objects x height x width bytes an image.
+Masks are a part of `inputs`: as bitmaps objects x height x width bytes an image.
 """
 
 from __future__ import annotations
