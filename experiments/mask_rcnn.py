@@ -48,7 +48,7 @@ def experiment(
     augment: Augment = Augment(),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=560,
+        steps=640,
         batch_size=2,
         optimizer="adamw",
         learning_rate=1e-3,
