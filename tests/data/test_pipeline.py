@@ -167,6 +167,17 @@ def test_no_images_is_a_clear_error():
         training(source=Drawn(0))
 
 
+def test_batches_of_one_are_the_examples_of_larger_batches():
+    transform = train_transform(Augment(), (32, 32))
+
+    def ids(batch_size, count):
+        collate = partial(detection_batch, canvas=(32, 32), max_objects=3, batch_size=batch_size)
+        iterator = train_batches(Examples(Drawn(12), read_detection), transform, collate, batch_size)
+        return [id for batch in take(iterator, count) for id in batch.id.tolist()]
+
+    assert ids(1, 24) == ids(2, 12)
+
+
 def test_errors_of_the_loader_reach_the_caller():
     source = Drawn()
     examples = Examples(source, read_detection, TRANSFORM.prepare)

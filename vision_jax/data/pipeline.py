@@ -20,6 +20,9 @@ from vision_jax.data.geometry import Canvas, oriented
 from vision_jax.data.reading import E, Examples
 from vision_jax.types import DetectionSource, UserError
 
+# Passes go on until so many examples: without an end in sight, and batches of 1 can still be counted.
+_EXAMPLES = 2**50
+
 
 def canvases(source: DetectionSource, canvas: Canvas, first: int | None = None) -> list[Canvas]:
     """The canvas that each image of a detection source goes on, as `groups` for batches; reads no pixels."""
@@ -227,7 +230,7 @@ def train_batches(
                 grain.MapDataset.source(_Members(examples, indices))
                 .seed(group_seed)
                 .shuffle()
-                .repeat()
+                .repeat(_EXAMPLES // len(indices))
                 .random_map(transform)
             )
             part = whole if count == 1 else whole[index::count]
