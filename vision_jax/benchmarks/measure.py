@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import gc
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,17 +18,13 @@ from typing import Any, Literal
 import jax
 
 from vision_jax.benchmarks.case import Case
+from vision_jax.training.parallel import cores
 from vision_jax.types import UserError
 
 SideName = Literal["ours", "theirs"]
 
 _SHORTEST = 0.05  # seconds; what takes less is repeated within a round
 _PAUSE = 0.02  # seconds in which the other side's threads go to sleep
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measure_time(case: Case, rounds: int, peers: bool) -> dict[str, Any]:
@@ -117,7 +112,7 @@ def prepare_peers() -> None:
     import torch
     import torchvision  # noqa: F401
 
-    torch.set_num_threads(cores())
+    torch.set_num_threads(len(cores()))
 
 
 def _seconds(run: Any, repeats: int) -> float:

@@ -23,7 +23,7 @@ from typing import Any
 
 from vision_jax.benchmarks.case import Settings
 from vision_jax.benchmarks.cases import CASES
-from vision_jax.benchmarks.measure import cores
+from vision_jax.training.parallel import cores
 from vision_jax.types import UserError
 
 Row = dict[str, Any]
@@ -140,7 +140,7 @@ def machine(peers: bool) -> dict[str, Any]:
     return {
         "name": platform.node(),
         "processor": _processor(),
-        "cores": cores(),
+        "cores": len(cores()),
         "memory": _memory(),
         "system": platform.platform(),
         "versions": {

@@ -21,13 +21,15 @@ usage: vision-jax COMMAND ...
   evaluate RUN [options]                  judge a run's checkpoint: tables, pictures, predictions.json
   predict  RUN PHOTO ... [options]        run a trained model on photographs and folders of them
   convert-data DATA --out FOLDER          write a data set as records, for fast loading
+  sweep    EXPERIMENT.py [options]        run every trial of the file's SWEEP, and report
+  report   SWEEP                          a sweep's table, figure and verdicts
   benchmark [--peers] [--only CASE ...]   measure speed and memory of this machine, beside torchvision
 
 vision-jax COMMAND --help lists a command's options, and
 vision-jax train EXPERIMENT.py --help the experiment's own, with their types and defaults.
 """
 
-COMMANDS = ("train", "show", "evaluate", "predict", "convert-data", "benchmark")
+COMMANDS = ("train", "show", "evaluate", "predict", "convert-data", "sweep", "report", "benchmark")
 
 
 def console() -> int:

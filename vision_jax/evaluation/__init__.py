@@ -1,12 +1,16 @@
 """Judges of predictions: COCO AP of boxes, masks and boundaries, VOC AP, accuracy, intersection over union.
 
-Each evaluator takes batches with what was predicted for them (`add`) and answers once (`report`).
+Each evaluator takes batches with what was predicted for them (`add`) and answers once (`report`). What each
+image contributed is kept (`read_per_image`), and runs are compared by resampling it (`difference`).
 """
 
+from vision_jax.evaluation.bootstrap import Difference, Interval, difference, interval
 from vision_jax.evaluation.classification import ClassificationEvaluator
 from vision_jax.evaluation.coco import CocoEvaluator
 from vision_jax.evaluation.coco_instance import CocoInstanceEvaluator
 from vision_jax.evaluation.confusion import detection_confusion
+from vision_jax.evaluation.per_image import PerImage, read_per_image
+from vision_jax.evaluation.recall import RecallEvaluator
 from vision_jax.evaluation.segmentation import SegmentationEvaluator, segmentation_scores
 from vision_jax.evaluation.voc import VocEvaluator, voc_average_precision, voc_hits
 
@@ -14,9 +18,16 @@ __all__ = [
     "ClassificationEvaluator",
     "CocoEvaluator",
     "CocoInstanceEvaluator",
+    "Difference",
+    "Interval",
+    "PerImage",
+    "RecallEvaluator",
     "SegmentationEvaluator",
     "VocEvaluator",
     "detection_confusion",
+    "difference",
+    "interval",
+    "read_per_image",
     "segmentation_scores",
     "voc_average_precision",
     "voc_hits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from vision_jax.evaluation import figures
 from vision_jax.evaluation.coco_protocol import STANDARD_LIMIT, CocoScores, coco_scores
 from vision_jax.evaluation.collect import CollectedDetections
 from vision_jax.evaluation.confusion import detection_confusion
+from vision_jax.evaluation.per_image import PerImage
+from vision_jax.evaluation.per_image_kinds import CocoMatches
 from vision_jax.evaluation.tables import confusion_table, markdown_table, score
 from vision_jax.types import DetectionBatch, DetectionRecord, Detections, DetectionSource, Report
 
@@ -33,6 +35,8 @@ class CocoEvaluator:
     Crowds and difficult objects (`ignore`) are COCO's `iscrowd`: neither wanted nor counted as wrong,
     and any number of detections may lie in one. Images without predictions count as images in which
     nothing was found.
+
+    per_image.npz keeps what each image contributed to all of these but `AP@all` (see `read_per_image`).
     """
 
     def __init__(
@@ -60,7 +64,8 @@ class CocoEvaluator:
         self._collected.add(batch, detections)
 
     def report(self) -> Report:
-        """The metrics; `per_class_ap.md`, `confusion_matrix.md`/.png, `pr_curve.png`, `predictions.json`."""
+        """The metrics; `per_class_ap.md`, `confusion_matrix.md`/.png, `pr_curve.png`, `predictions.json`,
+        `per_image.npz`."""
         results = self._results()
         scores = coco_scores(self._records, results, len(self.classes))
         columns = (("AP", scores, None), ("AP50", scores, 0.5), ("AP75", scores, 0.75))
@@ -121,6 +126,7 @@ class CocoEvaluator:
             },
             {
                 "predictions.json": lambda path: self._write_predictions(path, results),
+                "per_image.npz": lambda path: self._write_per_image(path, {"box": scores}),
                 "pr_curve.png": lambda path: figures.write_pr_curves(path, scores.precision, self.classes),
                 "confusion_matrix.png": lambda path: figures.write_confusion(
                     path, confusion, true, predicted, "Score \u2265 0.5, matched at IoU 0.5", background=True
@@ -151,6 +157,11 @@ class CocoEvaluator:
     def _write_predictions(self, path: Path, results: list[dict[str, Any]]) -> None:
         named = [{**r, "category_id": self.category_ids[r["category_id"] - 1]} for r in results]
         path.write_text("[\n" + ",\n".join(json.dumps(r, default=bytes.decode) for r in named) + "\n]\n")
+
+    def _write_per_image(self, path: Path, scores: Mapping[str, CocoScores]) -> None:
+        """Keeps what each image contributed, by measure of overlap (see `CocoMatches`)."""
+        judged = {measure: each.judge() for measure, each in scores.items()}
+        PerImage(np.array(list(self._collected.records), np.int64), (CocoMatches(judged),)).write(path)
 
     def _per_class(self, columns: Sequence[Column]) -> str:
         records = self._records

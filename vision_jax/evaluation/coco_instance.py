@@ -45,7 +45,8 @@ class CocoInstanceEvaluator(CocoEvaluator):
     ignored region, in which any number of predictions may lie.
 
     predictions.json has each object's box and mask. (pycocotools goes by the boxes' areas where a file has
-    both: drop its `bbox` entries to get the masks' figures by size.)
+    both: drop its `bbox` entries to get the masks' figures by size.) per_image.npz keeps what each image
+    contributed to all of these but `AP@all`.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class CocoInstanceEvaluator(CocoEvaluator):
             self._masks[found.id] = masks
 
     def report(self) -> Report:
-        """As `CocoEvaluator.report`, with masks in the metrics, per_class_ap.md and predictions.json."""
+        """As `CocoEvaluator.report`, with masks in the metrics, per_class_ap.md, predictions.json and
+        per_image.npz."""
         results = self._results()
         boxes = coco_scores(self._records, results, len(self.classes))
         masks, boundaries, unknown = self._judge_masks(results)
@@ -101,7 +103,9 @@ class CocoInstanceEvaluator(CocoEvaluator):
         if unknown:
             notes[-1] += f" {unknown} objects have no known shape: they count for boxes alone."
         report = self._report(results, boxes, columns, notes)
-        return replace(report, metrics={**report.metrics, **metrics})
+        measures = {"box": boxes, "mask": masks, "boundary": boundaries}
+        per_image = {"per_image.npz": lambda path: self._write_per_image(path, measures)}
+        return replace(report, metrics={**report.metrics, **metrics}, files={**report.files, **per_image})
 
     def _results(self) -> list[dict[str, Any]]:
         masks = [mask for id in self._collected.records for mask in self._masks.get(id, ())]

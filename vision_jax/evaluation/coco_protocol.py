@@ -7,13 +7,15 @@ computed by faster-coco-eval's C++, from boxes or from overlaps that the caller 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from vision_jax.evaluation.coco_matches import judge_detections
+from vision_jax.evaluation.per_image_ap import JudgedDetections
 from vision_jax.types import DetectionRecord
 
 IOUS = np.arange(50, 100, 5) / 100
@@ -30,11 +32,13 @@ class CocoScores:
             large), with at most `limits[m]` detections for an image and class.
         recall: the largest reached, without the axis r.
         limits: ascending; 1, 10, 100, and the largest number met if that is more.
+        judge: what each detection is worth, for `CocoMatches`; found only when asked for.
     """
 
     precision: Float[np.ndarray, "t r k a m"]
     recall: Float[np.ndarray, "t k a m"]
     limits: tuple[int, ...]
+    judge: Callable[[], JudgedDetections] = field(repr=False)
 
     def ap(
         self, iou: float | None = None, area: str = "all", label: int | None = None, limit: int = 100
@@ -104,9 +108,6 @@ def coco_scores(
     ]
     most = max(Counter((r["image_id"], r["category_id"]) for r in results).values(), default=0)
     limits = (1, 10, STANDARD_LIMIT) + ((most,) if most > STANDARD_LIMIT else ())
-    if not truth:
-        shape = (len(IOUS), 101, num_classes, len(_AREAS), len(limits))
-        return CocoScores(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), limits)
 
     def indexed(annotations: list[dict[str, Any]]) -> COCO:
         split = COCO()
@@ -116,8 +117,19 @@ def coco_scores(
 
     protocol = COCOeval_faster(indexed(truth), indexed(found), "bbox", print_function=lambda *_: None)
     protocol.params.maxDets = list(limits)
+
+    def judge() -> JudgedDetections:
+        params = protocol.params
+        areas, ious = np.array(params.areaRng, np.float64), np.asarray(params.iouThrs)
+        measured = {(int(id), int(k) - 1): each for (id, k), each in protocol.ious.items() if len(each)}
+        return judge_detections(records, found, num_classes, measured, areas, ious, STANDARD_LIMIT)
+
+    if not truth:
+        shape = (len(IOUS), 101, num_classes, len(_AREAS), len(limits))
+        return CocoScores(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), limits, judge)
     if overlaps is not None:
         protocol.computeIoU = lambda imgId, catId: overlaps.get((int(imgId), int(catId) - 1), [])
     protocol.evaluate()
     protocol.accumulate()
-    return CocoScores(np.asarray(protocol.eval["precision"]), np.asarray(protocol.eval["recall"]), limits)
+    precision, recall = (np.asarray(protocol.eval[name]) for name in ("precision", "recall"))
+    return CocoScores(precision, recall, limits, judge)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from vision_jax.evaluation import figures
+from vision_jax.evaluation.per_image import PerImage
+from vision_jax.evaluation.per_image_kinds import Pixels
 from vision_jax.evaluation.tables import markdown_table, ratio, score
 from vision_jax.types import Report, Segmentation, SegmentationBatch, SegmentationSource
 
@@ -46,7 +49,8 @@ def segmentation_scores(confusion: Int[np.ndarray, "k k"]) -> dict[str, float]:
 class SegmentationEvaluator:
     """Scores of label maps, from one exact integer confusion matrix over all pixels that are not void.
 
-    Metrics: see `segmentation_scores`.
+    Metrics: see `segmentation_scores`. per_image.npz keeps each image's pixels by class: how many there are,
+    were predicted and are right; the first four metrics follow from it (see `read_per_image`).
     """
 
     def __init__(self, classes: Sequence[str], source: SegmentationSource | None = None):
@@ -60,6 +64,8 @@ class SegmentationEvaluator:
         self.classes = tuple(classes)
         self._source = source
         self._confusion = np.zeros((len(self.classes),) * 2, np.int64)
+        self._ids: list[int] = []
+        self._pixels: list[Int[np.ndarray, "3 k"]] = []
 
     def add(self, batch: SegmentationBatch, predictions: Segmentation) -> None:
         """Takes one batch and the label maps predicted for it; padding and invalid examples are skipped."""
@@ -71,10 +77,13 @@ class SegmentationEvaluator:
             else:
                 truth = self._source.labels(int(batch.id[b]))
                 answer = _resize_nearest(answer, truth.shape[0], truth.shape[1])
-            self._confusion += _confusion(truth, answer, len(self.classes))
+            confusion = _confusion(truth, answer, len(self.classes))
+            self._confusion += confusion
+            self._ids.append(int(batch.id[b]))
+            self._pixels.append(np.array([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)]))
 
     def report(self) -> Report:
-        """The metrics, `per_class_iou.md` and `confusion_matrix.png`."""
+        """The metrics, `per_class_iou.md`, `confusion_matrix.png` and `per_image.npz`."""
         metrics = segmentation_scores(self._confusion)
         right, true = np.diag(self._confusion), self._confusion.sum(axis=1)
         union = true + self._confusion.sum(axis=0) - right
@@ -106,9 +115,15 @@ class SegmentationEvaluator:
                     self.classes,
                     self.classes,
                     f"Pixels; mIoU {score(metrics['mIoU'])}",
-                )
+                ),
+                "per_image.npz": self._write_per_image,
             },
         )
+
+    def _write_per_image(self, path: Path) -> None:
+        counts = np.array(self._pixels, np.int64).reshape(-1, 3, len(self.classes))
+        pixels = Pixels(counts[:, 0], counts[:, 1], counts[:, 2])
+        PerImage(np.array(self._ids, np.int64), (pixels,)).write(path)
 
 
 def _confusion(

@@ -14,8 +14,18 @@ from jaxtyping import Bool, Float
 
 from vision_jax.evaluation.collect import CollectedDetections
 from vision_jax.evaluation.overlap import pairwise_overlap
+from vision_jax.evaluation.per_image import PerImage
+from vision_jax.evaluation.per_image_ap import JudgedDetections
+from vision_jax.evaluation.per_image_kinds import VocMatches
 from vision_jax.evaluation.tables import markdown_table, score
-from vision_jax.types import DetectionBatch, DetectionRecord, Detections, DetectionSource, Report
+from vision_jax.types import (
+    DetectionBatch,
+    DetectionRecord,
+    Detections,
+    DetectionSource,
+    ImageDetections,
+    Report,
+)
 
 
 def voc_hits(
@@ -83,7 +93,8 @@ class VocEvaluator:
     """VOC AP at IoU 0.5 of one pass over a split.
 
     Metrics, 0..1: `VOC/mAP` (whole area, VOC 2010 to 2012) and `VOC/mAP11` (eleven points, VOC 2007), means
-    over the classes that have objects; NaN where none has.
+    over the classes that have objects; NaN where none has. per_image_voc.npz keeps what each image
+    contributed to both (see `read_per_image`).
     """
 
     def __init__(
@@ -108,31 +119,44 @@ class VocEvaluator:
         self._collected.add(batch, detections)
 
     def report(self) -> Report:
-        """The metrics and `per_class_ap_voc.md`."""
+        """The metrics, `per_class_ap_voc.md` and `per_image_voc.npz`."""
         pairs = list(self._collected)
+        judged = self._judge(pairs)
         area, eleven, rows = [], [], []
         for k, name in enumerate(self.classes):
-            judged = []
-            for record, found in pairs:
-                of_class, mine = record.labels == k, found.labels == k
-                hits = voc_hits(
-                    found.boxes[mine], record.boxes[of_class], record.ignore[of_class], self.iou_threshold
-                )
-                judged.append((found.scores[mine], *hits))
-            positives = sum(int(((r.labels == k) & ~r.ignore).sum()) for r, _ in pairs)
+            right = judged.right[(judged.labels == k) & judged.counts[:, 0, 0], 0, 0]
+            positives = int(judged.wanted[0, :, k].sum())
             difficult = sum(int(((r.labels == k) & r.ignore).sum()) for r, _ in pairs)
-            right = np.zeros(0, bool)
-            if judged:
-                confidence, right, counts = (np.concatenate(column) for column in zip(*judged, strict=True))
-                order = np.argsort(-confidence, kind="stable")
-                right = right[order][counts[order]]
             area.append(voc_average_precision(right, positives))
             eleven.append(voc_average_precision(right, positives, eleven_point=True))
             rows.append([name, score(area[-1]), score(eleven[-1]), str(positives), str(difficult)])
         metrics = {"VOC/mAP": _mean(area), "VOC/mAP11": _mean(eleven)}
         rows.append(["**mean**", score(metrics["VOC/mAP"]), score(metrics["VOC/mAP11"]), "", ""])
         table = markdown_table(["class", "AP", "AP 11-point", "objects", "difficult"], rows)
-        return Report(metrics, {"per_class_ap_voc.md": f"{table}\n\nPASCAL VOC, IoU {self.iou_threshold:g}."})
+        per_image = PerImage(np.array([r.id for r, _ in pairs], np.int64), (VocMatches(judged),))
+        return Report(
+            metrics,
+            {"per_class_ap_voc.md": f"{table}\n\nPASCAL VOC, IoU {self.iou_threshold:g}."},
+            {"per_image_voc.npz": per_image.write},
+        )
+
+    def _judge(self, pairs: Sequence[tuple[DetectionRecord, ImageDetections]]) -> JudgedDetections:
+        none = np.zeros(0, np.int32)
+        columns = [(none, none, none.astype(np.float32), none.astype(bool), none.astype(bool))]
+        wanted = np.zeros((1, len(pairs), len(self.classes)), np.int32)
+        for i, (record, found) in enumerate(pairs):
+            wanted[0, i] = np.bincount(record.labels[~record.ignore], minlength=len(self.classes))
+            for k in np.unique(found.labels):
+                of_class, mine = record.labels == k, found.labels == k
+                hits = voc_hits(
+                    found.boxes[mine], record.boxes[of_class], record.ignore[of_class], self.iou_threshold
+                )
+                n = int(mine.sum())
+                columns.append((np.full(n, k, np.int32), np.full(n, i, np.int32), found.scores[mine], *hits))
+        labels, images, scores, right, counts = (np.concatenate(each) for each in zip(*columns, strict=True))
+        order = np.lexsort((-scores, labels))
+        right, counts = (flags[order][:, None, None] for flags in (right, counts))
+        return JudgedDetections(labels[order], images[order], scores[order], right, counts, wanted)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,9 +1,9 @@
-"""Convolutions whose gradients are fast where XLA's are slow.
+"""Convolutions that are fast where XLA's are slow.
 
-XLA runs a 3x3 convolution on the CPU near matrix-multiplication speed, but not its gradient with
-respect to the kernel, nor 1x1 convolutions. Both are matrix products in disguise: the kernel's
-gradient is one product of shifted inputs and output gradients for each tap, a 1x1 convolution is a
-product over channels. On accelerators XLA's own forms are used.
+On the CPU XLA runs convolutions below the speed of its matrix products, their gradients with respect to
+the kernel far below. All are matrix products in disguise: a 1x1 convolution is a product over channels, the
+kernel's gradient one product of shifted inputs and output gradients for each tap, and 3x3 taps at
+stride 1 need fewer products yet (`winograd`). On accelerators XLA's own forms are used.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from vision_jax.layers import winograd
+
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Initializer = Callable[..., Array]
 
-# With fewer channels than this (a stem's 3), XLA's own kernel gradient is as fast.
+# With fewer channels than this (a stem's 3), XLA's own forms are as fast.
 _FEWEST_CHANNELS = 16
 
 
@@ -45,11 +47,30 @@ def conv2d(
 
 
 def _forward(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    plain = partial(_plain, stride=stride, padding=padding)
+    if _by_winograd(kernel, stride):
+        return lax.platform_dependent(
+            x, kernel, cpu=partial(winograd.convolve, padding=padding), default=plain
+        )
+    return plain(x, kernel)
+
+
+def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     if kernel.shape[:2] == (1, 1) and padding == 0:
         x = x[:, ::stride, ::stride]
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     pad = (padding, padding)
     return lax.conv_general_dilated(x, kernel, (stride, stride), (pad, pad), dimension_numbers=DIMENSIONS)
+
+
+def _by_winograd(kernel: Array, stride: int) -> bool:
+    """Where it gains time. In bfloat16 the turned values would lose digits."""
+    return (
+        kernel.shape[:2] == (3, 3)
+        and stride == 1
+        and min(kernel.shape[2:]) >= _FEWEST_CHANNELS
+        and kernel.dtype.itemsize >= 4
+    )
 
 
 _conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
@@ -63,15 +84,15 @@ def _gradients(stride: int, padding: int, residuals: tuple[Array, Array], g: Arr
     x, kernel = residuals
 
     def native(x: Array, g: Array) -> Array:
-        _, to_kernel = jax.vjp(lambda kernel: _forward(x, kernel, stride, padding), kernel)
+        _, to_kernel = jax.vjp(lambda kernel: _plain(x, kernel, stride, padding), kernel)
         return to_kernel(g)[0]
 
     if min(kernel.shape[2:]) < _FEWEST_CHANNELS:
         return _input_gradient(x, kernel, g, stride, padding), native(x, g)
-    taps = (kernel.shape[0], kernel.shape[1])
-    if taps != (1, 1) and stride == 1:
-        products = partial(_kernel_gradient_by_columns, taps=taps, padding=padding)
+    if _by_winograd(kernel, stride):
+        products = partial(winograd.kernel_gradient, padding=padding)
     else:
+        taps = (kernel.shape[0], kernel.shape[1])
         products = partial(_kernel_gradient_by_taps, taps=taps, stride=stride, padding=padding)
     to_kernel = lax.platform_dependent(x, g, cpu=products, default=native)
     return _input_gradient(x, kernel, g, stride, padding), to_kernel
@@ -83,33 +104,19 @@ def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: int
     XLA's own form of that says "turned" in the convolution's dimensions, which costs eight times as much
     on the CPU inside `lax.cond`, where the kernel is not turned beforehand.
     """
-    if stride == 1 and kernel.shape[0] == kernel.shape[1]:
-        turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-        return _forward(g, turned, 1, kernel.shape[0] - 1 - padding)
-    return jax.vjp(lambda x: _forward(x, kernel, stride, padding), x)[1](g)[0]
+    size = kernel.shape[0]
+    if stride > 1 or kernel.shape[1] != size:
+        return jax.vjp(lambda x: _plain(x, kernel, stride, padding), x)[1](g)[0]
+    if size == 1 and padding == 0:
+        return lax.dot_general(g, kernel[0, 0], (((3,), (1,)), ((), ())))
 
+    def turned(g: Array, kernel: Array) -> Array:
+        return _plain(g, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, size - 1 - padding)
 
-def _kernel_gradient_by_columns(x: Array, g: Array, *, taps: tuple[int, int], padding: int) -> Array:
-    """One matrix product for each column of taps: inputs, times output gradients at every shift downwards.
-
-    The shifted copies are written into zeros in place, which XLA does at the speed of memory; a
-    concatenation takes several times as long. The barrier keeps the copies from being merged with the
-    product, which would transpose them.
-    """
-    b, height, width, channels = g.shape
-    rows = height + taps[0] - 1
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    shifted = jnp.zeros((b, rows, width, taps[0] * channels), g.dtype)
-    for i in range(taps[0]):
-        shifted = lax.dynamic_update_slice(shifted, g, (0, i, 0, i * channels))
-    shifted = lax.optimization_barrier(shifted).reshape(-1, taps[0] * channels)
-
-    def column(j: int) -> Array:
-        inputs = x[:, :, j : j + width].reshape(-1, x.shape[-1])
-        product = lax.dot_general(inputs, shifted, (((0,), (0,)), ((), ())))
-        return product.reshape(-1, taps[0], channels).transpose(1, 0, 2)
-
-    return jnp.stack([column(j) for j in range(taps[1])], axis=1)
+    if _by_winograd(kernel, stride):
+        fewer = partial(winograd.input_gradient, padding=padding)
+        return lax.platform_dependent(g, kernel, cpu=fewer, default=turned)
+    return turned(g, kernel)
 
 
 def _kernel_gradient_by_taps(

@@ -10,7 +10,7 @@ from vision_jax.data.batching import detection_batch
 from vision_jax.data.open import open_detection
 from vision_jax.data.reading import read_detection
 from vision_jax.data.transforms import Augment
-from vision_jax.evaluation import CocoEvaluator, VocEvaluator
+from vision_jax.evaluation import CocoEvaluator, RecallEvaluator, VocEvaluator
 from vision_jax.tasks.canvas import Sides
 from vision_jax.tasks.objects import Kind, objects_task, photograph, result
 from vision_jax.training.experiment import Classes, Evaluator, Task
@@ -58,7 +58,11 @@ def detection(
 def _evaluators(source: DetectionSource, first: int | None) -> Sequence[Evaluator]:
     records = [source.record(i) for i in range(len(source) if first is None else min(first, len(source)))]
     ids = getattr(source, "category_ids", None)
-    return CocoEvaluator(records, source.classes, ids), VocEvaluator(records, source.classes)
+    return (
+        CocoEvaluator(records, source.classes, ids),
+        VocEvaluator(records, source.classes),
+        RecallEvaluator(records),
+    )
 
 
 def _to_json(batch: DetectionBatch, detections: Detections, classes: Classes) -> list[Any]:

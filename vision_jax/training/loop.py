@@ -38,6 +38,7 @@ from vision_jax.training.distributed import (
 )
 from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient, Picture
 from vision_jax.training.files import storage_errors
+from vision_jax.training.memory import KnownCost
 from vision_jax.training.metrics import MetricsFile, TensorBoard
 from vision_jax.training.optimizers import optimizer, peak_learning_rate
 from vision_jax.training.parallel import (
@@ -110,7 +111,8 @@ def fit(
             if record["seed"] != experiment.seed:
                 raise UserError(f"{folder.path} began with seed {record['seed']}, not {experiment.seed}")
         else:
-            record = describe(file, arguments, experiment.seed, overfit, used)
+            steps = sum(s.train.steps if isinstance(s, Gradient) else 1 for s in experiment.stages)
+            record = describe(file, arguments, experiment.seed, overfit, steps, used)
             folder.begin(record, file)
         return record
 
@@ -202,7 +204,7 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
     if resumed.stage_step:
         state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
     state = replicate(state, run.devices)
-    step = data_parallel(configured_step(run.model, config), run.devices)
+    step = KnownCost(data_parallel(configured_step(run.model, config), run.devices))
 
     key = run.key(index)
     before = resumed.step - resumed.stage_step
@@ -247,6 +249,8 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
         batch = next(batches)
         watch.waited(time.perf_counter() - asked)
         state, outcome = step(state, shard(batch, here), key)
+        if not taken:
+            run.folder.write_json("cost.json", step.cost)
         done, taken = done + 1, taken + 1
         watch.started(done, batch, outcome)
         profiler.after_step(taken, outcome)
@@ -306,7 +310,7 @@ def _begin_model(run: Run, index: int, batch: Batch, share: Batch) -> Variables:
 def _note_resumption(record: dict[str, Any], devices: list[Device]) -> None:
     """Adds this process to experiment.json; warns where its bits may differ from the run's so far."""
     here = machine(devices)
-    for what in ("versions", "devices"):
+    for what in ("versions", "devices", "threads"):
         if record.get(what) != here[what]:
             logger.warning(
                 "%s differ from those the run began with (%s, now %s): it goes on, with other rounding",

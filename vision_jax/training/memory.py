@@ -1,4 +1,4 @@
-"""How much memory a training step takes, before any is trained: what the compiler says of the program.
+"""What a training step costs, as the compiler says of the program: memory, before any is trained, and work.
 
 A step holds the state (parameters, the optimizer's sums, an average), the batch, and what the backward
 pass keeps of each image; the first does not grow with the batch, the others grow in proportion:
@@ -10,8 +10,9 @@ Masks are a part of `inputs`: as bitmaps objects x height x width bytes an image
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,6 +44,42 @@ class StepMemory:
     @property
     def total(self) -> int:
         return self.state + self.inputs + self.work
+
+
+class KnownCost:
+    """A step that tells what it costs: compiled once for each kind of batch, as without this class.
+
+    Args:
+        step: of `data_parallel`.
+
+    Attributes:
+        cost: of the first program on one device: `flops`, arithmetic operations as XLA counts them, and
+            `bytes`, its arguments and all that lives while it runs; each left out where the device does not
+            tell. Empty before the first call.
+    """
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self.cost: dict[str, float] = {}
+        self._step: Any = step
+        self._programs: dict[tuple[Any, ...], Any] = {}
+
+    def __call__(self, state: TrainState, batch: Batch, key: Any) -> Any:
+        kind = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(batch))
+        if kind not in self._programs:
+            self._programs[kind] = self._step.lower(state, batch, key).compile()
+            self.cost = self.cost or _cost(self._programs[kind])
+        return self._programs[kind](state, batch, key)
+
+
+def _cost(program: Any) -> dict[str, float]:
+    cost: dict[str, float] = {}
+    analysis = program.cost_analysis() or {}
+    if "flops" in analysis:
+        cost["flops"] = float(analysis["flops"])
+    plan = program.memory_analysis()
+    if plan is not None:
+        cost["bytes"] = float(plan.argument_size_in_bytes + plan.temp_size_in_bytes)
+    return cost
 
 
 def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> list[StepMemory]:

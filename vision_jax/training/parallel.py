@@ -10,6 +10,7 @@ synchronises all that it returns there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,6 +51,13 @@ def data_parallel(
         donate_argnums=donate_argnums,
         devices=devices,
     )
+
+
+def cores() -> list[int]:
+    """The numbers of the processor's cores that this process may use; XLA starts a thread for each."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def summed(tree: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -176,6 +178,10 @@ class Judge:
         devices: to predict on.
         seed: of the experiment, for predictions that draw random numbers.
         between: called between batches; may raise to stop the pass.
+
+    Attributes:
+        image_seconds: that an image took in the last pass, loss, prediction and judging; without the first
+            batch, which compiles. NaN where there was no other.
     """
 
     def __init__(
@@ -207,7 +213,8 @@ class Judge:
         evaluators = data.evaluators()
         totals: dict[str, tuple[float, float]] = {}
         pictures: list[Picture] = []
-        drawn = 0
+        drawn = batches = 0
+        second = last = time.perf_counter()
         for batch, losses, predictions in self._predict(variables, data.evaluation(batch_size)):
             for name, mean in losses.items():
                 total, weight = totals.get(name, (0.0, 0.0))
@@ -217,6 +224,10 @@ class Judge:
             if drawn < DRAWN_EXAMPLES:
                 pictures.append(self._task.draw_predictions(batch, predictions, data.classes))
                 drawn += batch_size
+            last = time.perf_counter()
+            batches += 1
+            second = last if batches == 1 else second
+        self.image_seconds = (last - second) / ((batches - 1) * batch_size) if batches > 1 else math.nan
         if not pictures:
             raise UserError("the evaluation data hold no image")
         report = Report(metrics=_mean_losses(totals))

@@ -116,7 +116,7 @@ class Console:
         )
         line = (
             f"step {done}/{steps}  {terms}  {values['time/images_per_second']:.1f} images/s  "
-            f"waiting for data {values['time/waiting']:.0%}  ETA {_clock(seconds_left)}"
+            f"waiting for data {values['time/waiting']:.0%}  ETA {clock(seconds_left)}"
         )
         if self._live:  # the bar says it already
             self._to_file(logging.INFO, line)
@@ -141,7 +141,8 @@ class _PatientFileHandler(logging.FileHandler):
             super().handleError(record)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`4:07`, `1:02:30`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -95,6 +95,7 @@ def judge_saved(run: Run, variables: Variables) -> None:
     run.report = _judge(run, "default", run.model, variables)
     values = {f"val/{name}": float(value) for name, value in run.report.metrics.items()}
     row = {"step": float(run.progress.step), **values, "time/evaluation": time.perf_counter() - began}
+    row["time/image"] = run.judges["default"].image_seconds
     run.write_row(row)
     metric = run.report.metrics.get(run.experiment.task.metric, float("nan"))
     if run.experiment.task.metric not in run.report.metrics:
@@ -129,6 +130,7 @@ def judge_finished(run: Run, variables: Variables) -> Report:
         report = _judge(run, name, model, variables)
         results[name] = dict(report.metrics)
         row = {f"val/{name}/{metric}": float(value) for metric, value in report.metrics.items()}
+        row[f"time/image/{name}"] = run.judges[name].image_seconds
         run.write_row({"step": float(run.progress.step), **row})
     run.folder.write_json("results.json", results)
     _draw_curves(run)

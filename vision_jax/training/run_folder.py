@@ -5,6 +5,8 @@ experiment.py        a copy of the experiment's file
 metrics.csv          the numbers; tensorboard/ the same for TensorBoard; curves.png drawn
 train_batch.png      the first batch as the model sees it; predictions.png truth beside prediction
 *.md, *.png, *.json  the evaluators' tables and figures; evaluations/NAME/ those of other evaluations
+per_image*.npz       what each test image contributed to the last evaluation's metrics, for comparing arms
+cost.json            what XLA says of a training step: operations and bytes on one device
 results.json         the last evaluation's numbers, by evaluation
 checkpoints/         the last two and the best
 log.txt              what was said; log.RANK.txt by other processes
@@ -28,7 +30,7 @@ from jaxtyping import UInt8
 
 from vision_jax.training.checkpoints import Checkpoints
 from vision_jax.training.files import storage_errors, write_atomically
-from vision_jax.training.parallel import Device
+from vision_jax.training.parallel import Device, cores
 from vision_jax.types import Report, UserError
 
 PACKAGES = ("vision_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -130,7 +132,12 @@ class RunFolder:
 
 
 def describe(
-    file: Path | None, arguments: Mapping[str, Any] | None, seed: int, overfit: int, devices: list[Device]
+    file: Path | None,
+    arguments: Mapping[str, Any] | None,
+    seed: int,
+    overfit: int,
+    steps: int,
+    devices: list[Device],
 ) -> dict[str, Any]:
     """What experiment.json says of a run at its start."""
     return {
@@ -138,6 +145,7 @@ def describe(
         "arguments": dict(arguments or {}),
         "seed": seed,
         "overfit": overfit,
+        "steps": steps,
         "classes": None,
         "started": now(),
         **machine(devices),
@@ -147,9 +155,10 @@ def describe(
 
 
 def machine(devices: list[Device]) -> dict[str, Any]:
-    """What a run's bits depend on besides its seed: versions and devices."""
+    """What a run's bits depend on besides its seed: versions, devices and, on CPUs, threads."""
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
-    return {"versions": versions, "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in devices]}
+    names = [f"{d.platform}:{d.id} {d.device_kind}" for d in devices]
+    return {"versions": versions, "devices": names, "threads": len(cores())}
 
 
 def commit(folder: Path) -> str | None:

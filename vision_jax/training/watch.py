@@ -109,6 +109,7 @@ class Watch:
         times = {
             "time/images_per_second": self._steps * self._config.batch_size / seconds,
             "time/waiting": min(self._waiting / seconds, 1.0),
+            "time/steps": seconds,
             "time/elapsed": now - self._began,
         }
         means = self.meter.means()

@@ -1,4 +1,4 @@
-"""A small convolutional classifier: stages of 3x3 convolutions, batch norm and ReLU, then an average.
+"""A small convolutional classifier: stages of 3x3 convolutions, normalisation and ReLU, then an average.
 
 The plainest descendant of LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning
 applied to document recognition") and VGG (Simonyan and Zisserman 2015, section 2.1): two 3x3
@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense, Norm, normalise
+from vision_jax.layers.norms import NormKind
 from vision_jax.types import Classification, ClassificationBatch, Mean
 
 
@@ -25,10 +26,12 @@ class SmallCNN(nn.Module):
     Attributes:
         num_classes: K; there is no background class.
         widths: channels of each stage; images have at least 2 ** (stages - 1) pixels a side.
+        norm: after each convolution.
     """
 
     num_classes: int
     widths: Sequence[int] = (16, 32, 64)
+    norm: NormKind = "batch"
 
     @nn.compact
     def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
@@ -48,7 +51,7 @@ class SmallCNN(nn.Module):
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
             for _ in range(2):
                 x = Conv(width, bias=False)(x)
-                x = nn.relu(Norm(kind="batch")(x, train))
+                x = nn.relu(Norm(kind=self.norm, groups=8)(x, train))
             outputs[f"stage/{i}"] = x
         outputs["logits"] = Dense(self.num_classes)(x.mean((1, 2)))
         return outputs

@@ -1,0 +1,180 @@
+"""The story of a sweep: each trial that is not done runs once, in a process, until all have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_jax.sweeps.board import Board, Line
+from vision_jax.sweeps.folder import State, SweepFolder, Trial
+from vision_jax.sweeps.progress import progress
+from vision_jax.sweeps.workers import Job, Workers
+from vision_jax.training.stopping import StopRequest
+
+_PAUSE = 0.2  # seconds between looks at the trials
+_ASKED_TO_STOP = (143, 130, -15, -2)
+_SHOWN_LINES = 40  # of a failed trial's output
+
+
+@dataclass
+class _Running:
+    trial: Trial
+    slot: int
+    job: Job
+    since: float
+
+
+def run_trials(
+    folder: SweepFolder,
+    trials: Sequence[Trial],
+    file: Path,
+    workers: Workers,
+    board: Board,
+    retry_failed: bool = False,
+) -> dict[str, State]:
+    """Runs what is not done.
+
+    A trial that was cut off goes on; one that fails is recorded and the others go on. The first trial of an
+    arm is past compiling before others of that arm start, which then find the programs compiled.
+
+    Args:
+        folder: begun, and locked.
+        trials: wanted, in the order in which they start.
+        file: the experiment's.
+        workers: run them.
+        board: shows how far they are.
+        retry_failed: whether trials that failed are tried again: those begun with this very file go on,
+            others begin anew.
+
+    Returns:
+        The state of each trial by name.
+
+    Raises:
+        UserError: a failure cannot be recorded.
+        Stopped: (a `SystemExit`) on SIGINT or SIGTERM, once every trial has saved its state.
+    """
+    states: dict[str, State] = {trial.name: folder.state(trial) for trial in trials}
+    for trial in trials:
+        if states[trial.name] == "failed" and retry_failed:
+            if folder.outdated(trial, file):
+                folder.forget(trial)
+            folder.failure(trial).unlink(missing_ok=True)
+            states[trial.name] = folder.state(trial)
+    waiting = [trial for trial in trials if states[trial.name] in ("waiting", "cut off")]
+    running: list[_Running] = []
+    began, finished = time.monotonic(), 0
+    with StopRequest() as stop, board:
+        stop.waits = True
+        try:
+            while waiting or running:
+                free = set(range(workers.slots)) - {entry.slot for entry in running}
+                for slot in sorted(free):
+                    trial = _next(waiting, running, folder)
+                    if trial is None:
+                        break
+                    waiting.remove(trial)
+                    job = workers.start(slot, _words(folder, trial, file), folder.output(trial))
+                    running.append(_Running(trial, slot, job, time.monotonic()))
+                    states[trial.name] = "running"
+                for entry in list(running):
+                    code = entry.job.poll()
+                    if code is None:
+                        continue
+                    running.remove(entry)
+                    states[entry.trial.name] = _ended(folder, entry.trial, code)
+                    finished += 1
+                    took = time.monotonic() - entry.since
+                    board.ended(_line(folder, entry.trial, states, took), _reason(folder, entry.trial))
+                seconds = time.monotonic() - began
+                left = _seconds_left(seconds, finished, waiting, running, folder)
+                lines = [_line(folder, trial, states, _took(running, trial)) for trial in trials]
+                board.show(lines, seconds, left)
+                stop.raise_if_received()
+                time.sleep(_PAUSE)
+        finally:
+            _stop_all(running, board)
+    return states
+
+
+def _next(waiting: Sequence[Trial], running: Sequence[_Running], folder: SweepFolder) -> Trial | None:
+    """The first trial whose arm no other trial is compiling just now."""
+    compiling = {entry.trial.arm for entry in running if progress(folder.run_folder(entry.trial)).step == 0}
+    return next((trial for trial in waiting if trial.arm not in compiling), None)
+
+
+def _words(folder: SweepFolder, trial: Trial, file: Path) -> list[str]:
+    run = str(folder.run_folder(trial))
+    if folder.state(trial) == "cut off":
+        return ["train", "--resume", run]
+    return ["train", str(file), *trial.words, "--out", run]
+
+
+def _ended(folder: SweepFolder, trial: Trial, code: int) -> State:
+    state = folder.state(trial)
+    if code == 0 and state == "done":
+        return state
+    if code in _ASKED_TO_STOP:
+        return state  # someone stopped this one trial; the next sweep goes on with it
+    output = folder.output(trial).read_text(errors="replace") if folder.output(trial).is_file() else ""
+    said = "\n".join(output.rstrip().splitlines()[-_SHOWN_LINES:])
+    how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    if code == -9:
+        how += " (killed from outside; where memory ran out, the system does that)"
+    folder.write_failure(trial, f"{said}\n{how}".lstrip())
+    return "failed"
+
+
+def _reason(folder: SweepFolder, trial: Trial) -> str:
+    """One line of why a trial failed; empty if it did not."""
+    return failure_line(folder, trial) if folder.failure(trial).is_file() else ""
+
+
+def failure_line(folder: SweepFolder, trial: Trial) -> str:
+    """The line of a failed trial's record that says what was wrong."""
+    lines = [line for line in folder.failure(trial).read_text().splitlines() if line.strip()]
+    for line in reversed(lines):
+        if line.startswith("vision-jax: "):
+            return line.removeprefix("vision-jax: ")
+    return lines[-2] if len(lines) > 1 and lines[-1].startswith("ended with code 1") else lines[-1]
+
+
+def _took(running: Sequence[_Running], trial: Trial) -> float | None:
+    since = next((entry.since for entry in running if entry.trial.name == trial.name), None)
+    return None if since is None else time.monotonic() - since
+
+
+def _line(folder: SweepFolder, trial: Trial, states: Mapping[str, State], took: float | None) -> Line:
+    return Line(trial.name, states[trial.name], progress(folder.run_folder(trial)), took)
+
+
+def _seconds_left(
+    seconds: float,
+    finished: int,
+    waiting: Sequence[Trial],
+    running: Sequence[_Running],
+    folder: SweepFolder,
+) -> float | None:
+    """What is left at the pace so far; None while nothing tells the pace."""
+    parts = [progress(folder.run_folder(entry.trial)).share for entry in running]
+    done = finished + sum(parts)
+    if done < 0.05:
+        return None
+    return seconds / done * (len(waiting) + len(running) - sum(parts))
+
+
+def _stop_all(running: Sequence[_Running], board: Board) -> None:
+    """Asks what runs to save and end, and waits; a second Ctrl-C ends it at once."""
+    if not running:
+        return
+    board.note(f"stopping {len(running)} trials; they save their state ...")
+    for entry in running:
+        entry.job.stop()
+    try:
+        while any(entry.job.poll() is None for entry in running):
+            time.sleep(_PAUSE)
+    except BaseException:
+        for entry in running:
+            entry.job.stop(now=True)
+        raise
