@@ -55,7 +55,8 @@ class KnownCost:
     Attributes:
         cost: of the first program on one device: `flops`, arithmetic operations as XLA counts them, and
             `bytes`, its arguments and all that lives while it runs; each left out where the device does not
-            tell. Empty before the first call.
+            tell. Empty before the first call, and in a run of several processes: pmap joins their parts of
+            a batch in its own call alone.
     """
 
     def __init__(self, step: Callable[..., Any]) -> None:
@@ -64,6 +65,8 @@ class KnownCost:
         self._programs: dict[tuple[Any, ...], Any] = {}
 
     def __call__(self, state: TrainState, batch: Batch, key: Any) -> Any:
+        if jax.process_count() > 1:
+            return self._step(state, batch, key)
         kind = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(batch))
         if kind not in self._programs:
             self._programs[kind] = self._step.lower(state, batch, key).compile()
