@@ -6,6 +6,10 @@
 
 What the paper's table 2 varies are the options here: `--roi`, `--neck` (a pyramid, or one map of stride 16
 or 32), `--mask-head`, `--mask-loss`, `--mask-agnostic`. Measured figures: experiments/results/mask_rcnn.md.
+
+    vision-jax sweep experiments/mask_rcnn.py --train.steps 320     # what bfloat16 and crops as targets cost
+
+The sweep compares arithmetic in bfloat16 with float32, and targets from crops with targets from bitmaps.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from vision_jax.layers import FPN
 from vision_jax.layers.norms import NormKind
 from vision_jax.models.detection import RPN, MLPHead, SingleLevel, residual_head
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN, MLPMaskHead
+from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import instances
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 
@@ -115,3 +120,20 @@ def experiment(
         stages=(Gradient(train),),
         seed=seed,
     )
+
+
+SWEEP = grid({"train.precision": ["float32", "bfloat16"]}, masks=["crops"], seed=range(3)) + grid(
+    {"train.precision": ["float32"]}, masks=["full"], seed=range(3)
+)
+
+METRICS = ("mask/AP", "AP", "mask/AP50", "mask/AP75", "AP50")
+
+_FLOAT32 = {"train.precision": "float32"}
+CLAIMS = [
+    claim
+    for metric in ("mask/AP", "AP")
+    for claim in (
+        Claim("bfloat16 costs AP", metric, {"train.precision": "bfloat16"}, _FLOAT32, {"masks": "crops"}),
+        Claim("crops cost AP", metric, {"masks": "crops"}, {"masks": "full"}, _FLOAT32),
+    )
+]

@@ -109,7 +109,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_with_a_message(whole, processes,
     run.parent.mkdir()
     options = dict(SLOW)
     if obstacle == "full disk":
-        mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(run.parent)]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=272k", "tmpfs", str(run.parent)]
         if subprocess.run(mount, capture_output=True).returncode:
             pytest.skip("needs the right to mount a tmpfs")
     else:

@@ -209,7 +209,11 @@ def _axis(function: ExperimentFunction, axis: str) -> tuple[str, list[Any]]:
     values = []
     for text in listed.split(","):
         option = f"--{name}".replace("_", "-")
-        arguments, _ = parse(function, [option, *text.split()], "vision-jax sweep --vary")
+        if text in ("True", "False"):  # a flag, on the command line
+            words = _words({}, {name: text == "True"})
+        else:
+            words = [option, *text.split()]
+        arguments, _ = parse(function, words, "vision-jax sweep --vary")
         value = arguments[first]
         for field in fields:
             value = getattr(value, field)

@@ -85,7 +85,7 @@ def varied(points: Sequence[Point]) -> list[str]:
 
 
 def with_axis(points: Sequence[Point], name: str, values: Sequence[Any]) -> list[Point]:
-    """Another axis, fastest; where the points vary that argument already, these values take its place.
+    """Another axis; where the points vary that argument already, these values take the place of its own.
 
     Args:
         points: the sweep so far.
@@ -93,14 +93,15 @@ def with_axis(points: Sequence[Point], name: str, values: Sequence[Any]) -> list
         values: that it takes.
 
     Returns:
-        Each point without that argument, once, with each of the values.
+        Each point with each of the values in turn, once; the values are the fastest.
     """
-    rest: list[Point] = []
+    found: list[Point] = []
     for point in points:
-        other = {key: value for key, value in point.items() if key != name}
-        if other not in rest:
-            rest.append(other)
-    return cross(rest, grid({name: values}))
+        for value in values:
+            changed = {**point, name: value}  # a known argument keeps its place, and the trial its name
+            if changed not in found:
+                found.append(changed)
+    return found
 
 
 def check_points(points: Any, where: str) -> list[Point]:
