@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -74,18 +75,19 @@ def test_the_table_says_what_was_measured(whole):
 
 def test_killed_halfway_it_ends_with_the_same_table_and_repeats_nothing(whole, start, tmp_path):
     folder = tmp_path / "sweep"
-    begun = start(tmp_path, "sweep", "tiny.py", "--out", folder, "--workers", "1", *ONE_THREAD)
-    first, second = folder / BATCH / "results.json", folder / GROUP / "metrics.csv"
-    wait_until(lambda: first.exists() and second.exists(), begun.process)
+    shutil.copytree(whole[0], folder)
+    shutil.rmtree(folder / GROUP)
+    begun = start(tmp_path, "sweep", "tiny.py", "--out", folder, *ONE_THREAD)
+    wait_until(lambda: (folder / GROUP / "metrics.csv").exists(), begun.process)
     code, _ = begun.end(signal.SIGKILL)
     assert code == -signal.SIGKILL
-    finished = first.stat().st_mtime_ns
+    finished = (folder / BATCH / "results.json").stat().st_mtime_ns
     assert not (folder / GROUP / "results.json").exists()
     code, output = sweep(start, tmp_path)  # waits for the orphan, which ends by itself
     assert code == 0, output
     assert f"{GROUP}: running" in output
     assert f"{BATCH}: running" not in output
-    assert first.stat().st_mtime_ns == finished
+    assert (folder / BATCH / "results.json").stat().st_mtime_ns == finished
     assert table(folder) == table(whole[0])
     assert not processes_in(folder)
 
@@ -111,25 +113,29 @@ def test_interrupted_it_stops_its_trials_and_two_workers_give_the_same_table(who
     assert table(folder) == table(whole[0])
 
 
-def test_a_trial_that_fails_is_named_and_does_not_stop_the_rest(start, tmp_path):
-    code, output = sweep(start, tmp_path, "--vary", "norm=batch", "--vary", "fail=True,False")
-    assert code == 1, output
+def test_a_trial_that_fails_is_named_and_does_not_stop_the_rest(whole, start, tmp_path, capsys):
     folder = tmp_path / "sweep"
-    assert len(table(folder)) == 2
-    failed = "norm=batch,seed=0,fail=True"
-    assert f"- {failed}: ValueError: broken on purpose" in (folder / "table.md").read_text()
-    assert "broken on purpose" in (folder / "failed" / f"{failed}.txt").read_text()
-    # It is not tried again unasked; asked, and with the fault mended, it runs.
-    code, output = sweep(start, tmp_path, "--vary", "norm=batch", "--vary", "fail=True,False")
-    assert code == 1
-    assert "running" not in output
+    shutil.copytree(whole[0], folder)
+    failed = [f"norm=batch,seed={seed},fail=True" for seed in (0, 1)]
+    words = ("--vary", "norm=batch", "--vary", "seed=0,1", "--vary", "fail=True")
+    code, output = sweep(start, tmp_path, *words)
+    assert code == 1, output
+    for name in failed:
+        assert f"{name}: running" in output
+        assert "broken on purpose" in (folder / "failed" / f"{name}.txt").read_text()
+    assert main(["report", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert len(table(folder)) == 4  # what was done before
+    assert f"- {failed[1]}: ValueError: broken on purpose" in text
+    # They are not tried again unasked; asked, and with the fault mended, one runs.
+    assert in_process(tmp_path, *words) == 1
+    assert "running" not in capsys.readouterr().out
     file = tmp_path / "tiny.py"
     file.write_text(file.read_text().replace("if fail:", "if False:"))
-    code, output = sweep(
-        start, tmp_path, "--vary", "norm=batch", "--vary", "fail=True,False", "--retry-failed"
-    )
+    words = ("--vary", "norm=batch", "--vary", "seed=1", "--vary", "fail=True", "--retry-failed")
+    code, output = sweep(start, tmp_path, *words)
     assert code == 0, output
-    assert len(table(folder)) == 4
+    assert len(table(folder)) == 6
     assert "2 versions of the experiment file" in output
 
 

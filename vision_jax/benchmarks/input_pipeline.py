@@ -24,7 +24,6 @@ class InputPipeline(Case):
     """
 
     images = _BATCH * _BATCHES
-    has_peer = False
 
     def __init__(self, settings: Settings):
         self._settings = settings

@@ -25,6 +25,7 @@ Initializer = Callable[..., Array]
 
 # With fewer channels than this (a stem's 3), XLA's own forms are as fast.
 _FEWEST_CHANNELS = 16
+_FEWEST_FOR_WINOGRAD = 64
 
 
 def conv2d(
@@ -64,11 +65,14 @@ def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _by_winograd(kernel: Array, stride: int) -> bool:
-    """Where it gains time. In bfloat16 the turned values would lose digits."""
+    """Where it gains more time than its many small programs take to compile.
+
+    In bfloat16 the turned values would lose digits.
+    """
     return (
         kernel.shape[:2] == (3, 3)
         and stride == 1
-        and min(kernel.shape[2:]) >= _FEWEST_CHANNELS
+        and min(kernel.shape[2:]) >= _FEWEST_FOR_WINOGRAD
         and kernel.dtype.itemsize >= 4
     )
 
