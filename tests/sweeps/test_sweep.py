@@ -146,7 +146,7 @@ def in_process(tmp_path, *words):
 
 @pytest.fixture
 def tiny(start, tmp_path):
-    """The experiment file, and a finished sweep's folder without its runs."""
+    """A folder with the experiment file."""
     start(tmp_path, "--version").end()
     return tmp_path
 
@@ -163,6 +163,7 @@ def test_a_second_sweep_says_that_the_folder_is_taken(tiny, capsys):
         (("--vary", "nrom=batch"), "has no nrom; it has norm, widths"),
         (("--vary", "seed"), "write NAME=V1,V2"),
         (("--norm", "group"), "--norm is what the sweep varies"),
+        (("--vary", "fail=True,False", "--no-fail"), "--fail is what the sweep varies"),
         (("--workers", "0"), "--workers 0"),
     ],
 )
@@ -174,11 +175,8 @@ def test_mistakes_are_named_before_anything_is_written(tiny, capsys, words, said
 
 def test_a_dry_run_prints_commands_that_repeat_each_trial(tiny, capsys):
     assert in_process(tiny, "--dry-run", "--train.steps", "7", "--vary", "widths=4 8,16") == 0
-    printed = [
-        line.split("tiny.py ")[1]
-        for line in capsys.readouterr().out.splitlines()
-        if "train" in line and "tiny.py " in line
-    ]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = [" ".join(words[3 : words.index("--out")]) for words in lines if words[0] == "vision-jax"]
     assert printed == [
         "--widths 4 8 --train.steps 7",
         "--widths 16 --train.steps 7",
@@ -193,7 +191,7 @@ def test_other_arguments_under_a_trials_name_are_refused(whole, tiny, capsys):
     assert "--train.steps 24, not 9" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_finished_trials_as_they_are(whole, start, tmp_path, capsys):
+def test_a_full_disk_leaves_finished_trials_as_they_are(whole, start, tmp_path):
     """On a file system that really has no room."""
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -20,7 +20,7 @@ def no_gpus(monkeypatch):
 def test_cores_are_shared_out_disjoint_and_equal():
     shares = divide(len(CORES), None)
     assert [share.cores for share in shares] == [(core,) for core in CORES]
-    assert all(share.gpus == None for share in shares)  # noqa: E711
+    assert all(share.gpus is None for share in shares)
     (alone,) = divide(1, None)
     assert alone.cores == tuple(CORES)
     (limited,) = divide(1, 1)

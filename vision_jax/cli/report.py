@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from vision_jax.cli.experiments import ExperimentFunction, arguments_from_json, load_experiment
+from vision_jax.cli.experiments import ExperimentFunction, load_experiment
 from vision_jax.sweeps.claims import Claim, PaperFigures, Study, check_statements
 from vision_jax.sweeps.folder import SweepFolder
 from vision_jax.sweeps.points import check_points
@@ -54,14 +54,11 @@ def report(folder: SweepFolder) -> str:
     Raises:
         UserError: no sweep, or nothing done yet.
     """
-    trials = folder.trials()
+    folder.read_record()
     if not folder.experiment.is_file():
         raise UserError(f"{folder.path} holds no experiment.py: copy the sweep's experiment file there")
     function = load_experiment(folder.experiment)
     study = study_of(function, folder.experiment)
-    if not study.metrics:
-        arguments = arguments_from_json(function, trials[0].arguments, str(folder.record))
-        study = replace(study, metrics=(function(**arguments).task.metric,))
     text = write_report(folder, study)
     return f"{text}\nwritten to {folder.path}: table.md, table.csv, figure.png, images.png"
 

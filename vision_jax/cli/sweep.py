@@ -92,23 +92,31 @@ def run(words: Sequence[str]) -> int:
     study = study_of(function, file)
     points = list(study.points)
     for axis in options.vary:
-        points = with_axis(points, *_axis(function, axis))
+        points = with_axis(points, *_axis(function, shared, axis))
     _check_not_given(points, rest)
     trials = [make_trial(function, shared, point, file) for point in points]
     folder = SweepFolder(options.out or Path("runs") / file.stem)
     if options.dry_run:
         for trial in trials:
             print(f"{folder.state(trial):<8} {trial.name}")
-            print(f"         vision-jax train {file} {shlex.join(trial.words)}".rstrip())
+            run = str(folder.run_folder(trial))
+            print(f"         {shlex.join(['vision-jax', 'train', str(file), *trial.words, '--out', run])}")
         return 0
     shares = divide(options.workers, options.threads)
     command = shlex.join(["vision-jax", "sweep", *words])
     with folder.locked(lambda text: print(text, file=sys.stderr, flush=True)) as lock:
         folder.begin(file, command, trials)
         print(f"{folder.path}: {len(trials)} trials", file=sys.stderr, flush=True)
+        older = [trial.name for trial in trials if folder.outdated(trial, file)]
+        if older:
+            print(
+                f"{len(older)} trials began with another version of {file}, and stay as they are "
+                f"({older[0]}{', ...' if len(older) > 1 else ''}); delete their folders to run them anew",
+                file=sys.stderr,
+            )
         workers = LocalWorkers(shares, lock)
-        metric = (study.metrics or (function(**shared).task.metric,))[0]
-        states = run_trials(folder, trials, file, workers, Board(metric), options.retry_failed)
+        board = Board(study.metrics[0] if study.metrics else None)
+        states = run_trials(folder, trials, file, workers, board, options.retry_failed)
     if any(state == "done" for state in states.values()):
         print(report(folder))
     for trial in trials:
@@ -196,7 +204,7 @@ def _words(defaults: Mapping[str, Any], recorded: Mapping[str, Any], prefix: str
     return words
 
 
-def _axis(function: ExperimentFunction, axis: str) -> tuple[str, list[Any]]:
+def _axis(function: ExperimentFunction, shared: Mapping[str, Any], axis: str) -> tuple[str, list[Any]]:
     """`seed=0,1,2`: the argument's name and its values, read as the command line reads them."""
     name, equals, listed = axis.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")
@@ -213,7 +221,7 @@ def _axis(function: ExperimentFunction, axis: str) -> tuple[str, list[Any]]:
             words = _words({}, {name: text == "True"})
         else:
             words = [option, *text.split()]
-        arguments, _ = parse(function, words, "vision-jax sweep --vary")
+        arguments, _ = parse(function, words, "vision-jax sweep --vary", defaults=shared)
         value = arguments[first]
         for field in fields:
             value = getattr(value, field)
@@ -225,9 +233,11 @@ def _check_not_given(points: Sequence[Point], words: Sequence[str]) -> None:
     """An option that the sweep varies must not be given for all trials: it would be ignored."""
     names = {name.replace("_", "-") for point in points for name in point}
     for word in words:
-        name = word.partition("=")[0].replace("_", "-")
+        given = word.partition("=")[0].replace("_", "-")
         for varied in names:
-            if name == f"--{varied}":
+            *parents, last = varied.split(".")
+            no = "--" + ".".join([*parents, f"no-{last}"])
+            if given in (f"--{varied}", no) or given.startswith(f"--{varied}."):
                 raise UserError(
                     f"--{varied} is what the sweep varies: choose its values with --vary {varied}=..."
                 )

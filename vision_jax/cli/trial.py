@@ -1,6 +1,6 @@
 """`python -m vision_jax.cli.trial CORES COMMAND ...`: one trial of a sweep, as its sweep starts it.
 
-Runs on the given cores alone (`0,1`, or `any`), and ends with the sweep that started it: when the standard
+Runs on the given cores alone (`0,1`), and ends with the sweep that started it: when the standard
 input is at its end, that process is gone.
 """
 
@@ -18,11 +18,10 @@ def run() -> int:
         Its exit code.
     """
     cores, *words = sys.argv[1:]
-    if cores != "any":
-        listed = cores.split(",")
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, set(map(int, listed)))
-        os.environ["NPROC"] = str(len(listed))  # XLA's threads, where cores cannot be chosen
+    listed = cores.split(",")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(map(int, listed)))
+    os.environ["NPROC"] = str(len(listed))  # XLA's threads, where cores cannot be chosen
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
 
     from vision_jax.cli import main

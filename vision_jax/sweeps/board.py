@@ -36,10 +36,10 @@ class Board:
     """Shows a sweep while it is open.
 
     Args:
-        metric: name of the metric to show.
+        metric: name of the metric to show; the run's own, which decides its best checkpoint, if None.
     """
 
-    def __init__(self, metric: str) -> None:
+    def __init__(self, metric: str | None) -> None:
         from rich.console import Console
 
         self._metric = metric
@@ -84,15 +84,18 @@ class Board:
             reason: why it failed; empty if it did not.
         """
         took = f" after {clock(line.seconds)}" if line.seconds is not None else ""
-        shown = f"  {self._metric} {self._value(line)}" if line.state == "done" else ""
+        shown = f"  {self._name(line)} {self._value(line)}" if line.state == "done" else ""
         self.note(f"{line.name}: {line.state}{took}{shown}{': ' if reason else ''}{reason}")
 
     def note(self, text: str) -> None:
         """Prints a line; above the table, where there is one."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def _name(self, line: Line) -> str:
+        return self._metric or line.progress.metric
+
     def _value(self, line: Line) -> str:
-        value = line.progress.metrics.get(self._metric)
+        value = line.progress.metrics.get(self._name(line))
         return "" if value is None else f"{value:.4g}"
 
     def _table(self, lines: Sequence[Line], seconds: float, left: float | None) -> Any:
@@ -100,7 +103,7 @@ class Board:
 
         table = Table(title=headline(lines, seconds, left), title_justify="left", title_style="")
         table.add_column("trial", overflow="fold")
-        for name in ("state", "step", self._metric, "time"):
+        for name in ("state", "step", self._metric or "metric", "time"):
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
         for line in _most_telling(lines):
             steps = f"{line.progress.step}/{line.progress.steps}" if line.progress.steps else ""

@@ -88,7 +88,7 @@ def _numbered(folded: Sequence[Arm]) -> dict[str, list[Group]]:
         evaluation = arm.values.get(EVALUATION, DEFAULT)
         if evaluation == DEFAULT:
             continue
-        match = re.fullmatch(r"([^=]+)=(-?[0-9.]+(?:e-?[0-9]+)?)", evaluation)
+        match = re.fullmatch(r"([^=]+)=(-?[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)", evaluation)
         if match is None:
             return {}
         training = _training(arm)

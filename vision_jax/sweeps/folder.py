@@ -89,7 +89,7 @@ class SweepFolder:
         return "cut off" if (run / "experiment.json").is_file() else "waiting"
 
     def outdated(self, trial: Trial, file: Path) -> bool:
-        """Whether a trial was begun with another version of the experiment file."""
+        """Whether a trial began with another version of the experiment file."""
         copy = self.run_folder(trial) / "experiment.py"
         return copy.is_file() and copy.read_bytes() != file.read_bytes()
 
@@ -105,7 +105,13 @@ class SweepFolder:
             UserError: a trial's folder holds a run with other arguments, or nothing can be written.
         """
         known = {trial.name: trial for trial in self.trials()} if self.record.is_file() else {}
+        seen: dict[str, Trial] = {}
         for trial in trials:
+            twin = seen.setdefault(trial.name.casefold(), trial)  # one folder on a Mac
+            if twin is not trial:
+                raise UserError(
+                    f"two trials would share the folder {trial.name}: {twin.values}, {trial.values}"
+                )
             other = known.get(trial.name)
             if other is not None and other.arguments != trial.arguments:
                 changed = _first_difference(other.arguments, trial.arguments)
@@ -117,7 +123,7 @@ class SweepFolder:
         with storage_errors(self.path):
             for below in ("output", "failed"):
                 (self.path / below).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, self.experiment)
+            write_atomically(self.experiment, file.read_bytes())
             record = {
                 "file": str(file),
                 "command": command,

@@ -29,7 +29,7 @@ class Outcome:
         evaluation: "default" or the name of another way to predict from the same checkpoint.
         run: the run folder.
         metrics: by name.
-        seconds: of the training's steps and its evaluations, without compiling.
+        seconds: of the training's steps, without compiling, and of its evaluations, the first with it.
         image_seconds: that this evaluation took an image.
         step: what XLA says of a step: `flops` and `bytes`, on one device.
     """

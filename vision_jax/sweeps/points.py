@@ -134,11 +134,17 @@ def check_points(points: Any, where: str) -> list[Point]:
 
 
 def point_name(point: Point) -> str:
-    """A folder's name for a point: `roi=align,seed=0`; shortened, with a hash at its end, if it is long."""
-    words = [f"{name}={_word(value)}" for name, value in point.items()]
-    name = re.sub(r"[^A-Za-z0-9=,.+_-]+", "-", ",".join(words)).strip("-.") or "default"
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[: _LONGEST_NAME - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
+    """A folder's name for a point: `roi=align,seed=0`.
+
+    With a hash at its end where that is not the whole of it: shortened, letters replaced, lists in lists.
+    """
+    words = ",".join(f"{name}={_word(value)}" for name, value in point.items())
+    name = re.sub(r"[^A-Za-z0-9=,.+_-]+", "-", words).strip("-.") or "default"
+    nested = any(
+        isinstance(item, list | tuple) for v in point.values() if isinstance(v, list | tuple) for item in v
+    )
+    if len(name) > _LONGEST_NAME or name != (words or "default") or nested:
+        name = f"{name[: _LONGEST_NAME - 9]}-{sha256(repr(point).encode()).hexdigest()[:8]}"
     return name
 
 

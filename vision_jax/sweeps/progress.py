@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vision_jax.training.metrics import Row, read_metrics
+from vision_jax.training.metrics import read_metrics
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,16 @@ class Progress:
     Attributes:
         step: of the last row of metrics.csv; 0 before the first.
         steps: in all; 0 where the run does not say so yet.
-        metrics: of the last evaluation, by name.
+        metric: name of the metric that decides the best checkpoint; empty where the run does not say so yet.
+        metrics: the last value of each, by name; those of named evaluations begin with `NAME/`.
+        compiled: whether the first step is under way, so that its program is kept.
     """
 
-    step: int
-    steps: int
-    metrics: Row
+    step: int = 0
+    steps: int = 0
+    metric: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    compiled: bool = False
 
     @property
     def share(self) -> float:
@@ -30,16 +35,40 @@ class Progress:
         return min(self.step / self.steps, 1.0) if self.steps else 0.0
 
 
-def progress(run: Path) -> Progress:
-    """Looks at a run folder, which may not be there yet."""
+class Watcher:
+    """Looks at run folders, and reads again only what has changed."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[tuple[int, int] | None, Progress]] = {}
+
+    def __call__(self, run: Path) -> Progress:
+        """How far a run is, whose folder may not be there yet."""
+        kind = _kind(run / "metrics.csv")
+        compiled = (run / "cost.json").is_file()
+        before = self._seen.get(run)
+        if before is None or before[0] != kind or before[1].compiled != compiled:
+            self._seen[run] = kind, _read(run, compiled)
+        return self._seen[run][1]
+
+
+def _kind(path: Path) -> tuple[int, int] | None:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read(run: Path, compiled: bool) -> Progress:
     try:
         rows = read_metrics(run / "metrics.csv")
     except (OSError, ValueError):
         rows = []  # just being replaced
     step = max((int(row["step"]) for row in rows if "step" in row), default=0)
-    judged = next((row for row in reversed(rows) if any(name.startswith("val/") for name in row)), {})
-    metrics = {name.removeprefix("val/"): v for name, v in judged.items() if name.startswith("val/")}
-    return Progress(step, int(read_json(run / "experiment.json").get("steps") or 0), metrics)
+    metrics = {n.removeprefix("val/"): v for row in rows for n, v in row.items() if n.startswith("val/")}
+    record = read_json(run / "experiment.json")
+    return Progress(step, int(record.get("steps") or 0), str(record.get("metric") or ""), metrics, compiled)
 
 
 def read_json(path: Path) -> dict[str, Any]:

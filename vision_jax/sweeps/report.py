@@ -25,7 +25,7 @@ def write_report(folder: SweepFolder, study: Study) -> str:
 
     Args:
         folder: of a sweep, finished or not.
-        study: what the experiment file says of it; `metrics` not empty.
+        study: what the experiment file says of it.
 
     Returns:
         table.md.
@@ -55,9 +55,10 @@ def write_report(folder: SweepFolder, study: Study) -> str:
 def _metrics(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
     """The study's metrics that any trial has: other data may lack some (masks)."""
     known = list(dict.fromkeys(name for outcome in outcomes for name in outcome.metrics))
-    found = [name for name in study.metrics if name in known]
+    wanted = study.metrics or (str(read_json(outcomes[0].run / "experiment.json").get("metric")),)
+    found = [name for name in wanted if name in known]
     if not found:
-        raise UserError(f"METRICS: no trial has {', '.join(study.metrics)}; there are: {', '.join(known)}")
+        raise UserError(f"METRICS: no trial has {', '.join(wanted)}; there are: {', '.join(known)}")
     return found
 
 
@@ -85,6 +86,11 @@ def _page(
         ]
         heads = ["claim", "arms", "metric", "difference", "paper's", "as measured"]
         lines += ["", "## Claims", "", markdown_table(heads, rows), "", how_judged(verdicts)]
+    judged = [verdict.claim for verdict in verdicts]
+    lost = [claim for claim in study.claims if claim not in judged]
+    if lost:
+        lines += ["", "Not judged, for no two arms that are done fit them and have their metric:", ""]
+        lines += [f"- {claim.text} ({claim.metric})" for claim in lost]
     lines += _unfinished(folder)
     lines += ["", "## To repeat it", "", *_repeat(folder, folded)]
     return "\n".join(lines) + "\n"
@@ -114,8 +120,8 @@ def _table(study: Study, folded: Sequence[Arm], metrics: Sequence[str]) -> str:
                 row.append(printed[metric][i])
         each = list(arm.outcomes.values())
         row += [f"{statistics.fmean(o.seconds for o in each) / 60:.1f}", _milliseconds(each)]
-        row += [f"{_mean_step(each, 'flops') / 1e9:.3g}"] if flops else []
-        row += [f"{_mean_step(each, 'bytes') / 2**20:.0f}"] if memory else []
+        row += [_mean_step(each, "flops", 1e9, ".3g")] if flops else []
+        row += [_mean_step(each, "bytes", 2**20, ".0f")] if memory else []
         rows.append(row)
     return markdown_table(heads, rows)
 
@@ -136,8 +142,9 @@ def _paper(paper: Sequence[PaperFigures], arm: Arm, metric: str) -> str:
     return f"{found[0]:.3f}" if found else ""
 
 
-def _mean_step(outcomes: Sequence[Outcome], key: str) -> float:
-    return statistics.fmean(outcome.step.get(key, math.nan) for outcome in outcomes)
+def _mean_step(outcomes: Sequence[Outcome], key: str, unit: float, shape: str) -> str:
+    known = [outcome.step[key] / unit for outcome in outcomes if key in outcome.step]
+    return f"{statistics.fmean(known):{shape}}" if known else ""
 
 
 def _milliseconds(outcomes: Sequence[Outcome]) -> str:
@@ -174,9 +181,10 @@ def _repeat(folder: SweepFolder, folded: Sequence[Arm]) -> list[str]:
             ("commit", _all(str(r.get("commit") or "none") for r in records)),
         )
     ]
-    copies = {(run / "experiment.py").read_bytes() for run in runs if (run / "experiment.py").is_file()}
+    files = [folder.experiment, *(run / "experiment.py" for run in runs)]
+    copies = {file.read_bytes() for file in files if file.is_file()}
     if len(copies) > 1:
-        lines.append(f"- the trials ran {len(copies)} versions of the experiment file; each has its copy")
+        lines.append(f"- there are {len(copies)} versions of the experiment file; each trial has its copy")
     arguments = _shared([record.get("arguments") or {} for record in records])
     lines.append(f"- arguments of every trial: `{' '.join(_flat(arguments))}`")
     return lines

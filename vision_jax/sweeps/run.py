@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vision_jax.sweeps.board import Board, Line
 from vision_jax.sweeps.folder import State, SweepFolder, Trial
-from vision_jax.sweeps.progress import progress
+from vision_jax.sweeps.progress import Watcher
 from vision_jax.sweeps.workers import Job, Workers
 from vision_jax.training.stopping import StopRequest
 
 _PAUSE = 0.2  # seconds between looks at the trials
 _ASKED_TO_STOP = (143, 130, -15, -2)
 _SHOWN_LINES = 40  # of a failed trial's output
+_LONGEST_COMPILATION = 300.0  # seconds after which other trials of the arm no longer wait
 
 
 @dataclass
@@ -24,6 +25,7 @@ class _Running:
     slot: int
     job: Job
     since: float
+    share: float  # of its steps that were done before
 
 
 def run_trials(
@@ -64,19 +66,25 @@ def run_trials(
             states[trial.name] = folder.state(trial)
     waiting = [trial for trial in trials if states[trial.name] in ("waiting", "cut off")]
     running: list[_Running] = []
-    began, finished = time.monotonic(), 0
+    watch = Watcher()
+    began, finished = time.monotonic(), 0.0
+
+    def line(trial: Trial, since: float | None) -> Line:
+        took = None if since is None else time.monotonic() - since
+        return Line(trial.name, states[trial.name], watch(folder.run_folder(trial)), took)
+
     with StopRequest() as stop, board:
         stop.waits = True
         try:
             while waiting or running:
-                free = set(range(workers.slots)) - {entry.slot for entry in running}
-                for slot in sorted(free):
-                    trial = _next(waiting, running, folder)
+                for slot in sorted(set(range(workers.slots)) - {entry.slot for entry in running}):
+                    trial = _next(waiting, running, folder, watch)
                     if trial is None:
                         break
                     waiting.remove(trial)
+                    share = watch(folder.run_folder(trial)).share
                     job = workers.start(slot, _words(folder, trial, file), folder.output(trial))
-                    running.append(_Running(trial, slot, job, time.monotonic()))
+                    running.append(_Running(trial, slot, job, time.monotonic(), share))
                     states[trial.name] = "running"
                 for entry in list(running):
                     code = entry.job.poll()
@@ -84,13 +92,16 @@ def run_trials(
                         continue
                     running.remove(entry)
                     states[entry.trial.name] = _ended(folder, entry.trial, code)
-                    finished += 1
-                    took = time.monotonic() - entry.since
-                    board.ended(_line(folder, entry.trial, states, took), _reason(folder, entry.trial))
-                seconds = time.monotonic() - began
-                left = _seconds_left(seconds, finished, waiting, running, folder)
-                lines = [_line(folder, trial, states, _took(running, trial)) for trial in trials]
-                board.show(lines, seconds, left)
+                    finished += 1 - entry.share
+                    failed = states[entry.trial.name] == "failed"
+                    reason = failure_line(folder, entry.trial) if failed else ""
+                    board.ended(line(entry.trial, entry.since), reason)
+                since = {entry.trial.name: entry.since for entry in running}
+                parts = [watch(folder.run_folder(entry.trial)).share - entry.share for entry in running]
+                seconds, done = time.monotonic() - began, finished + sum(parts)
+                to_do = len(waiting) + sum(1 - entry.share for entry in running) - sum(parts)
+                left = seconds / done * to_do if done > 0.05 else None
+                board.show([line(trial, since.get(trial.name)) for trial in trials], seconds, left)
                 stop.raise_if_received()
                 time.sleep(_PAUSE)
         finally:
@@ -98,9 +109,16 @@ def run_trials(
     return states
 
 
-def _next(waiting: Sequence[Trial], running: Sequence[_Running], folder: SweepFolder) -> Trial | None:
+def _next(
+    waiting: Sequence[Trial], running: Sequence[_Running], folder: SweepFolder, watch: Watcher
+) -> Trial | None:
     """The first trial whose arm no other trial is compiling just now."""
-    compiling = {entry.trial.arm for entry in running if progress(folder.run_folder(entry.trial)).step == 0}
+    recent = time.monotonic() - _LONGEST_COMPILATION
+    compiling = {
+        entry.trial.arm
+        for entry in running
+        if entry.since > recent and not watch(folder.run_folder(entry.trial)).compiled
+    }
     return next((trial for trial in waiting if trial.arm not in compiling), None)
 
 
@@ -113,10 +131,8 @@ def _words(folder: SweepFolder, trial: Trial, file: Path) -> list[str]:
 
 def _ended(folder: SweepFolder, trial: Trial, code: int) -> State:
     state = folder.state(trial)
-    if code == 0 and state == "done":
-        return state
-    if code in _ASKED_TO_STOP:
-        return state  # someone stopped this one trial; the next sweep goes on with it
+    if state == "done" or code in _ASKED_TO_STOP:
+        return state  # where someone stopped this one trial, the next sweep goes on with it
     output = folder.output(trial).read_text(errors="replace") if folder.output(trial).is_file() else ""
     said = "\n".join(output.rstrip().splitlines()[-_SHOWN_LINES:])
     how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
@@ -126,11 +142,6 @@ def _ended(folder: SweepFolder, trial: Trial, code: int) -> State:
     return "failed"
 
 
-def _reason(folder: SweepFolder, trial: Trial) -> str:
-    """One line of why a trial failed; empty if it did not."""
-    return failure_line(folder, trial) if folder.failure(trial).is_file() else ""
-
-
 def failure_line(folder: SweepFolder, trial: Trial) -> str:
     """The line of a failed trial's record that says what was wrong."""
     lines = [line for line in folder.failure(trial).read_text().splitlines() if line.strip()]
@@ -138,30 +149,6 @@ def failure_line(folder: SweepFolder, trial: Trial) -> str:
         if line.startswith("vision-jax: "):
             return line.removeprefix("vision-jax: ")
     return lines[-2] if len(lines) > 1 and lines[-1].startswith("ended with code 1") else lines[-1]
-
-
-def _took(running: Sequence[_Running], trial: Trial) -> float | None:
-    since = next((entry.since for entry in running if entry.trial.name == trial.name), None)
-    return None if since is None else time.monotonic() - since
-
-
-def _line(folder: SweepFolder, trial: Trial, states: Mapping[str, State], took: float | None) -> Line:
-    return Line(trial.name, states[trial.name], progress(folder.run_folder(trial)), took)
-
-
-def _seconds_left(
-    seconds: float,
-    finished: int,
-    waiting: Sequence[Trial],
-    running: Sequence[_Running],
-    folder: SweepFolder,
-) -> float | None:
-    """What is left at the pace so far; None while nothing tells the pace."""
-    parts = [progress(folder.run_folder(entry.trial)).share for entry in running]
-    done = finished + sum(parts)
-    if done < 0.05:
-        return None
-    return seconds / done * (len(waiting) + len(running) - sum(parts))
 
 
 def _stop_all(running: Sequence[_Running], board: Board) -> None:

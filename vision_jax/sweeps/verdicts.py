@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from vision_jax.evaluation.bootstrap import Difference, difference
 from vision_jax.evaluation.per_image import PerImage, read_per_image
 from vision_jax.sweeps.claims import Claim, PaperFigures, fits
 from vision_jax.sweeps.outcomes import Arm
+from vision_jax.types import UserError
 
 LEVEL = 0.95
 DRAWS = 1000
@@ -23,14 +25,13 @@ class Verdict:
         claim: which.
         worse: the arm that should have less.
         better: the one that should have more.
-        measured: the difference, better - worse, with its interval; None where the trials kept nothing of
-            single images for this metric.
+        measured: the difference, better - worse, with its interval; or why there is none.
     """
 
     claim: Claim
     worse: Arm
     better: Arm
-    measured: Difference | None
+    measured: Difference | str
 
     @property
     def pair(self) -> str:
@@ -40,7 +41,11 @@ class Verdict:
             ", ".join(f"{n}={a.values[n]}" for n in a.values if n in changed)
             for a in (self.worse, self.better)
         ]
-        shared = ", ".join(f"{n}={self.better.values[n]}" for n in self.better.named if n not in changed)
+        shared = ", ".join(
+            f"{n}={self.better.values[n]}"
+            for n in self.better.named
+            if n not in changed and n in self.better.values
+        )
         return f"{named[0]} → {named[1]}" + (f" ({shared})" if shared else "")
 
     @property
@@ -50,16 +55,18 @@ class Verdict:
 
     @property
     def figures(self) -> str:
-        if self.measured is None:
+        if isinstance(self.measured, str):
             return f"{self.plain:+.4f}"
         return f"{self.measured.value:+.4f} [{self.measured.low:+.4f}, {self.measured.high:+.4f}]"
 
     @property
     def word(self) -> str:
-        """`reproduced`, `the opposite`, or `within noise`."""
-        if self.measured is None:
-            return "not judged: the trials kept nothing of single images"
+        """`reproduced`, `not reproduced: the opposite`, `within noise`, or why it was not judged."""
+        if isinstance(self.measured, str):
+            return f"not judged: {self.measured}"
         low, high = self.measured.low, self.measured.high
+        if math.isnan(low) or math.isnan(high):
+            return "not judged: undefined"
         if self.claim.lower:
             low, high = -high, -low
         return "reproduced" if low > 0 else "not reproduced: the opposite" if high < 0 else "within noise"
@@ -85,26 +92,32 @@ def judge(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
         claims: of the experiment file.
 
     Returns:
-        The verdicts; none for a claim whose arms are not both done, or have no such metric.
+        The verdicts; none for a claim that fits no two arms that are done and have its metric.
     """
     kept: dict[str, Mapping[int, PerImage] | None] = {}
 
     def of_images(arm: Arm) -> Mapping[int, PerImage] | None:
-        if arm.label not in kept:
+        key = repr(arm.values)
+        if key not in kept:
             read = {seed: read_per_image(outcome.judged) for seed, outcome in arm.outcomes.items()}
-            kept[arm.label] = None if None in read.values() else read  # type: ignore[assignment]
-        return kept[arm.label]
+            kept[key] = None if None in read.values() else read  # type: ignore[assignment]
+        return kept[key]
+
+    def compared(worse: Arm, better: Arm, metric: str) -> Difference | str:
+        try:
+            first, second = of_images(worse), of_images(better)
+            if first and second and all(metric in p.names for p in (*first.values(), *second.values())):
+                return difference(first, second, metric, draws=DRAWS, level=LEVEL)
+        except UserError as error:  # a damaged file, other test images: the rest of the report stands
+            return str(error)
+        return "the trials kept nothing of single images"
 
     verdicts = []
     for claim in claims:
         for worse, better in _pairs(folded, claim):
             if not (worse.of(claim.metric) and better.of(claim.metric)):
                 continue
-            first, second = of_images(worse), of_images(better)
-            measured = None
-            if first and second and all(claim.metric in p.names for p in (*first.values(), *second.values())):
-                measured = difference(first, second, claim.metric, draws=DRAWS, level=LEVEL)
-            verdicts.append(Verdict(claim, worse, better, measured))
+            verdicts.append(Verdict(claim, worse, better, compared(worse, better, claim.metric)))
     return verdicts
 
 
@@ -126,7 +139,7 @@ def _pairs(folded: Sequence[Arm], claim: Claim) -> list[tuple[Arm, Arm]]:
 
 def how_judged(verdicts: Sequence[Verdict]) -> str:
     """The test, in words, with its numbers."""
-    measured = [v.measured for v in verdicts if v.measured is not None]
+    measured = [v.measured for v in verdicts if not isinstance(v.measured, str)]
     if not measured:
         return "Differences of means."
     images = "/".join(map(str, sorted({m.images for m in measured})))

@@ -58,11 +58,11 @@ class Share:
     """What one worker has of the machine.
 
     Attributes:
-        cores: that its threads run on; None leaves that to the system.
+        cores: that its threads run on.
         gpus: as CUDA_VISIBLE_DEVICES names them; None where the machine has none.
     """
 
-    cores: tuple[int, ...] | None
+    cores: tuple[int, ...]
     gpus: tuple[str, ...] | None
 
 
@@ -90,7 +90,10 @@ def divide(workers: int, threads: int | None) -> list[Share]:
         raise UserError(f"{need} on {len(there)} cores: give fewer")
     gpus = _gpus()
     if gpus and workers > len(gpus):
-        raise UserError(f"--workers {workers}, but there are {len(gpus)} GPUs: a worker needs one of its own")
+        raise UserError(
+            f"--workers {workers}, but there are {len(gpus)} GPUs: a worker needs one of its own "
+            "(JAX_PLATFORMS=cpu leaves them alone)"
+        )
     held = len(gpus) // workers
     return [
         Share(
@@ -102,7 +105,7 @@ def divide(workers: int, threads: int | None) -> list[Share]:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that JAX would see, without starting JAX here, which would take their memory."""
+    """This machine's GPUs, found without starting JAX here, which would take their memory."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms and not any(name in platforms for name in ("cuda", "gpu")):
         return []
@@ -139,10 +142,11 @@ class LocalWorkers:
         environment = dict(os.environ)
         if share.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
-        cores = ",".join(map(str, share.cores or ())) or "any"
-        with storage_errors(output), output.open("wb") as file:
+        with storage_errors(output):
+            file = output.open("wb")
+        with file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "vision_jax.cli.trial", cores, *words],
+                [sys.executable, "-m", "vision_jax.cli.trial", ",".join(map(str, share.cores)), *words],
                 stdin=subprocess.PIPE,  # its end tells the trial that the sweep is gone
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -112,7 +112,8 @@ def fit(
                 raise UserError(f"{folder.path} began with seed {record['seed']}, not {experiment.seed}")
         else:
             steps = sum(s.train.steps if isinstance(s, Gradient) else 1 for s in experiment.stages)
-            record = describe(file, arguments, experiment.seed, overfit, steps, used)
+            metric = experiment.task.metric
+            record = describe(file, arguments, experiment.seed, overfit, steps, metric, used)
             folder.begin(record, file)
         return record
 

@@ -137,6 +137,7 @@ def describe(
     seed: int,
     overfit: int,
     steps: int,
+    metric: str,
     devices: list[Device],
 ) -> dict[str, Any]:
     """What experiment.json says of a run at its start."""
@@ -146,6 +147,7 @@ def describe(
         "seed": seed,
         "overfit": overfit,
         "steps": steps,
+        "metric": metric,
         "classes": None,
         "started": now(),
         **machine(devices),
