@@ -6,7 +6,7 @@ One training a seed; everything else is asked of its checkpoint: AP and time aga
 AP against the suppression threshold of detections, and the share of objects that the RPN's own boxes cover.
 In the paper (ZF net, VOC 2007, mAP at IoU 0.5) 100 proposals give 55.1, 300 give 56.8.
 
-Here Faster R-CNN, ResNet-18-FPN from random numbers on synthetic scenes: results/proposals.md.
+Here Faster R-CNN, ResNet-18-FPN from random numbers, on synthetic scenes.
 """
 
 from __future__ import annotations

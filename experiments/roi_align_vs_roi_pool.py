@@ -1,4 +1,4 @@
-"""Does RoIAlign beat RoIPool, and by more at stride 32?  (He et al. 2017, table 2c and d.)
+"""Does RoIAlign beat RoIPool, at stride 16 and at 32?  (He et al. 2017, table 2c and d.)
 
     vision-jax sweep experiments/roi_align_vs_roi_pool.py --workers 2
     vision-jax sweep experiments/roi_align_vs_roi_pool.py --no-masks --data voc:../shared/data/bccd \
@@ -8,10 +8,10 @@ One feature map of stride 16 (C4) or 32 (C5), and three ways to pool a region fr
 ResNet-50's on COCO, mask AP and AP75: at stride 16, RoIPool 26.9 and 26.4, RoIAlign 30.2 and 31.8 (maximum),
 30.3 and 31.5 (average); at stride 32, RoIPool 23.6 and 21.6, RoIAlign 30.9 and 32.1.
 
-Here ResNet-18 from random numbers, on synthetic scenes with objects of 12 to 128 pixels; what was measured:
-results/roi_align_vs_roi_pool.md. On COCO and 8 GPUs: `--data coco:FOLDER --backbone resnet50 --norm frozen
---canvas 1333 800 --train.batch-size 16 --train.steps 90000 --train.optimizer sgd --train.learning-rate 0.02
---roi-samples 512`, one trial after the other on all GPUs (`--workers 1`).
+Here ResNet-18 from random numbers, on synthetic scenes with objects of 12 to 96 pixels. On COCO and 8 GPUs,
+one trial after the other on all of them: `--data coco:FOLDER --backbone resnet50 --norm frozen --canvas 1333
+800 --roi-samples 512 --train.batch-size 16 --train.steps 90000 --train.optimizer sgd
+--train.learning-rate 0.02`.
 """
 
 from __future__ import annotations
