@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from vision_jax.types import DetectionBatch, DetectionRecord, Detections
+from vision_jax.types import DetectionBatch, DetectionRecord, Detections, InstanceBatch, Instances
 
 Found = tuple[Sequence[Sequence[float]], Sequence[float], Sequence[int]]
 
@@ -50,6 +50,67 @@ def make_predictions(
         example_valid=np.ones(b, bool),
     )
     return batch, Detections(boxes, scores, labels, valid)
+
+
+class Drawn:
+    """A source of given records with bitmaps; reading pixels is an error."""
+
+    def __init__(self, records, masks, classes=("a", "b", "c")):
+        self.records, self.classes, self._masks = records, classes, masks
+
+    def __len__(self):
+        return len(self.records)
+
+    def record(self, index):
+        return self.records[index]
+
+    def image(self, index):
+        raise AssertionError("judging needs no pixels")
+
+    def masks(self, index):
+        return self._masks[index]
+
+
+class DrawnByCoco(Drawn):
+    """One that gives COCO's own shapes; its bitmaps must not be asked for."""
+
+    def __init__(self, records, shapes):
+        super().__init__(records, [])
+        self.shapes = shapes
+
+    def masks(self, index):
+        raise AssertionError("COCO's own shapes go first")
+
+    def segmentations(self, index):
+        return self.shapes[index]
+
+
+def as_instances(batch, detections, masks):
+    """Detections with their masks [n, m, m], given for each image."""
+    b, slots = detections.valid.shape
+    padded = np.zeros((b, slots, *masks[0].shape[1:]), np.float32)
+    for i, each in enumerate(masks):
+        padded[i, : len(each)] = each
+    no_masks = {"masks": np.zeros((b, 1, 2, 2), np.uint8), "frames": np.zeros((b, 1, 4), np.float32)}
+    return (
+        InstanceBatch(**vars(batch), **no_masks),
+        Instances(**vars(detections), masks=padded),
+    )
+
+
+@pytest.fixture
+def instances() -> Callable[..., tuple[InstanceBatch, Instances]]:
+    return as_instances
+
+
+@pytest.fixture
+def drawn() -> type[Drawn]:
+    return Drawn
+
+
+@pytest.fixture
+def drawn_by_coco() -> type[DrawnByCoco]:
+    return DrawnByCoco
 
 
 @pytest.fixture

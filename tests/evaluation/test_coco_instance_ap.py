@@ -11,7 +11,6 @@ from pycocotools import mask as coco_mask
 
 from vision_jax.evaluation import CocoEvaluator, CocoInstanceEvaluator
 from vision_jax.ops.masks import paste_mask
-from vision_jax.types import InstanceBatch, Instances
 
 SIZE = (160, 200)
 CLASSES = ("a", "b", "c")
@@ -23,54 +22,6 @@ NAMES = {
     "AP/medium": (None, 2),
     "AP/large": (None, 3),
 }
-
-
-class Drawn:
-    """A source of given records with masks."""
-
-    classes = CLASSES
-
-    def __init__(self, records, masks):
-        self.records, self._masks = records, masks
-
-    def __len__(self):
-        return len(self.records)
-
-    def record(self, index):
-        return self.records[index]
-
-    def image(self, index):
-        raise AssertionError("judging needs no pixels")
-
-    def masks(self, index):
-        return self._masks[index]
-
-
-class DrawnByCoco(Drawn):
-    """One that gives COCO's own shapes; its bitmaps must not be asked for."""
-
-    def __init__(self, records, shapes):
-        super().__init__(records, [])
-        self.shapes = shapes
-
-    def masks(self, index):
-        raise AssertionError("COCO's own shapes go first")
-
-    def segmentations(self, index):
-        return self.shapes[index]
-
-
-def as_instances(batch, detections, masks):
-    """Detections with their masks [n, m, m], given for each image."""
-    b, slots = detections.valid.shape
-    padded = np.zeros((b, slots, *masks[0].shape[1:]), np.float32)
-    for i, each in enumerate(masks):
-        padded[i, : len(each)] = each
-    no_masks = {"masks": np.zeros((b, 1, 2, 2), np.uint8), "frames": np.zeros((b, 1, 4), np.float32)}
-    return (
-        InstanceBatch(**vars(batch), **no_masks),
-        Instances(**vars(detections), masks=padded),
-    )
 
 
 def ellipse(cells, rng):
@@ -177,12 +128,14 @@ def peers_metrics(truth, results):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_the_peers_with_crowds_sizes_and_coco_shapes(seed, record, predictions, tmp_path):
+def test_equals_the_peers_with_crowds_sizes_and_coco_shapes(
+    seed, drawn_by_coco, record, predictions, instances, tmp_path
+):
     records, shapes, found, masks = drawn_split(seed, record)
-    judge = CocoInstanceEvaluator(DrawnByCoco(records, shapes), CLASSES, [3, 7, 9])
+    judge = CocoInstanceEvaluator(drawn_by_coco(records, shapes), CLASSES, [3, 7, 9])
     for part in ([5, 3, 8, 1, 0], [9, 2, 4, 7, 6]):
         some = predictions([records[i] for i in part], [found[i] for i in part], scale=0.5)
-        judge.add(*as_instances(*some, [masks[i] for i in part]))
+        judge.add(*instances(*some, [masks[i] for i in part]))
     report = judge.report()
     expected = peers_metrics(truth_json(records, shapes), results_json(records, found, masks))
     assert 0.1 < expected["boundary/AP"] < expected["mask/AP"] < 0.8
@@ -206,18 +159,20 @@ def test_equals_the_peers_with_crowds_sizes_and_coco_shapes(seed, record, predic
         np.testing.assert_allclose(report.metrics[name], value, rtol=0, atol=1e-12, err_msg=name)
 
 
-def test_bitmaps_judge_as_the_shapes_drawn_in_them(record, predictions):
+def test_bitmaps_judge_as_the_shapes_drawn_in_them(drawn, drawn_by_coco, record, predictions, instances):
     records, shapes, found, masks = drawn_split(2, record)
     bitmaps = []
     for each in shapes:
-        drawn = [s if isinstance(s, dict) else coco_mask.merge(coco_mask.frPyObjects(s, *SIZE)) for s in each]
-        bitmaps.append(np.array([coco_mask.decode(s) for s in drawn], bool).reshape(-1, *SIZE))
+        merged = [
+            s if isinstance(s, dict) else coco_mask.merge(coco_mask.frPyObjects(s, *SIZE)) for s in each
+        ]
+        bitmaps.append(np.array([coco_mask.decode(s) for s in merged], bool).reshape(-1, *SIZE))
     # A polygon too small to hold a pixel is an object for COCO, but a bitmap without a pixel is no shape.
     assert all(mask.any() for each in bitmaps for mask in each)
     metrics = []
-    for source in (DrawnByCoco(records, shapes), Drawn(records, bitmaps)):
+    for source in (drawn_by_coco(records, shapes), drawn(records, bitmaps)):
         judge = CocoInstanceEvaluator(source, CLASSES)
-        judge.add(*as_instances(*predictions(records, found), masks))
+        judge.add(*instances(*predictions(records, found), masks))
         metrics.append(judge.report().metrics)
     np.testing.assert_equal(metrics[0], metrics[1])
 
@@ -233,15 +188,15 @@ def rectangles(boxes):
 FULL = np.ones((28, 28), np.float32)
 
 
-def test_the_mask_decides_not_the_box(record, predictions):
+def test_the_mask_decides_not_the_box(drawn, record, predictions, instances):
     # Two objects in boxes found exactly; one's mask is right, the other's holds the wrong half of its box.
     boxes = [[10, 10, 70, 70], [80, 10, 140, 70]]
     truth = [record(0, boxes, [0, 1], size=SIZE)]
     shapes = rectangles(boxes)
     shapes[1, :, 110:] = False
     half = FULL * (np.arange(28) >= 14)
-    judge = CocoInstanceEvaluator(Drawn(truth, [shapes]), ("right", "wrong"))
-    judge.add(*as_instances(*predictions(truth, [(boxes, [0.9, 0.8], [0, 1])]), [np.array([FULL, half])]))
+    judge = CocoInstanceEvaluator(drawn(truth, [shapes]), ("right", "wrong"))
+    judge.add(*instances(*predictions(truth, [(boxes, [0.9, 0.8], [0, 1])]), [np.array([FULL, half])]))
     report = judge.report()
     assert report.metrics["AP"] == 1
     assert report.metrics["mask/AP50"] == report.metrics["boundary/AP50"] == 0.5
@@ -255,7 +210,7 @@ def test_the_mask_decides_not_the_box(record, predictions):
     assert "Masks by size: small -, medium " in report.tables["per_class_ap.md"]
 
 
-def test_an_object_of_unknown_shape_is_wanted_by_box_ap_alone(record, predictions):
+def test_an_object_of_unknown_shape_is_wanted_by_box_ap_alone(drawn, record, predictions, instances):
     boxes = [[10, 10, 70, 70], [80, 10, 140, 70]]
     truth = [record(0, boxes, [0, 0], size=SIZE)]
     shapes = rectangles(boxes)
@@ -263,20 +218,20 @@ def test_an_object_of_unknown_shape_is_wanted_by_box_ap_alone(record, prediction
     # A prediction in the object of unknown shape is not wrong, one elsewhere is; it is the strongest.
     found = [[85, 15, 135, 65], [20, 80, 60, 110], boxes[0]]
     for scores, ap50 in (([0.9, 0.1, 0.8], 1), ([0.8, 0.9, 0.7], 0.5)):
-        judge = CocoInstanceEvaluator(Drawn(truth, [shapes]), ("thing",))
-        judge.add(*as_instances(*predictions(truth, [(found, scores, [0] * 3)]), [np.array([FULL] * 3)]))
+        judge = CocoInstanceEvaluator(drawn(truth, [shapes]), ("thing",))
+        judge.add(*instances(*predictions(truth, [(found, scores, [0] * 3)]), [np.array([FULL] * 3)]))
         report = judge.report()
         assert report.metrics["mask/AP50"] == report.metrics["boundary/AP50"] == pytest.approx(ap50)
     assert "| thing    |" in report.tables["per_class_ap.md"]
     assert "1 objects have no known shape" in report.tables["per_class_ap.md"]
-    nothing = CocoInstanceEvaluator(Drawn(truth, [shapes]), ("thing",)).report().metrics
+    nothing = CocoInstanceEvaluator(drawn(truth, [shapes]), ("thing",)).report().metrics
     assert nothing["AP"] == nothing["mask/AP"] == 0
 
 
-def test_nothing_to_find_is_undefined(record, predictions):
+def test_nothing_to_find_is_undefined(drawn, record, predictions, instances):
     truth = [record(0, [], [], size=SIZE)]
-    judge = CocoInstanceEvaluator(Drawn(truth, [np.zeros((0, *SIZE), bool)]), ("thing",))
-    judge.add(*as_instances(*predictions(truth, [([[0, 0, 9, 9]], [0.9], [0])]), [FULL[None]]))
+    judge = CocoInstanceEvaluator(drawn(truth, [np.zeros((0, *SIZE), bool)]), ("thing",))
+    judge.add(*instances(*predictions(truth, [([[0, 0, 9, 9]], [0.9], [0])]), [FULL[None]]))
     metrics = judge.report().metrics
     assert math.isnan(metrics["mask/AP"])
     assert math.isnan(metrics["boundary/AP75"])

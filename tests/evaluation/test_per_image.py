@@ -28,8 +28,6 @@ from vision_jax.evaluation.per_image_kinds import CocoMatches, Means, Pixels, Vo
 from vision_jax.types import (
     Classification,
     ClassificationBatch,
-    InstanceBatch,
-    Instances,
     Segmentation,
     SegmentationBatch,
     UserError,
@@ -241,42 +239,12 @@ def test_only_what_is_asked_for_is_computed(tmp_path, split, predictions):
     np.testing.assert_equal(some, {name: whole[name] for name in some})
 
 
-class Drawn:
-    """A source of given records with bitmaps."""
+def test_masks_and_boundaries_weighted_are_images_repeated(tmp_path, drawn, record, predictions, instances):
+    def judged(records, masks, found, shapes):
+        judge = CocoInstanceEvaluator(drawn(records, masks), CLASSES)
+        judge.add(*instances(*predictions(records, found), shapes))
+        return judge.report()
 
-    classes = CLASSES
-
-    def __init__(self, records, masks):
-        self.records, self._masks = records, masks
-
-    def __len__(self):
-        return len(self.records)
-
-    def record(self, index):
-        return self.records[index]
-
-    def image(self, index):
-        raise AssertionError("judging needs no pixels")
-
-    def masks(self, index):
-        return self._masks[index]
-
-
-def judged_instances(records, masks, found, shapes, predictions):
-    judge = CocoInstanceEvaluator(Drawn(records, masks), CLASSES)
-    batch, detections = predictions(records, found)
-    padded = np.zeros((len(records), 100, 28, 28), np.float32)
-    for i, each in enumerate(shapes):
-        padded[i, : len(each)] = each
-    none = {
-        "masks": np.zeros((len(records), 1, 2, 2), np.uint8),
-        "frames": np.zeros((len(records), 1, 4), np.float32),
-    }
-    judge.add(InstanceBatch(**vars(batch), **none), Instances(**vars(detections), masks=padded))
-    return judge.report()
-
-
-def test_masks_and_boundaries_weighted_are_images_repeated(tmp_path, record, predictions):
     rng = np.random.default_rng(3)
     y, x = np.mgrid[:28, :28]
     records, masks, found, shapes = [], [], [], []
@@ -294,17 +262,15 @@ def test_masks_and_boundaries_weighted_are_images_repeated(tmp_path, record, pre
         near = np.repeat(boxes, 2, axis=0) + rng.normal(0, 1, (8, 4))
         found.append((np.clip(near, 0, 120), rng.random(8).round(1), np.repeat(labels, 2)))
         shapes.append((x + y > rng.integers(0, 25, (8, 1, 1))).astype(np.float32))
-    own = judged_instances(records, masks, found, shapes, predictions)
+    own = judged(records, masks, found, shapes)
     per_image = kept(tmp_path, own)
     assert set(per_image.names) == set(own.metrics)
     assert 0.05 < own.metrics["boundary/AP"] < own.metrics["mask/AP"] < own.metrics["AP"] < 0.95
     weights = np.array([2, 0, 1, 3, 0, 1])
     metrics = per_image.metrics(np.stack([np.ones(6, int), weights]))
     assert_equal({n: v[0] for n, v in metrics.items()}, own.metrics)
-    often = judged_instances(
-        repeated_records(records, weights),
-        *(repeated(each, weights) for each in (masks, found, shapes)),
-        predictions,
+    often = judged(
+        repeated_records(records, weights), *(repeated(each, weights) for each in (masks, found, shapes))
     )
     assert_equal({n: v[1] for n, v in metrics.items()}, often.metrics)
 

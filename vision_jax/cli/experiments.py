@@ -22,6 +22,44 @@ from vision_jax.types import UserError
 ExperimentFunction = Callable[..., Experiment]
 
 
+def split_file(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Finds the experiment file among a command's words: the first word, or one that ends in .py.
+
+    Returns:
+        The file, None where there is none, and the other words.
+    """
+    if not words or words[0].startswith("-"):
+        at = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
+        if at is None:
+            return None, list(words)
+        return Path(words[at]), [*words[:at], *words[at + 1 :]]
+    return Path(words[0]), list(words[1:])
+
+
+def needed_file(words: Sequence[str], command: str, usage: str) -> tuple[Path, list[str]]:
+    """The experiment file of a command that cannot do without.
+
+    Args:
+        words: after `vision-jax COMMAND`.
+        command: its name.
+        usage: printed where nothing was said, or where help was asked for and no file was named.
+
+    Returns:
+        The file and the other words.
+
+    Raises:
+        UserError: there are options, and no file.
+        SystemExit: the usage was printed.
+    """
+    file, rest = split_file(words)
+    if file is not None:
+        return file, rest
+    if not rest or "-h" in rest or "--help" in rest:
+        print(usage, end="")
+        raise SystemExit(0 if rest else 2)
+    raise UserError(f"which experiment? `vision-jax {command} EXPERIMENT.py [options]`")
+
+
 def load_experiment(path: Path) -> ExperimentFunction:
     """Imports an experiment file by its path and returns its `experiment` function.
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_jax.cli.experiments import load_experiment, parse
+from vision_jax.cli.experiments import load_experiment, needed_file, parse
 from vision_jax.cli.tables import print_metrics, print_tables
-from vision_jax.cli.train import split_file
 from vision_jax.training.experiment import Data, Experiment
 from vision_jax.training.memory import per_image, step_memory
 from vision_jax.types import UserError
@@ -48,12 +47,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         UserError: a mistake in the file, the options or the data.
     """
-    file, rest = split_file(words)
-    if file is None:
-        if not rest or "-h" in rest or "--help" in rest:
-            print(USAGE, end="")
-            raise SystemExit(0 if rest else 2)
-        raise UserError("which experiment? `vision-jax show EXPERIMENT.py [options]`")
+    file, rest = needed_file(words, "show", USAGE)
     function = load_experiment(file)
     arguments, options = parse(function, rest, f"vision-jax show {file}", ShowOptions())
     experiment = function(**arguments)

@@ -19,10 +19,10 @@ from vision_jax.cli.experiments import (
     arguments_to_json,
     check_recordable,
     load_experiment,
+    needed_file,
     parse,
 )
 from vision_jax.cli.report import report, study_of
-from vision_jax.cli.train import split_file
 from vision_jax.cli.values import from_json, to_json
 from vision_jax.sweeps.board import Board
 from vision_jax.sweeps.folder import SweepFolder, Trial
@@ -81,12 +81,7 @@ def run(words: Sequence[str]) -> int:
     Raises:
         UserError: a mistake in the file, the options or the folder.
     """
-    file, rest = split_file(words)
-    if file is None:
-        if not rest or "-h" in rest or "--help" in rest:
-            print(USAGE, end="")
-            raise SystemExit(0 if rest else 2)
-        raise UserError("which experiment? `vision-jax sweep EXPERIMENT.py [options]`")
+    file, rest = needed_file(words, "sweep", USAGE)
     function = load_experiment(file)
     shared, options = parse(function, rest, f"vision-jax sweep {file}", SweepOptions())
     study = study_of(function, file)

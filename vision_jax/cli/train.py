@@ -14,8 +14,10 @@ from vision_jax.cli.experiments import (
     check_recordable,
     differences,
     load_experiment,
+    needed_file,
     parse,
     settle,
+    split_file,
 )
 from vision_jax.cli.runs import Run, new_folder, open_run
 from vision_jax.training.distributed import from_first, is_first, joined
@@ -78,19 +80,11 @@ def run(words: Sequence[str]) -> None:
         UserError: a mistake in the file, the options or the data.
     """
     file, rest = split_file(words)
-    if file is None:
-        if not rest or "-h" in rest or "--help" in rest:
-            print(USAGE, end="")
-            raise SystemExit(0 if rest else 2)
-        folder = _resumed_folder(rest)
-        if folder is None:
-            raise UserError("which experiment? `vision-jax train EXPERIMENT.py [options]`")
-        _resume(open_run(folder), rest, None)
-        return
     folder = _resumed_folder(rest)
     if folder is not None:
         _resume(open_run(folder), rest, file)
         return
+    file, rest = needed_file(words, "train", USAGE)
     function = load_experiment(file)
     arguments, options = parse(function, rest, f"vision-jax train {file}", TrainOptions())
     _check(options)
@@ -115,20 +109,6 @@ def run(words: Sequence[str]) -> None:
             print(
                 f"done; next: vision-jax predict {out} PHOTO ..., vision-jax evaluate {out}", file=sys.stderr
             )
-
-
-def split_file(words: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Finds the experiment file among a command's words: the first that does not begin with a dash.
-
-    Returns:
-        The file, None where the words begin with an option, and the other words.
-    """
-    if not words or words[0].startswith("-"):
-        at = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
-        if at is None:
-            return None, list(words)
-        return Path(words[at]), [*words[:at], *words[at + 1 :]]
-    return Path(words[0]), list(words[1:])
 
 
 def _check(options: TrainOptions) -> None:
