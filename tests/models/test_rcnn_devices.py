@@ -6,7 +6,7 @@ import optax
 
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
-from vision_jax.models.detection import RPN, MLPHead
+from vision_jax.models.detection import RPN, MLPHead, SingleLevel
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.training.parallel import data_parallel, replicate, shard
 from vision_jax.training.state import TrainState, initial_variables
@@ -40,12 +40,12 @@ def batch(images: int) -> InstanceBatch:
     )
 
 
-def detector(norm) -> MaskRCNN:
+def detector(norm, blocks, neck, sizes) -> MaskRCNN:
     return MaskRCNN(
-        ResNet((1, 1, 1, 1), bottleneck=False, norm=norm, width=8),
+        ResNet(blocks, bottleneck=False, norm=norm, width=8),
         3,
-        neck=FPN(16, "group"),
-        rpn=RPN(sizes=(8, 16, 32, 64, 128), samples=64),
+        neck=neck,
+        rpn=RPN(sizes=sizes, samples=64),
         train_proposals=(60, 40),
         roi_samples=16,
         head=MLPHead(32),
@@ -68,7 +68,7 @@ def same_update(many, one):
 
 
 def test_the_update_of_eight_devices_is_that_of_one():
-    model, everything = detector("batch"), batch(8)
+    model, everything = detector("batch", (1, 1, 1, 1), FPN(16, "group"), (8, 16, 32, 64, 128)), batch(8)
     optimizer = optax.sgd(0.01, momentum=0.9)
     variables = initial_variables(model, jax.random.key(0), everything)
     step = train_step(model, optimizer, lambda count: 0.01)
@@ -108,7 +108,7 @@ def test_the_update_of_eight_devices_is_that_of_one():
 
 
 def test_four_microbatches_on_each_of_eight_devices_are_one_batch():
-    model, everything = detector("group"), batch(32)
+    model, everything = detector("group", (1, 1, 1), SingleLevel("c4"), ((8, 16, 32, 64),)), batch(32)
     optimizer = optax.sgd(0.01, momentum=0.9)
     variables = initial_variables(model, jax.random.key(0), everything)
     after = {}

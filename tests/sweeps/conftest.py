@@ -26,7 +26,7 @@ def experiment(
     fail: bool = False,
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=24, batch_size=16, learning_rate=0.1, warmup_steps=2, checkpoint_every=12, log_every=3
+        steps=24, batch_size=16, learning_rate=0.1, warmup_steps=2, checkpoint_every=24, log_every=3
     ),
 ) -> Experiment:
     """Trains.
