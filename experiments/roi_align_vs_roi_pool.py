@@ -40,7 +40,7 @@ def experiment(
     head_features: int = 512,
     mask_features: int = 128,
     anchor_sizes: tuple[float, ...] = (16, 32, 64, 128),
-    roi_samples: int = 32,
+    roi_samples: int = 16,
     augment: Augment = Augment(),
     seed: int = 0,
     train: TrainConfig = TrainConfig(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax.cli import main
+from vision_jax.cli import MALLOC, main
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FILE = str(EXPERIMENTS / "classifier.py")
@@ -183,8 +183,8 @@ def test_the_public_names_come_when_asked_for():
         _ = vision_jax.fitt  # type: ignore[attr-defined]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux only")
-def test_the_program_starts_itself_again_once_for_huge_pages():
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is asked on Linux only")
+def test_the_program_starts_itself_again_once_for_its_memory():
     code = (
         "import os, sys; from vision_jax.cli import console;"
         "print(os.getpid(), os.environ.get('GLIBC_TUNABLES'), flush=True); sys.exit(console())"
@@ -197,7 +197,7 @@ def test_the_program_starts_itself_again_once_for_huge_pages():
 
     plain = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     (pid, before), (same, after), version = lines(plain)
-    assert (pid, before, after) == (same, "None", "glibc.malloc.hugetlb=1")
+    assert (pid, before, after) == (same, "None", MALLOC)
     assert len(version) == 1
     (_, mine), _ = lines({**plain, "GLIBC_TUNABLES": "glibc.malloc.check=0"})
     assert mine == "glibc.malloc.check=0"

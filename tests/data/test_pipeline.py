@@ -253,17 +253,20 @@ def test_square_canvases_need_no_records_and_counts_may_be_known():
     assert count_objects(Mute()) == 8
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_shares_are_the_batches_of_one_reader_and_read_nothing_else(workers):
+@pytest.mark.parametrize(("count", "workers"), [(3, 0), (2, 2)])
+def test_shares_are_the_batches_of_one_reader_and_read_nothing_else(count, workers):
     whole = take(training(batch_size=6), 7)
-    sources = [Drawn() for _ in range(3)]
-    shares = [training(batch_size=6, source=s, workers=workers).share(i, 3) for i, s in enumerate(sources)]
+    sources = [Drawn() for _ in range(count)]
+    shares = [
+        training(batch_size=6, source=source, workers=workers).share(i, count)
+        for i, source in enumerate(sources)
+    ]
     shares[1].set_state(training(batch_size=6).get_state())
     for batch in whole:
         for i, share in enumerate(shares):
             part = next(share)
             for name in ("image", "boxes", "labels", "id", "example_valid"):
-                np.testing.assert_array_equal(getattr(part, name), getattr(batch, name)[i::3])
+                np.testing.assert_array_equal(getattr(part, name), getattr(batch, name)[i::count])
     assert shares[0].get_state() == {"next": 7, "seed": 0, "batch_size": 6, "examples": 11}
     for share, source in zip(shares, sources, strict=True):
         share.close()

@@ -1,5 +1,7 @@
 """3x3 convolutions by Winograd's products beside the definition, in float64."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,15 @@ def convolved(x, kernel, padding):
     return sum(x[:, i : i + height, j : j + width] @ kernel[i, j] for i, j in np.ndindex(3, 3))
 
 
+@partial(jax.jit, static_argnums=3)
+def all_three(x, kernel, g, padding):
+    return (
+        winograd.convolve(x, kernel, padding),
+        winograd.kernel_gradient(x, g, padding),
+        winograd.input_gradient(g, kernel, padding),
+    )
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     st.integers(1, 3), st.integers(1, 7), st.integers(1, 7), st.integers(1, 4), st.integers(1, 4),
@@ -32,9 +43,7 @@ def test_value_and_gradients_are_those_of_the_definition(
     expected = convolved(x, kernel, padding)
     g = rng.normal(size=expected.shape)
     with jax.enable_x64(True):
-        actual = winograd.convolve(jnp.asarray(x), jnp.asarray(kernel), padding)
-        to_kernel = winograd.kernel_gradient(jnp.asarray(x), jnp.asarray(g), padding)
-        to_inputs = winograd.input_gradient(jnp.asarray(g), jnp.asarray(kernel), padding)
+        actual, to_kernel, to_inputs = all_three(x, kernel, g, padding)
     chex.assert_trees_all_close(np.asarray(actual), expected, atol=1e-12)
     # Both gradients by their definition: the inner product with g is linear in kernel and inputs.
     other_x, other_kernel = rng.normal(size=x.shape), rng.normal(size=kernel.shape)

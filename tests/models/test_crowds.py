@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from vision_jax.backbones.resnet import ResNet
-from vision_jax.layers import FPN
-from vision_jax.models.detection import RPN, MLPHead
+from vision_jax.models.detection import RPN, MLPHead, SingleLevel
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.tasks import instances
 from vision_jax.training.state import initial_variables
@@ -85,10 +84,10 @@ def test_a_detector_with_room_for_them_learns_from_300_masks_at_once(crowd):
 
 def crowd_detector():
     return MaskRCNN(
-        ResNet((1, 1, 1, 1), bottleneck=False, norm="group", width=8),
+        ResNet((1, 1, 1), bottleneck=False, norm="group", width=8),
         num_classes=1,
-        neck=FPN(16, "group"),
-        rpn=RPN(sizes=(8, 16, 32, 64, 128), samples=32),
+        neck=SingleLevel("c4"),
+        rpn=RPN(sizes=((8, 16, 32),), samples=32),
         head=MLPHead(32),
         mask_head=FCNMaskHead(1, 16),
         train_proposals=(400, 200),

@@ -1,5 +1,7 @@
 """Work on used rows only: the function's values and gradients, wherever the used rows are."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,13 +13,18 @@ from jax.test_util import check_grads
 from vision_jax.ops import map_used
 
 
+@partial(jax.jit, static_argnums=2)
+def sines(inputs, used, chunk):
+    return map_used(lambda r: (jnp.sin(r["x"]), r["n"] + 1), inputs, used, chunk)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=11), st.integers(1, 5))
 def test_every_used_row_and_zeros_elsewhere(used, chunk):
     used = np.array(used)
     rows = np.random.default_rng(0).normal(size=(len(used), 3)).astype(np.float32)
     inputs = {"x": rows, "n": np.arange(len(used))}
-    got = map_used(lambda r: (jnp.sin(r["x"]), r["n"] + 1), inputs, used, chunk)
+    got = sines(inputs, used, chunk)
     chex.assert_trees_all_close(got[0], np.where(used[:, None], np.sin(rows), 0), rtol=1e-6)
     np.testing.assert_array_equal(got[1], np.where(used, np.arange(len(used)) + 1, 0))
 

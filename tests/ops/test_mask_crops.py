@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vision_jax.ops import crop_masks
+from vision_jax.ops import crop_masks as crop_masks_eagerly
+
+# Compiled as a whole: taken apart, each operation is a program of its own.
+crop_masks = jax.jit(crop_masks_eagerly, static_argnums=4)
 
 
 def bitmap(height, width, top, left, bottom, right):

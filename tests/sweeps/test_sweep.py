@@ -191,8 +191,8 @@ def test_other_arguments_under_a_trials_name_are_refused(whole, tiny, capsys):
     assert "--train.steps 24, not 9" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_finished_trials_as_they_are(whole, start, tmp_path):
-    """On a file system that really has no room."""
+def test_a_full_and_a_read_only_disk_leave_finished_trials_as_they_are(whole, start, tmp_path, capsys):
+    """On a file system that really has no room, and then takes nothing."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
@@ -208,6 +208,10 @@ def test_a_full_disk_leaves_finished_trials_as_they_are(whole, start, tmp_path):
         assert code == 2, output
         assert "No space left on device" in output
         (disk / "filling").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert in_process(tmp_path, "--out", str(disk / "sweep"), "--vary", "seed=0,1") == 2
+        assert "Read-only file system" in capsys.readouterr().err
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         assert main(["report", str(disk / "sweep")]) == 0
         assert table(disk / "sweep") == table(whole[0])
     finally:

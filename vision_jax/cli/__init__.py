@@ -32,18 +32,26 @@ vision-jax train EXPERIMENT.py --help the experiment's own, with their types and
 COMMANDS = ("train", "show", "evaluate", "predict", "convert-data", "sweep", "report", "benchmark")
 
 
+# Huge pages, and memory that was freed is kept: nothing is mapped for one use, and one arena serves all threads
+# (the others cannot hold a step's memory).
+MALLOC = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:"
+    f"glibc.malloc.trim_threshold={1 << 40}:glibc.malloc.arena_max=1"
+)
+
+
 def console() -> int:
-    """The program `vision-jax`: `main`, with huge pages for the C library's memory where there are any.
+    """The program `vision-jax`: `main`, with the C library's memory in huge pages and kept when it is freed.
 
     A training step takes its memory anew each time. In pages of 4 KiB that is over 100,000 page faults a
-    step of ResNet-50 on 4 images, a fifth of its time on two cores; in huge pages it is 700. glibc reads
-    this wish once, when a process starts: so the program starts itself again, under the same process id.
-    One who has set GLIBC_TUNABLES is left alone.
+    step of ResNet-50 on 4 images, a fifth of its time on two cores; in huge pages it is 700, whose clearing
+    takes a tenth; kept, none. glibc reads this wish once, when a process starts: so the program starts
+    itself again, under the same process id. One who has set GLIBC_TUNABLES is left alone.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         words = [sys.executable, *sys.orig_argv[1:]]
         with contextlib.suppress(OSError):
-            os.execve(sys.executable, words, {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
+            os.execve(sys.executable, words, {**os.environ, "GLIBC_TUNABLES": MALLOC})
     return main()
 
 

@@ -1,9 +1,9 @@
 """What a training step costs, as the compiler says of the program: memory, before any is trained, and work.
 
-A step holds the state (parameters, the optimizer's sums, an average), the batch, and what the backward
-pass keeps of each image; the first does not grow with the batch, the others grow in proportion:
+A step holds the state (parameters, the optimizer's sums, an average), gradients, the batch, and what the
+backward pass keeps of each image; the first two do not grow with the batch, the others grow in proportion:
 
-    bytes of a device = state + inputs x images of the device + work x images of its microbatch
+    bytes of a device = fixed + inputs x images of the device + work x images of its microbatch
 
 Masks are a part of `inputs`: as bitmaps objects x height x width bytes an image.
 """
