@@ -9,8 +9,8 @@ or 32), `--mask-head`, `--mask-loss`, `--mask-agnostic`. Measured figures: exper
 
     vision-jax sweep experiments/mask_rcnn.py       # what bfloat16 and crops as targets cost
 
-The sweep compares arithmetic in bfloat16 with float32, and targets from crops with targets from bitmaps; a smaller
-one, and what it found: experiments/results/mask_rcnn_precision.md.
+The sweep compares arithmetic in bfloat16 with float32, and targets from crops with targets from bitmaps. A
+smaller one, and what it found: experiments/results/mask_rcnn_precision.md.
 """
 
 from __future__ import annotations

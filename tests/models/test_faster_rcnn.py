@@ -10,7 +10,7 @@ from flax import struct
 
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
-from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
+from vision_jax.models.detection import RPN, FasterRCNN, MLPHead, SingleLevel
 from vision_jax.models.detection.rpn import overlaps_ignored, propose, rpn_loss
 from vision_jax.ops import box_iou
 from vision_jax.types import DetectionBatch, Proposals, to_original
@@ -183,8 +183,15 @@ class Learner:
     momentum: optax.OptState
 
 
-def test_with_roi_pool_and_agnostic_boxes_it_learns_two_images_by_heart():
-    batch, model = scenes(2), detector(roi="pool", agnostic=True)
+def test_with_roi_pool_on_one_map_and_agnostic_boxes_it_learns_two_images_by_heart():
+    batch = scenes(2)
+    model = detector(
+        backbone=ResNet((1, 1, 1), bottleneck=False, norm="group", width=8),
+        neck=SingleLevel("c4"),
+        rpn=RPN(sizes=((8, 16, 32),), samples=32),
+        roi="pool",
+        agnostic=True,
+    )
     keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
     variables = jax.jit(lambda: model.init(keys, batch, method="loss"))()
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, 150))

@@ -61,8 +61,8 @@ class Started:
     """`vision-jax WORDS`, in a process."""
 
     def __init__(self, words, programs, folder):
-        environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-        environment |= {
+        environment = {
+            **os.environ,
             "JAX_COMPILATION_CACHE_DIR": str(programs),
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONPATH": str(REPOSITORY),

@@ -32,8 +32,8 @@ vision-jax train EXPERIMENT.py --help the experiment's own, with their types and
 COMMANDS = ("train", "show", "evaluate", "predict", "convert-data", "sweep", "report", "benchmark")
 
 
-# Huge pages, and memory that was freed is kept: nothing is mapped for one use, and one arena serves all threads
-# (the others cannot hold a step's memory).
+# Huge pages, and memory that was freed is kept: nothing is mapped for one use, and one arena serves all
+# threads (the others cannot hold a step's memory).
 MALLOC = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:"
     f"glibc.malloc.trim_threshold={1 << 40}:glibc.malloc.arena_max=1"
