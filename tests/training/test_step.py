@@ -10,7 +10,7 @@ from tiny_training import TinyNet, make_batch
 
 from vision_jax.layers import Conv, Dense, Norm, normalise
 from vision_jax.training.experiment import TrainConfig
-from vision_jax.training.optimizers import learning_rate, optimizer
+from vision_jax.training.optimizers import Numbers, learning_rate, optimizer
 from vision_jax.training.parallel import (
     check_batch_size,
     data_parallel,
@@ -20,7 +20,7 @@ from vision_jax.training.parallel import (
     shard,
 )
 from vision_jax.training.state import TrainState, check_fits, initial_variables
-from vision_jax.training.step import evaluation_step, train_step
+from vision_jax.training.step import configured_state, configured_step, evaluation_step, train_step
 from vision_jax.types import Mean, UserError
 
 SGD = TrainConfig(
@@ -62,6 +62,45 @@ def assert_same_metrics(a, b, rtol=1e-5):
     for name in ("entropy", "size"):
         np.testing.assert_allclose(a.terms[name], b.terms[name], rtol=rtol)
     np.testing.assert_allclose(a.grad_norm, b.grad_norm, rtol=10 * rtol)
+
+
+STEPWISE = TrainConfig(
+    steps=6,
+    learning_rate=0.1,
+    schedule="step",
+    milestones=(0.3, 0.6),
+    clip_norm=0.5,
+    weight_decay=1e-2,
+    ema=0.9,
+)
+OTHER_NUMBERS = {
+    "steps": 7, "learning_rate": 0.05, "warmup_steps": 2, "milestones": (0.5, 0.7), "decay": 0.5,
+    "clip_norm": 0.1, "momentum": 0.5, "weight_decay": 0.1, "ema": 0.5, "reference_batch": 8,
+}  # fmt: skip
+
+
+def test_settings_that_are_numbers_act_and_share_a_program():
+    batch, used, key = uneven_batch(), local_devices(1), jax.random.key(2)
+    variables = initial_variables(TinyNet(), jax.random.key(1), batch)
+    base, programs = STEPWISE, []
+    for config in (base, dataclasses.replace(base, **OTHER_NUMBERS)):
+        step = data_parallel(configured_step(TinyNet(), config), used, donate_argnums=())
+        state = replicate(configured_state(variables, config), used)
+        programs.append(step.lower(state, shard(batch, 1), key).as_text())
+        for _ in range(6):
+            state, metrics = step(state, shard(batch, 1), key)
+        # As constants of the program.
+        _, expected, expected_metrics = trained(TinyNet(), 1, 6, [batch], config, ema=config.ema)
+        errors = update_errors(variables, state.variables, expected.variables)
+        assert max(jax.tree.leaves(errors)) < 1e-4
+        errors = update_errors(variables, state.averaged, expected.averaged)
+        assert max(jax.tree.leaves(errors)) < 1e-4
+        assert metrics.learning_rate == pytest.approx(expected_metrics.learning_rate, rel=1e-6)
+    assert programs[0] == programs[1]
+    # Each of them is one that a step reads.
+    numbers = Numbers.of(base)
+    for name in vars(numbers):
+        assert not np.array_equal(getattr(numbers, name), getattr(Numbers.of(config), name))
 
 
 def test_eight_devices_take_the_step_of_one():

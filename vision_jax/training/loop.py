@@ -54,7 +54,7 @@ from vision_jax.training.progress import Console
 from vision_jax.training.run import Run, judge_finished, judge_saved
 from vision_jax.training.run_folder import RunFolder, describe, machine, now
 from vision_jax.training.state import TrainState, Variables, check_fits, initial_variables
-from vision_jax.training.step import configured_step
+from vision_jax.training.step import configured_state, configured_step
 from vision_jax.training.stopping import StopRequest
 from vision_jax.training.watch import Profiler, Watch
 from vision_jax.types import Report, UserError
@@ -185,7 +185,6 @@ def _run_stages(run: Run) -> Report:
 def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -> Variables:
     """A gradient stage, from its first step or from where the checkpoint left it."""
     config, resumed = stage.train, run.progress
-    rule = optimizer(config)
     last_stage = index == len(run.experiment.stages) - 1
     here = len(local(run.devices))
     iterator, batches = None, iter(())
@@ -201,7 +200,7 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
         elif index == 0:
             check_fits(run.model, variables, share, f"the checkpoint of step {resumed.step}")
     assert variables is not None  # no stage is complete at step 0, so there was a checkpoint
-    state = TrainState.create(variables, rule, ema=config.ema > 0)
+    state = configured_state(variables, config)
     if resumed.stage_step:
         state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
     state = replicate(state, run.devices)
@@ -274,7 +273,13 @@ def _restored(state: TrainState, saved: dict[str, Any]) -> TrainState:
     """The state that `saved` was taken from; `state` has the judged variables."""
     variables = saved.get("variables", state.variables)
     collections = {name: tree for name, tree in variables.items() if name != "params"}
-    return TrainState(saved["step"], variables["params"], collections, saved["opt_state"], state.averaged)
+    return replace(
+        state,
+        step=saved["step"],
+        params=variables["params"],
+        collections=collections,
+        opt_state=saved["opt_state"],
+    )
 
 
 def _fit_without_gradients(run: Run, stage: Fit, index: int, variables: Variables | None) -> Variables:

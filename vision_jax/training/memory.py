@@ -18,10 +18,9 @@ import jax
 import numpy as np
 
 from vision_jax.training.experiment import Batch, Data, Experiment, Gradient
-from vision_jax.training.optimizers import optimizer
 from vision_jax.training.parallel import data_parallel, local_devices, shard
 from vision_jax.training.state import TrainState
-from vision_jax.training.step import configured_step
+from vision_jax.training.step import configured_state, configured_step
 from vision_jax.types import UserError
 
 
@@ -103,13 +102,12 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     if config is None:
         raise UserError("no stage of the experiment trains by gradient, so there is no step to look at")
     model = experiment.model(data.classes)
-    rule = optimizer(config)
     step = data_parallel(configured_step(model, config), local_devices(1))
     key = jax.random.key(0)
 
     def begun(share: Batch) -> TrainState:
         variables = dict(model.init({"params": key, "sample": key}, share, method="loss"))
-        return TrainState.create(variables, rule, ema=config.ema > 0)
+        return configured_state(variables, config)
 
     found = []
     for count in images:

@@ -9,6 +9,9 @@ and Hutter 2019). Gradients are clipped by their global norm first. The schedule
 A learning rate found at one batch size is carried to another in proportion for SGD (Goyal et al. 2017,
 section 2.1) and by the square root for Adam (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive
 gradient algorithms", section 5; their rule for the moments' decays is not applied).
+
+The numbers of all this are arrays in the step's state, not constants of its program, so that trials which
+differ in them alone share one program.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from flax import struct
 from jaxtyping import Array, Float, Int
 
 from vision_jax.training.experiment import Precision, TrainConfig
@@ -63,29 +68,58 @@ def peak_learning_rate(config: TrainConfig) -> float:
     return config.learning_rate * (ratio if config.optimizer == "sgd" else math.sqrt(ratio))
 
 
-def learning_rate(config: TrainConfig) -> Schedule:
+@struct.dataclass
+class Numbers:
+    """What a step computes with: float32 scalars, equal on all devices. The fields are those of TrainConfig.
+
+    Attributes:
+        learning_rate: after the warm-up, for the batch size in use.
+        milestones: a tuple of them.
+    """
+
+    learning_rate: Any
+    warmup_steps: Any
+    steps: Any
+    milestones: Any
+    decay: Any
+    momentum: Any
+    weight_decay: Any
+    clip_norm: Any
+    ema: Any
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Numbers:
+        values = {name: getattr(config, name) for name in cls.__dataclass_fields__}
+        return cls(**jax.tree.map(np.float32, {**values, "learning_rate": peak_learning_rate(config)}))
+
+
+def learning_rate(config: TrainConfig, numbers: Numbers | None = None) -> Schedule:
     """The learning rate of each step.
 
     In a warm-up of w steps, step s (from 0) takes (s + 1) / w of the peak: the line starts at 0
     before the first step, and no step is spent on a rate of 0. Cosine reaches 0 after the last step.
 
+    Args:
+        config: the schedule.
+        numbers: its numbers, where they are not the config's.
+
     Returns:
         steps taken so far -> float32 scalar.
     """
-    peak, warmup, steps = peak_learning_rate(config), config.warmup_steps, config.steps
+    n = numbers or Numbers.of(config)
 
     def rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
         step = jnp.asarray(step, jnp.float32)
-        rising = (step + 1) / max(warmup, 1)
+        rising = (step + 1) / jnp.maximum(n.warmup_steps, 1)
         if config.schedule == "cosine":
-            done = jnp.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
+            done = jnp.clip((step - n.warmup_steps) / jnp.maximum(n.steps - n.warmup_steps, 1), 0, 1)
             after = 0.5 * (1 + jnp.cos(jnp.pi * done))
         elif config.schedule == "step":
-            passed = sum((step >= fraction * steps).astype(jnp.float32) for fraction in config.milestones)
-            after = jnp.float32(config.decay) ** passed
+            passed = sum((step >= fraction * n.steps).astype(jnp.float32) for fraction in n.milestones)
+            after = jnp.float32(n.decay) ** passed
         else:
             after = jnp.float32(1)
-        return peak * jnp.where(step < warmup, rising, after)
+        return n.learning_rate * jnp.where(step < n.warmup_steps, rising, after)
 
     return rate
 
@@ -104,16 +138,21 @@ def decays(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
-def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def optimizer(config: TrainConfig, numbers: Numbers | None = None) -> optax.GradientTransformation:
     """The update rule of a stage: clipping, weight decay, momentum, learning rate.
+
+    Args:
+        config: the rule.
+        numbers: its numbers, where they are not the config's.
 
     Raises:
         UserError: on a number that cannot be, naming the field.
     """
     check_config(config)
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
-    decay = optax.add_decayed_weights(config.weight_decay, decays)
-    scale = optax.scale_by_learning_rate(learning_rate(config))
+    n = numbers or Numbers.of(config)
+    clip = optax.clip_by_global_norm(n.clip_norm) if config.clip_norm > 0 else optax.identity()
+    decay = optax.add_decayed_weights(n.weight_decay, decays)
+    scale = optax.scale_by_learning_rate(learning_rate(config, n))
     if config.optimizer == "sgd":
-        return optax.chain(clip, decay, optax.trace(config.momentum), scale)
+        return optax.chain(clip, decay, optax.trace(n.momentum), scale)
     return optax.chain(clip, optax.scale_by_adam(), decay, scale)

@@ -29,6 +29,7 @@ class TrainState:
         collections: the model's other variables by collection, such as `batch_stats`.
         opt_state: the optimizer's.
         averaged: a moving average of parameters and collections, as `variables`; None where none is kept.
+        numbers: what the step reads of its settings (`Numbers`); it leaves them as they are.
     """
 
     step: Any
@@ -36,10 +37,15 @@ class TrainState:
     collections: Any
     opt_state: Any
     averaged: Any = None
+    numbers: Any = None
 
     @classmethod
     def create(
-        cls, variables: Variables, optimizer: optax.GradientTransformation, ema: bool = False
+        cls,
+        variables: Variables,
+        optimizer: optax.GradientTransformation,
+        ema: bool = False,
+        numbers: Any = None,
     ) -> TrainState:
         """The state before the first step.
 
@@ -48,11 +54,12 @@ class TrainState:
             optimizer: the update rule.
             ema: whether to keep a moving average; it begins as a copy, for a step that donates its state
                 must not find an array in it twice.
+            numbers: for a step that reads them from its state.
         """
         collections = {name: tree for name, tree in variables.items() if name != "params"}
         averaged = jax.tree.map(jnp.copy, dict(variables)) if ema else None
         opt_state = optimizer.init(variables["params"])
-        return cls(jnp.int32(0), variables["params"], collections, opt_state, averaged)
+        return cls(jnp.int32(0), variables["params"], collections, opt_state, averaged, numbers)
 
     @property
     def variables(self) -> Variables:

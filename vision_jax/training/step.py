@@ -15,6 +15,7 @@ model casts its raw outputs to float32 before anything is compared, summed or de
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.training.experiment import Batch, Precision, Predictions, TrainConfig
-from vision_jax.training.optimizers import Schedule, learning_rate, optimizer
+from vision_jax.training.optimizers import Numbers, Schedule, learning_rate, optimizer
 from vision_jax.training.parallel import summed
 from vision_jax.training.state import TrainState, Variables
 from vision_jax.types import AXIS, Mean
@@ -61,7 +62,7 @@ def train_step(
     *,
     precision: Precision = "float32",
     accumulate: int = 1,
-    ema: float = 0.0,
+    ema: float | Float[Array, ""] = 0.0,
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
     """Builds the step of a gradient stage.
 
@@ -135,7 +136,14 @@ def train_step(
         averaged = state.averaged
         if averaged is not None:
             averaged = _averaged(averaged, {"params": params, **collections}, state.step, ema)
-        moved = TrainState(state.step + 1, params, collections, opt_state, averaged)
+        moved = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            collections=collections,
+            opt_state=opt_state,
+            averaged=averaged,
+        )
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
         return kept, StepMetrics(terms, loss, norm, rate(state.step), finite)
 
@@ -145,15 +153,24 @@ def train_step(
 def configured_step(
     model: nn.Module, config: TrainConfig
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
-    """The step of a gradient stage, as its settings say."""
-    return train_step(
-        model,
-        optimizer(config),
-        learning_rate(config),
-        precision=config.precision,
-        accumulate=config.accumulate,
-        ema=config.ema,
-    )
+    """The step of a gradient stage, as its settings say, from a state of `configured_state`."""
+
+    def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, StepMetrics]:
+        return train_step(
+            model,
+            optimizer(config, state.numbers),
+            learning_rate(config, state.numbers),
+            precision=config.precision,
+            accumulate=config.accumulate,
+            ema=state.numbers.ema,
+        )(state, batch, key)
+
+    return step
+
+
+def configured_state(variables: Variables, config: TrainConfig) -> TrainState:
+    """The state that a gradient stage begins with."""
+    return TrainState.create(variables, optimizer(config), ema=config.ema > 0, numbers=Numbers.of(config))
 
 
 def evaluation_step(
@@ -208,7 +225,9 @@ def _synchronised(collections: Variables) -> Variables:
     return jax.tree.map(one, collections)
 
 
-def _averaged(average: Variables, new: Variables, steps: Int[Array, ""], decay: float) -> Variables:
+def _averaged(
+    average: Variables, new: Variables, steps: Int[Array, ""], decay: float | Float[Array, ""]
+) -> Variables:
     """The moving average one step on; what is no float is as in the new variables."""
     kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
 
