@@ -40,7 +40,7 @@ from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient, Pic
 from vision_jax.training.files import storage_errors
 from vision_jax.training.memory import KnownCost
 from vision_jax.training.metrics import MetricsFile, TensorBoard
-from vision_jax.training.optimizers import optimizer, peak_learning_rate
+from vision_jax.training.optimizers import check_config, peak_learning_rate
 from vision_jax.training.parallel import (
     Device,
     all_devices,
@@ -101,7 +101,7 @@ def fit(
     used = all_devices(devices)
     for stage in experiment.stages:
         if isinstance(stage, Gradient):
-            optimizer(stage.train)  # refuses impossible numbers before anything is opened
+            check_config(stage.train)
             check_batch_size(stage.train.batch_size, len(used), stage.train.accumulate)
     folder = RunFolder(run_folder, rank=jax.process_index())
 
