@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from vision_jax.sweeps.points import SEED, Point
 from vision_jax.training.files import storage_errors, write_atomically
+from vision_jax.training.optimizers import Numbers
 from vision_jax.types import UserError
 
 State = Literal["waiting", "running", "done", "failed", "cut off"]
@@ -47,9 +48,14 @@ class Trial:
     words: tuple[str, ...]
 
     @property
-    def arm(self) -> str:
-        """What varies besides the seed, as text: trials of an arm differ by luck alone."""
-        return json.dumps({name: value for name, value in self.values.items() if name != SEED})
+    def program(self) -> str:
+        """What varies of the compiled program, as text: not the seed, nor the numbers of a TrainConfig."""
+        return json.dumps({n: v for n, v in self.values.items() if n != SEED and not _is_number(n)})
+
+
+def _is_number(name: str) -> bool:
+    config, _, field = name.rpartition(".")
+    return bool(config) and field in Numbers.__dataclass_fields__
 
 
 class SweepFolder:

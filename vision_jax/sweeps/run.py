@@ -16,7 +16,7 @@ from vision_jax.training.stopping import StopRequest
 _PAUSE = 0.2  # seconds between looks at the trials
 _ASKED_TO_STOP = (143, 130, -15, -2)
 _SHOWN_LINES = 40  # of a failed trial's output
-_LONGEST_COMPILATION = 300.0  # seconds after which other trials of the arm no longer wait
+_LONGEST_COMPILATION = 300.0  # seconds after which trials of the same program no longer wait
 
 
 @dataclass
@@ -38,8 +38,8 @@ def run_trials(
 ) -> dict[str, State]:
     """Runs what is not done.
 
-    A trial that was cut off goes on; one that fails is recorded and the others go on. The first trial of an
-    arm is past compiling before others of that arm start, which then find the programs compiled.
+    A trial that was cut off goes on; one that fails is recorded and the others go on. Of trials with the same
+    program the first is past compiling before others start, which then find it compiled.
 
     Args:
         folder: begun, and locked.
@@ -112,14 +112,14 @@ def run_trials(
 def _next(
     waiting: Sequence[Trial], running: Sequence[_Running], folder: SweepFolder, watch: Watcher
 ) -> Trial | None:
-    """The first trial whose arm no other trial is compiling just now."""
+    """The first trial whose program no other trial is compiling just now."""
     recent = time.monotonic() - _LONGEST_COMPILATION
     compiling = {
-        entry.trial.arm
+        entry.trial.program
         for entry in running
         if entry.since > recent and not watch(folder.run_folder(entry.trial)).compiled
     }
-    return next((trial for trial in waiting if trial.arm not in compiling), None)
+    return next((trial for trial in waiting if trial.program not in compiling), None)
 
 
 def _words(folder: SweepFolder, trial: Trial, file: Path) -> list[str]:
