@@ -9,7 +9,6 @@ import pytest
 from vision_jax.cli.experiments import (
     arguments_from_json,
     check_recordable,
-    differences,
     load_experiment,
     parse,
     settle,
@@ -149,13 +148,6 @@ def test_arguments_that_json_cannot_carry_are_refused_before_training(tmp_path):
     )
     with pytest.raises(UserError, match="faithfully"):
         check_recordable(function, {"x": (1, 2)})
-
-
-def test_differences_name_options_as_they_are_typed():
-    old = {"train": {"steps": 5, "batch_size": 2}, "seed": 0}
-    assert differences(old, old) == []
-    found = differences(old, {"train": {"steps": 5, "batch_size": 4}, "seed": 1})
-    assert found == ["--train.batch-size is 2 in the run, not 4", "--seed is 0 in the run, not 1"]
 
 
 def test_what_the_data_decide_replaces_only_what_was_left_open():

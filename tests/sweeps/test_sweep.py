@@ -188,7 +188,7 @@ def test_a_dry_run_prints_commands_that_repeat_each_trial(tiny, capsys):
 
 def test_other_arguments_under_a_trials_name_are_refused(whole, tiny, capsys):
     assert main(["sweep", str(tiny / "tiny.py"), "--out", str(whole[0]), "--train.steps", "9"]) == 2
-    assert "--train.steps 24, not 9" in capsys.readouterr().err
+    assert "--train.steps is 24 in the run, not 9" in capsys.readouterr().err
 
 
 def test_a_full_and_a_read_only_disk_leave_finished_trials_as_they_are(whole, start, tmp_path, capsys):

@@ -44,8 +44,8 @@ def console() -> int:
     """The program `vision-jax`: `main`, with the C library's memory in huge pages and kept when it is freed.
 
     A training step takes its memory anew each time. In pages of 4 KiB that is over 100,000 page faults a
-    step of ResNet-50 on 4 images, a fifth of its time on two cores; in huge pages it is 700, whose clearing
-    takes a tenth; kept, none. glibc reads this wish once, when a process starts: so the program starts
+    step of ResNet-50 on 4 images, a fifth of its time on two cores; in huge pages it is 600, whose clearing
+    takes a tenth; kept, 30. glibc reads this wish once, when a process starts: so the program starts
     itself again, under the same process id. One who has set GLIBC_TUNABLES is left alone.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:

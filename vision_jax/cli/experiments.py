@@ -229,18 +229,6 @@ def check_recordable(function: ExperimentFunction, arguments: Mapping[str, Any])
     return recorded
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "--") -> list[str]:
-    """Names, as options, of what differs between two records, with both values."""
-    found = []
-    for name in dict.fromkeys([*old, *new]):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{name}.")
-        elif a != b:
-            found.append(f"{prefix}{name}".replace("_", "-") + f" is {a} in the run, not {b}")
-    return found
-
-
 def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Experiment]:
     """Builds the experiment, and replaces arguments that are None by what the data decide (`canvas`).
 

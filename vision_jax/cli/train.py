@@ -12,7 +12,6 @@ from vision_jax.cli.devices import use_devices
 from vision_jax.cli.experiments import (
     arguments_to_json,
     check_recordable,
-    differences,
     load_experiment,
     needed_file,
     parse,
@@ -22,6 +21,7 @@ from vision_jax.cli.experiments import (
 from vision_jax.cli.runs import Run, new_folder, open_run
 from vision_jax.training.distributed import from_first, is_first, joined
 from vision_jax.training.loop import fit
+from vision_jax.training.run_folder import differences
 from vision_jax.types import UserError
 from vision_jax.visualization.curves import draw_curves
 

@@ -24,6 +24,7 @@ from typing import Any, Literal
 from vision_jax.sweeps.points import SEED, Point
 from vision_jax.training.files import storage_errors, write_atomically
 from vision_jax.training.optimizers import Numbers
+from vision_jax.training.run_folder import differences
 from vision_jax.types import UserError
 
 State = Literal["waiting", "running", "done", "failed", "cut off"]
@@ -120,7 +121,7 @@ class SweepFolder:
                 )
             other = known.get(trial.name)
             if other is not None and other.arguments != trial.arguments:
-                changed = _first_difference(other.arguments, trial.arguments)
+                changed = "; ".join(differences(other.arguments, trial.arguments))
                 raise UserError(
                     f"{self.run_folder(trial)} belongs to a trial with other arguments ({changed}): "
                     "choose another folder with --out, or repeat the command that began this one"
@@ -249,14 +250,3 @@ def _alive(owner: list[str]) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "--") -> str:
-    for name in dict.fromkeys([*old, *new]):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            if a != b:
-                return _first_difference(a, b, f"{prefix}{name}.")
-        elif a != b:
-            return f"{prefix}{name} {a}, not {b}".replace("_", "-")
-    return "no difference"

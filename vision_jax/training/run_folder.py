@@ -156,6 +156,24 @@ def describe(
     }
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "--") -> list[str]:
+    """What differs between the arguments of a run and others, by option, with both values.
+
+    Args:
+        old: the run's, as experiment.json has them.
+        new: the others, likewise.
+        prefix: of an option's name.
+    """
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name}".replace("_", "-") + f" is {a} in the run, not {b}")
+    return found
+
+
 def machine(devices: list[Device]) -> dict[str, Any]:
     """What a run's bits depend on besides its seed: versions, devices and, on CPUs, threads."""
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
