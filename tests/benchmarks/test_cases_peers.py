@@ -46,6 +46,16 @@ def test_overlaps(tiny):
     np.testing.assert_allclose(ours.run(), theirs.run(), atol=1e-6)
 
 
+def test_warped_images_and_their_gradients(tiny):
+    ours, theirs = sides("sampling_gradient", tiny)
+    (warped, *mine), (their_warped, of_image, of_points) = ours.run(), theirs.run()
+    np.testing.assert_allclose(warped, channels_last(their_warped), atol=1e-5)
+    np.testing.assert_allclose(mine[0], channels_last(of_image), atol=1e-4)
+    np.testing.assert_allclose(mine[1], of_points, atol=1e-4 * float(of_points.abs().max()))
+    ours, theirs = sides("sampling_forward", tiny)
+    np.testing.assert_allclose(ours.run(), channels_last(theirs.run()), atol=1e-5)
+
+
 def test_features(tiny):
     ours, theirs = sides("backbone_forward", tiny)
     expected = channels_last(theirs.run())

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from vision_jax.ops import roi, roi_kernels
+from vision_jax.ops import roi, window_kernels
 
 STATIC = ("output_size", "spatial_scale", "sampling_ratio", "aligned", "reduce")
 roi_align = jax.jit(roi.roi_align, static_argnames=STATIC)
@@ -286,8 +286,8 @@ def test_the_scatter_for_other_devices_equals_the_loop():
     corners = jnp.asarray(rng.integers(0, 5, (9, 4, 2)), jnp.int32)
     weights = jnp.asarray(rng.uniform(size=(9, 4, 2, 2)), jnp.float32)
     gradient = jnp.asarray(rng.normal(size=(9, 3)), jnp.float32)
-    in_turn = jax.jit(roi_kernels._spread_in_turn)(like, corners, weights, gradient)
-    at_once = jax.jit(roi_kernels._spread_at_once)(like, corners, weights, gradient)
+    in_turn = jax.jit(window_kernels._spread_in_turn)(like, corners, weights, gradient)
+    at_once = jax.jit(window_kernels._spread_at_once)(like, corners, weights, gradient)
     np.testing.assert_allclose(in_turn, at_once, atol=1e-5)
 
 

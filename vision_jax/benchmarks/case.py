@@ -17,7 +17,8 @@ class Settings:
     Attributes:
         backbone: of classifiers and detectors.
         batch: images that the backbone alone takes at a time; detectors take 1.
-        image: their height and width in pixels.
+        warped: images that a bilinear sampler warps at a time.
+        image: height and width in pixels of both.
         canvas: height and width in pixels of what detectors and the input pipeline work on.
         proposals: an image, before and after suppression, when predicting; twice as many when training.
         samples: regions of an image that a detector learns from; a quarter as many objects are in it.
@@ -30,6 +31,7 @@ class Settings:
 
     backbone: ResNetName = "resnet50"
     batch: int = 4
+    warped: int = 16
     image: int = 224
     canvas: int = 512
     proposals: int = 1000

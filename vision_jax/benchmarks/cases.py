@@ -9,7 +9,7 @@ from vision_jax.benchmarks.case import Case, Settings
 from vision_jax.benchmarks.detectors import Detector
 from vision_jax.benchmarks.input_pipeline import InputPipeline
 from vision_jax.benchmarks.networks import Backbone
-from vision_jax.benchmarks.operations import NMS, BoxIoU, RoIAlign
+from vision_jax.benchmarks.operations import NMS, BilinearSampling, BoxIoU, RoIAlign
 
 CASES: dict[str, Callable[[Settings], Case]] = {
     "roi_align_forward": partial(RoIAlign, gradient=False),
@@ -18,6 +18,8 @@ CASES: dict[str, Callable[[Settings], Case]] = {
     "nms_dense": partial(NMS, arrangement="dense"),
     "nms_chain": partial(NMS, arrangement="chain"),
     "box_iou": BoxIoU,
+    "sampling_forward": partial(BilinearSampling, gradient=False),
+    "sampling_gradient": partial(BilinearSampling, gradient=True),
     "backbone_forward": partial(Backbone, train=False),
     "backbone_step": partial(Backbone, train=True),
     "faster_rcnn_predict": partial(Detector, masks=False, train=False),

@@ -1,4 +1,4 @@
-"""Operations on boxes: RoIAlign, non-maximum suppression, overlap."""
+"""Operations: RoIAlign, non-maximum suppression, overlap, bilinear sampling."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vision_jax.benchmarks.case import Case, Settings, Side
-from vision_jax.ops import box_iou, nms, roi_align
+from vision_jax.ops import box_iou, nms, roi_align, sample_bilinear, target_points
 
 _STRIDE = 16
 _BINS = 7
@@ -110,6 +110,49 @@ class BoxIoU(Case):
 
         boxes = [torch.from_numpy(boxes) for boxes in self._boxes]
         return Side(lambda: their_box_iou(boxes[0], boxes[1]))
+
+
+class BilinearSampling(Case):
+    """Images warped by turns, scales and shears, each its own; with or without both gradients."""
+
+    def __init__(self, settings: Settings, gradient: bool):
+        random = np.random.default_rng(0)
+        self.images, size = settings.warped, settings.image
+        self._gradient = gradient
+        self._image = random.normal(size=(self.images, size, size, 3)).astype(np.float32)
+        theta = np.eye(2, 3) + 0.3 * random.normal(size=(self.images, 2, 3))
+        plane = np.concatenate([target_points((size, size)), np.ones((size, size, 1))], -1)
+        self._points = np.einsum("bij,hwj->bhwi", theta, plane).astype(np.float32)
+        self._cotangent = random.normal(size=self._image.shape).astype(np.float32)
+
+    def ours(self, peer: Any = None) -> Side:
+        sample = jax.vmap(sample_bilinear)
+
+        def with_gradients(image, points, cotangent):
+            warped, pull = jax.vjp(sample, image, points)
+            return warped, *pull(cotangent)
+
+        if not self._gradient:
+            return compiled(sample, self._image, self._points)
+        return compiled(with_gradients, self._image, self._points, self._cotangent)
+
+    def theirs(self) -> Side:
+        import torch
+        from torch.nn.functional import grid_sample
+
+        image = torch.from_numpy(self._image.transpose(0, 3, 1, 2).copy())
+        points = torch.from_numpy(self._points)
+        cotangent = torch.from_numpy(self._cotangent.transpose(0, 3, 1, 2).copy())
+
+        def run():
+            if not self._gradient:
+                return grid_sample(image, points, align_corners=False)
+            inputs = image.detach().requires_grad_(), points.detach().requires_grad_()
+            warped = grid_sample(*inputs, align_corners=False)
+            warped.backward(cotangent)
+            return warped, inputs[0].grad, inputs[1].grad
+
+        return Side(run)
 
 
 def compiled(function: Any, *inputs: Any, count: Any = lambda outcome: {}) -> Side:

@@ -8,10 +8,21 @@ from vision_jax.ops.mask_crops import crop_masks
 from vision_jax.ops.matching import BACKGROUND, BETWEEN, match, sample_balanced
 from vision_jax.ops.nms import batched_nms, nms
 from vision_jax.ops.roi import multilevel_roi_align, multilevel_roi_pool, roi_align, roi_pool
+from vision_jax.ops.sampling import (
+    affine_grid,
+    attention_grid,
+    projective_grid,
+    regular_points,
+    sample_bilinear,
+    target_points,
+    thin_plate_spline_grid,
+)
 
 __all__ = [
     "BACKGROUND",
     "BETWEEN",
+    "affine_grid",
+    "attention_grid",
     "base_anchors",
     "batched_nms",
     "box_area",
@@ -27,10 +38,15 @@ __all__ = [
     "multilevel_roi_align",
     "multilevel_roi_pool",
     "nms",
+    "projective_grid",
     "pyramid_anchors",
+    "regular_points",
     "roi_align",
     "roi_pool",
     "sample_balanced",
+    "sample_bilinear",
     "sigmoid_focal_loss",
     "smooth_l1",
+    "target_points",
+    "thin_plate_spline_grid",
 ]

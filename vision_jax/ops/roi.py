@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from vision_jax.ops.roi_kernels import rectangle_maxima, window_sums
+from vision_jax.ops.window_kernels import rectangle_maxima, window_sums
 
 Reduce = Literal["mean", "max"]
 

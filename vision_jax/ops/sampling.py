@@ -1,0 +1,234 @@
+"""Spatial transformers' grids and sampler (Jaderberg, Simonyan, Zisserman and Kavukcuoglu 2015, section 3).
+
+A transform maps each pixel of the output to the point of the input that it reads, so that every output pixel
+has a value: a grid generator gives the points, a bilinear sampler reads them, and both are differentiable.
+
+Points are (x, y) and normalised: -1 and 1 are the image's borders, that is the outer edges of its outer
+pixels, or with `align_corners` the centres of those pixels. All functions are of one image; `vmap` them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from vision_jax.ops.window_kernels import window_samples
+
+Padding = Literal["zeros", "border", "reflection"]
+
+_LEAST_DEPTH = 1e-6
+_FARTHEST = 1e6  # a coordinate, so that none overflows on its way to a cell
+
+
+def sample_bilinear(
+    image: Float[Array, "h w c"],
+    points: Float[Array, "*grid 2"],
+    padding: Padding = "zeros",
+    align_corners: bool = False,
+) -> Float[Array, "*grid c"]:
+    """Reads an image between its pixels (Jaderberg et al. 2015, equation 5).
+
+    Image and points receive gradients; a point's is that of the cell it lies in, whose neighbour on the right
+    and below it belongs to where it lies on a border (equation 7).
+
+    Args:
+        image: an image or feature map, of one pixel or more.
+        points: normalised (x, y), anywhere. One that is not finite reads 0, and receives no gradient.
+        padding: what lies outside: zeros; the border's pixels continued; or the image mirrored at its
+            border, again and again.
+        align_corners: whether -1 and 1 are the centres of the outer pixels, not their outer edges.
+
+    Returns:
+        The values, in the image's dtype.
+    """
+    height, width = image.shape[:2]
+    dtype = jnp.promote_types(points.dtype, jnp.float32)
+    x, y = (points[..., i].reshape(-1).astype(dtype) for i in (0, 1))
+    finite = jnp.isfinite(x) & jnp.isfinite(y)
+    if padding == "zeros":
+        image = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
+    else:  # a window of 2 x 2 cells always fits
+        image = jnp.pad(image, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode="edge")
+    rows, down = _to_cells(jnp.where(finite, y, 0), height, padding, align_corners)
+    columns, across = _to_cells(jnp.where(finite, x, 0), width, padding, align_corners)
+    values = jnp.where(finite[:, None], window_samples(image, rows, columns, down, across), 0)
+    return values.reshape(*points.shape[:-1], image.shape[-1]).astype(image.dtype)
+
+
+def _to_cells(coordinate, length: int, padding: Padding, align_corners: bool):
+    """Along one axis, the first cell of each point's window in the padded image, and its fraction."""
+    coordinate = _clip(coordinate, jnp.abs(coordinate) < _FARTHEST, -_FARTHEST, _FARTHEST)
+    # In this order, as torch has it: its rounding decides in which cell a point on a border lies.
+    if align_corners:
+        position = (coordinate + 1) / 2 * (length - 1)
+    else:
+        position = ((coordinate + 1) * length - 1) / 2
+    if padding == "zeros":
+        position = _clip(position, (position >= -1) & (position < length), -1, length)
+        cell = jnp.minimum(jnp.floor(position), length - 1)
+        return cell.astype(jnp.int32) + 1, position - cell
+    if padding == "reflection":
+        position = _reflect(position, length, align_corners)
+    position = _clip(position, (position > 0) & (position < length - 1), 0, length - 1)
+    cell = jnp.minimum(jnp.floor(position), max(length - 2, 0))
+    return cell.astype(jnp.int32), position - cell
+
+
+def _clip(position, inside, low, high):
+    """Clips, without a gradient outside."""
+    return jnp.where(inside, position, lax.stop_gradient(jnp.clip(position, low, high)))
+
+
+def _reflect(position, length: int, align_corners: bool):
+    """Mirrors positions at both borders until they are inside."""
+    low, span = (0.0, length - 1.0) if align_corners else (-0.5, float(length))
+    if span == 0:
+        return 0 * position
+    distance = jnp.abs(position - low)
+    turns = lax.stop_gradient(jnp.floor(distance / span))
+    rest = distance - turns * span
+    return low + jnp.where(turns % 2 == 0, rest, span - rest)
+
+
+def target_points(size: tuple[int, int], align_corners: bool = False) -> Float[np.ndarray, "h w 2"]:
+    """The centres of an output's pixels, as normalised points.
+
+    Args:
+        size: (height, width) of the output.
+        align_corners: whether -1 and 1 are the centres of the outer pixels, not their outer edges. One pixel
+            alone is at 0 both ways.
+
+    Returns:
+        float32 (x, y).
+    """
+    return _points(size, align_corners).astype(np.float32)
+
+
+def _points(size: tuple[int, int], align_corners: bool) -> Float[np.ndarray, "h w 2"]:
+    y, x = (_centres(length, align_corners) for length in size)
+    return np.stack(np.meshgrid(x, y), -1)
+
+
+def _centres(length: int, align_corners: bool) -> Float[np.ndarray, " n"]:
+    steps = np.arange(length)
+    if align_corners:
+        return 2 * steps / (length - 1) - 1 if length > 1 else np.zeros(1)
+    return (2 * steps + 1) / length - 1
+
+
+def affine_grid(
+    theta: Float[Array, "2 3"], size: tuple[int, int], align_corners: bool = False
+) -> Float[Array, "h w 2"]:
+    """Points of an affine transform (equation 1).
+
+    Args:
+        theta: maps (x, y, 1) of the output to (x, y) of the input.
+        size: (height, width) of the output.
+        align_corners: as for the sampler.
+    """
+    return _mapped(theta, size, align_corners)
+
+
+def _mapped(theta, size: tuple[int, int], align_corners: bool):
+    """theta @ (x, y, 1) of each pixel: [h, w, rows of theta]."""
+    x, y = jnp.moveaxis(jnp.asarray(_points(size, align_corners), theta.dtype), -1, 0)[..., None]
+    return x * theta[:, 0] + y * theta[:, 1] + theta[:, 2]
+
+
+def attention_grid(
+    theta: Float[Array, "3"], size: tuple[int, int], align_corners: bool = False
+) -> Float[Array, "h w 2"]:
+    """Points of a crop: isotropic scale and translation (equation 2).
+
+    Args:
+        theta: (scale, x, y): the crop's size relative to the image, and its middle.
+        size: (height, width) of the output.
+        align_corners: as for the sampler.
+    """
+    return theta[0] * jnp.asarray(_points(size, align_corners), theta.dtype) + theta[1:]
+
+
+def projective_grid(
+    theta: Float[Array, "3 3"], size: tuple[int, int], align_corners: bool = False
+) -> Float[Array, "h w 2"]:
+    """Points of a projective transform, whose eight degrees of freedom the last entry leaves (section 3.2).
+
+    Points at infinity, and those nearly so, are a million times as far as their numerators say: finite, and
+    outside.
+
+    Args:
+        theta: maps (x, y, 1) of the output to (x, y, 1) of the input, up to a factor.
+        size: (height, width) of the output.
+        align_corners: as for the sampler.
+    """
+    mapped = _mapped(theta, size, align_corners)
+    depth = mapped[..., 2:]
+    near = jnp.abs(depth) < _LEAST_DEPTH
+    depth = jnp.where(near, jnp.where(depth < 0, -_LEAST_DEPTH, _LEAST_DEPTH).astype(depth.dtype), depth)
+    return mapped[..., :2] / depth
+
+
+def thin_plate_spline_grid(
+    theta: Float[Array, "k 2"],
+    control: Float[np.ndarray, "k 2"],
+    size: tuple[int, int],
+    align_corners: bool = False,
+) -> Float[Array, "h w 2"]:
+    """Points of the thin-plate spline that takes control points to others (Bookstein 1989; section 3.2).
+
+    Of all maps that do, it bends least. It is linear in where the control points go, so the equations are
+    solved once, when the function is traced.
+
+    Args:
+        theta: (x, y) in the input to which each control point goes.
+        control: points of the output, at least three and not all on a line; known when tracing.
+        size: (height, width) of the output.
+        align_corners: as for the sampler.
+
+    Raises:
+        ValueError: control points that coincide or lie on one line.
+    """
+    points = tuple(map(tuple, np.asarray(control, np.float64).tolist()))
+    weights = jnp.asarray(_spline_weights(points, tuple(size), align_corners), theta.dtype)
+    return jnp.einsum("hwk,kd->hwd", weights, theta, precision=lax.Precision.HIGHEST)
+
+
+@lru_cache(maxsize=64)
+def _spline_weights(
+    control: tuple[tuple[float, float], ...], size: tuple[int, int], align_corners: bool
+) -> Float[np.ndarray, "h w k"]:
+    """The share of each control point's image in each pixel's point."""
+    centres = np.array(control)
+    count = len(centres)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = _bending(centres, centres)
+    system[:count, count:] = np.column_stack([np.ones(count), centres])
+    system[count:, :count] = system[:count, count:].T
+    if count < 3 or np.linalg.matrix_rank(system) < count + 3:
+        raise ValueError(f"a thin-plate spline's {count} control points coincide or lie on one line")
+    points = _points(size, align_corners).reshape(-1, 2)
+    basis = np.column_stack([_bending(points, centres), np.ones(len(points)), points])
+    return np.linalg.solve(system, basis.T)[:count].T.reshape(*size, count)
+
+
+def _bending(points, centres):
+    """r^2 log r^2 between points and centres, 0 where they meet."""
+    squared = ((points[:, None] - centres) ** 2).sum(-1)
+    return squared * np.log(np.where(squared > 0, squared, 1))
+
+
+def regular_points(per_side: int) -> Float[np.ndarray, "k 2"]:
+    """Control points on a regular grid whose outer points are the image's corners.
+
+    Args:
+        per_side: points along each side, at least 2; the paper has 4.
+
+    Returns:
+        float32 (x, y), row by row.
+    """
+    return target_points((per_side, per_side), align_corners=True).reshape(-1, 2)
