@@ -33,3 +33,10 @@ ROOMS = (
     *("tasks", "benchmarks"),
 )
 install_import_hook([f"vision_jax.{room}" for room in ROOMS], "vision_jax_checker.check")
+
+# Rooms whose files take minutes: begun first, so that no process is left with one when the others are done.
+LONG = ("models", "sweeps", "training", "benchmarks")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
