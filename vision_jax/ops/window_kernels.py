@@ -2,7 +2,7 @@
 
 All read an *atlas* [Y, X, C]: an image or feature map, or a pyramid's maps one above the other. They know
 nothing of boxes or transforms, only where to read. What is unusual in them is for speed, measured at 512
-boxes of 7 x 7 bins on 50 x 50 x 256 features and at 16 images of 224 x 224 x 3:
+boxes of 7 x 7 bins on 50 x 50 x 256 features:
 
 - A sum of gathers that differ only in their indices compiles to one loop over channels; the same gather
   with an axis to sum over does not, and takes ten times as long.
