@@ -1,0 +1,1 @@
+"""Attention to places, one file per system."""
