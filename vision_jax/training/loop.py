@@ -200,7 +200,7 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
         elif index == 0:
             check_fits(run.model, variables, share, f"the checkpoint of step {resumed.step}")
     assert variables is not None  # no stage is complete at step 0, so there was a checkpoint
-    state = configured_state(variables, config)
+    state = jax.jit(configured_state, static_argnums=1)(variables, config)
     if resumed.stage_step:
         state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
     state = replicate(state, run.devices)

@@ -133,6 +133,6 @@ def replicate(tree: Any, devices: Sequence[Device]) -> Any:
     ones, for a step that donates its state would take the memory from under the originals.
     """
     mesh = Mesh(np.asarray(local(devices)), (AXIS,))
-    # `may_alias=False` leaves numpy's memory alone, but not that of an array on one of several devices.
-    tree = jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array) else x, tree)
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()), may_alias=False)
+    # By way of the host: `may_alias=False` leaves numpy's memory alone, but not that of an array on one of
+    # several devices, and copying those there would compile a program for each shape.
+    return jax.device_put(jax.device_get(tree), NamedSharding(mesh, PartitionSpec()), may_alias=False)
