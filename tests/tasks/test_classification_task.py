@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vision_jax.data.distortions import DISTORTIONS
+from vision_jax.data.transforms import Augment
 from vision_jax.tasks import classification
 from vision_jax.types import Classification, UserError
 
@@ -85,3 +87,18 @@ def test_a_summary_counts_images(folder, tmp_path):
     ]
     report.write(tmp_path)
     assert (tmp_path / "data.png").stat().st_size > 1000
+
+
+def test_distorted_digits_are_judged_on_one_set_and_trained_on_ever_new_ones():
+    task = classification("digits", distortion=DISTORTIONS["RTS"])
+    assert task.settle() == {"canvas": (42, 42)}
+    data = task.open(None)
+    (once, *_), (again, *_) = data.evaluation(8), data.evaluation(8)
+    assert once.image.shape == (8, 42, 42, 3)
+    np.testing.assert_array_equal(once.image, again.image)
+    few = data.overfit(2)
+    seen = [batch.image[batch.id == 0] for batch, _ in zip(few.train(8, 0, 0), range(2), strict=False)]
+    assert len({image.tobytes() for images in seen for image in images}) >= 4
+    for wrong in ({"canvas": (28, 28)}, {"augment": Augment(hflip=0.5)}):
+        with pytest.raises(UserError, match="leave out"):
+            classification("digits", distortion=DISTORTIONS["R"], **wrong)

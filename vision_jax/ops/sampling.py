@@ -193,9 +193,28 @@ def thin_plate_spline_grid(
     Raises:
         ValueError: control points that coincide or lie on one line.
     """
-    points = tuple(map(tuple, np.asarray(control, np.float64).tolist()))
-    weights = jnp.asarray(_spline_weights(points, tuple(size), align_corners), theta.dtype)
+    weights = jnp.asarray(thin_plate_spline_weights(control, size, align_corners), theta.dtype)
     return jnp.einsum("hwk,kd->hwd", weights, theta, precision=lax.Precision.HIGHEST)
+
+
+def thin_plate_spline_weights(
+    control: Float[np.ndarray, "k 2"], size: tuple[int, int], align_corners: bool = False
+) -> Float[np.ndarray, "h w k"]:
+    """How much of where each control point goes is in where each pixel goes: the solved spline.
+
+    Args:
+        control: as for `thin_plate_spline_grid`.
+        size: (height, width) of the output.
+        align_corners: as for the sampler.
+
+    Returns:
+        float64; a pixel's weights add up to 1, and the pixel's point is their sum over the control points'.
+
+    Raises:
+        ValueError: control points that coincide or lie on one line.
+    """
+    points = tuple(map(tuple, np.asarray(control, np.float64).tolist()))
+    return _spline_weights(points, tuple(size), align_corners)
 
 
 @lru_cache(maxsize=64)

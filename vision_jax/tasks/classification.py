@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax.data.batching import classification_batch
+from vision_jax.data.distortions import Distort, Distortion
 from vision_jax.data.geometry import oriented
 from vision_jax.data.open import open_classification
 from vision_jax.data.reading import read_classification
@@ -24,6 +25,7 @@ from vision_jax.types import (
     ClassificationExample,
     ClassificationSource,
     Report,
+    UserError,
 )
 from vision_jax.visualization import draw_class_counts, draw_classification_batch, draw_classifications
 
@@ -31,7 +33,9 @@ _LONGEST = 224
 _PLAIN = Augment(hflip=0)
 
 
-def classification(data: str, canvas: Sides | None = None, augment: Augment = _PLAIN) -> Task:
+def classification(
+    data: str, canvas: Sides | None = None, augment: Augment = _PLAIN, distortion: Distortion | None = None
+) -> Task:
     """Joins a data set of labelled images, its judge and its pictures.
 
     Args:
@@ -39,14 +43,20 @@ def classification(data: str, canvas: Sides | None = None, augment: Augment = _P
         canvas: (long, short) sides in pixels that images are resized into, aspect kept, lying or standing as
             most training images do; the rest is black. None takes their median size, at most 224 pixels long.
         augment: how training images are varied; not at all if left out, since a mirrored digit is none.
+        distortion: of all images, anew for each training image and always alike for those that are judged;
+            it makes the canvas, and leaves nothing to `augment`.
 
     Returns:
         The task; data are opened when they are first needed.
 
     Raises:
-        UserError: the canvas cannot be.
+        UserError: the canvas cannot be; a canvas or variations beside a distortion.
     """
     check_sides(canvas)
+    if distortion is not None:
+        if canvas is not None or augment != _PLAIN:
+            raise UserError("distorted images have their own canvas and variations: leave out the others")
+        canvas = (distortion.canvas, distortion.canvas)
 
     @cache
     def opened(classes: Classes | None) -> tuple[ClassificationSource, ClassificationSource]:
@@ -57,7 +67,7 @@ def classification(data: str, canvas: Sides | None = None, augment: Augment = _P
         return canvas or derived_sides(sampled_sizes(opened(classes)[0]), _LONGEST, 1)
 
     def open_data(classes: Classes | None) -> Data:
-        return _data(*opened(classes), sides(classes), augment)
+        return _data(*opened(classes), sides(classes), augment, distortion)
 
     return Task(
         open=open_data,
@@ -70,8 +80,14 @@ def classification(data: str, canvas: Sides | None = None, augment: Augment = _P
     )
 
 
-def _data(train: ClassificationSource, judge: ClassificationSource, sides: Sides, augment: Augment) -> Data:
-    training, judging = _loading(train, sides), _loading(judge, sides)
+def _data(
+    train: ClassificationSource,
+    judge: ClassificationSource,
+    sides: Sides,
+    augment: Augment,
+    distortion: Distortion | None,
+) -> Data:
+    training, judging = _loading(train, sides, distortion), _loading(judge, sides, distortion)
 
     def overfit(n: int) -> Data:
         return Data(
@@ -93,13 +109,14 @@ def _data(train: ClassificationSource, judge: ClassificationSource, sides: Sides
     )
 
 
-def _loading(source: ClassificationSource, sides: Sides) -> Loading:
+def _loading(source: ClassificationSource, sides: Sides, distortion: Distortion | None) -> Loading:
     canvas = lies(sampled_sizes(source), sides)
 
     def collate(batch_size: int) -> Callable[[Sequence[ClassificationExample]], ClassificationBatch]:
         return partial(classification_batch, canvas=canvas, batch_size=batch_size)
 
-    return Loading(source, read_classification, canvas, collate)
+    distort = None if distortion is None else Distort(distortion, source)
+    return Loading(source, read_classification, canvas, collate, distort=distort)
 
 
 def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> ClassificationBatch:

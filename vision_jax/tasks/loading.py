@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vision_jax.data.distortions import Distort
 from vision_jax.data.geometry import Canvas
 from vision_jax.data.pipeline import evaluation_batches, train_batches
 from vision_jax.data.reading import Examples
@@ -26,6 +27,7 @@ class Loading:
         collate: (examples, batch_size=...) -> batch; can be pickled for loader processes.
         groups: (first or None) -> a key for each example, so that a batch holds one key's; None is one group.
         beside: bytes that an example holds besides its image.
+        distort: what varies the images in place of an `Augment`, those that are judged too.
     """
 
     source: Any
@@ -34,6 +36,7 @@ class Loading:
     collate: Callable[[int], Callable[[Sequence[Any]], Any]]
     groups: Callable[[int | None], Sequence[Hashable]] | None = None
     beside: int = 0
+    distort: Distort | None = None
 
     def train(
         self, augment: Augment, batch_size: int, seed: int, workers: int, first: int | None = None
@@ -50,7 +53,7 @@ class Loading:
         Returns:
             An iterator with `get_state` and `set_state`.
         """
-        transform = train_transform(augment, self.canvas)
+        transform = self.distort or train_transform(augment, self.canvas)
         # Crops are cut from images that are kept larger than the canvas.
         zoom = augment.scale[1] ** 2 / (augment.crop_area if augment.crop else 1)
         examples = Examples(
@@ -67,7 +70,8 @@ class Loading:
             batch_size: images a batch; the last one is filled up.
             first: only so many images; all if None.
         """
-        examples = Examples(self.source, self.read, Fit(self.canvas), self._keeps(1, 1, first), first)
+        judged = Fit(self.canvas) if self.distort is None else self.distort.judged
+        examples = Examples(self.source, self.read, judged, self._keeps(1, 1, first), first)
         return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups(first))
 
     def _groups(self, first: int | None) -> Sequence[Hashable] | None:
