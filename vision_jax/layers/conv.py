@@ -146,12 +146,13 @@ fpn_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")  # "Xav
 
 
 class Conv(nn.Module):
-    """A convolution with a square kernel, `same` padding at stride 1.
+    """A convolution with a square kernel.
 
     Attributes:
         features: output channels.
-        size: of the kernel, odd, in pixels.
+        size: of the kernel, in pixels.
         stride: in pixels.
+        padding: zeros on each side, in pixels; `size // 2` if None, which at stride 1 keeps the size.
         bias: whether to add one.
         init: of the kernel.
     """
@@ -161,11 +162,13 @@ class Conv(nn.Module):
     stride: int = 1
     bias: bool = True
     init: Initializer = he_normal
+    padding: int | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
         kernel = self.param("kernel", self.init, (self.size, self.size, x.shape[-1], self.features))
-        y = conv2d(x.astype(kernel.dtype), kernel, self.stride, self.size // 2)
+        padding = self.size // 2 if self.padding is None else self.padding
+        y = conv2d(x.astype(kernel.dtype), kernel, self.stride, padding)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else y
 
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense, Norm, normalise
 from vision_jax.layers.norms import NormKind
-from vision_jax.types import Classification, ClassificationBatch, Mean
+from vision_jax.models.classification.classifier import Classifier
+from vision_jax.types import ClassificationBatch
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(Classifier):
     """Stages of two convolutions, each stage at half the resolution of the one before.
 
     Attributes:
@@ -55,15 +54,3 @@ class SmallCNN(nn.Module):
             outputs[f"stage/{i}"] = x
         outputs["logits"] = Dense(self.num_classes)(x.mean((1, 2)))
         return outputs
-
-    def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
-        """Cross-entropy over the images that are not filling."""
-        logits = self(batch, train)["logits"]
-        each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.labels, 0))
-        return {"cross_entropy": Mean.over(each, where=batch.example_valid & (batch.labels >= 0))}
-
-    def predict(self, batch: ClassificationBatch) -> Classification:
-        """The most probable class of each image."""
-        logits = self(batch)["logits"]
-        labels = logits.argmax(-1).astype(jnp.int32)
-        return Classification(labels=labels, probabilities=nn.softmax(logits))

@@ -1,0 +1,89 @@
+"""Classifiers with and without a spatial transformer (Jaderberg et al. 2015, section 4.1, appendix A.4).
+
+Two plain networks, fully connected and convolutional. Each can stand alone, behind a spatial transformer that
+straightens its input, and, narrower, inside one as its localisation network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vision_jax.layers import Conv, Dense
+from vision_jax.models.attention.spatial_transformer import SpatialTransformer
+from vision_jax.models.classification.classifier import Classifier
+from vision_jax.types import ClassificationBatch
+
+
+class FullyConnected(nn.Module):
+    """Linear layers, each with a ReLU, over all pixels at once.
+
+    Attributes:
+        widths: hidden units of each.
+    """
+
+    widths: Sequence[int] = (256, 200)
+
+    @nn.compact
+    def __call__(self, maps: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b f"]:
+        """Features of each image; the same when training."""
+        x = maps.reshape(len(maps), -1)
+        for width in self.widths:
+            x = nn.relu(Dense(width)(x))
+        return x
+
+
+class Convolutional(nn.Module):
+    """Convolutions without padding, each with a ReLU and a 2x2 max-pool; then linear layers.
+
+    Attributes:
+        widths: channels of each convolution.
+        sizes: of their kernels, in pixels.
+        hidden: units of linear layers over the last maps, each with a ReLU.
+    """
+
+    widths: Sequence[int] = (32, 64)
+    sizes: Sequence[int] = (9, 7)
+    hidden: Sequence[int] = ()
+
+    @nn.compact
+    def __call__(self, maps: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b f"]:
+        """Features of each image; the same when training."""
+        x = maps
+        for width, size in zip(self.widths, self.sizes, strict=True):
+            x = nn.max_pool(nn.relu(Conv(width, size, padding=0)(x)), (2, 2), strides=(2, 2))
+        return FullyConnected(self.hidden)(x)
+
+
+class TransformedClassifier(Classifier):
+    """A network's features and a linear layer, on images as they are or as a spatial transformer sees them.
+
+    Attributes:
+        num_classes: K; there is no background class.
+        network: (maps, train) -> features [B, F].
+        transformer: what stands before it, if anything; the several warped images of one are its channels.
+    """
+
+    num_classes: int
+    network: nn.Module
+    transformer: SpatialTransformer | None = None
+
+    @nn.compact
+    def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
+        """Scores each image, in grey: light on black, 0 to 1.
+
+        Returns:
+            `logits` [B, K]; with a transformer `theta` [B, N, parameters] and what is seen through it,
+            `warped` [B, N, H', W', 1].
+        """
+        outputs = {}
+        x = jnp.asarray(batch.image, jnp.float32).mean(-1, keepdims=True) / 255
+        if self.transformer is not None:
+            outputs["warped"], outputs["theta"] = self.transformer(x, train)
+            x = jnp.moveaxis(outputs["warped"][..., 0], 1, -1)
+        features = self.network(x, train)  # type: ignore[operator]
+        outputs["logits"] = Dense(self.num_classes)(features).astype(jnp.float32)
+        return outputs
