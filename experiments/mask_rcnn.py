@@ -36,11 +36,11 @@ def experiment(
     norm: NormKind = "group",
     remat: bool = False,
     neck: Literal["fpn", "c4", "c5"] = "fpn",
-    fpn_features: int = 128,
+    fpn_features: int = 64,
     head_features: int = 512,
     roi: Literal["align", "align_max", "pool"] = "align",
     mask_head: Literal["fcn", "mlp"] = "fcn",
-    mask_features: int = 128,
+    mask_features: int = 64,
     mask_loss: Literal["sigmoid", "softmax"] = "sigmoid",
     mask_agnostic: bool = False,
     agnostic: bool = False,
@@ -72,7 +72,7 @@ def experiment(
         norm: of the backbone and the pyramid: `group`, `batch` (over all devices) or `frozen`.
         remat: whether the backward pass computes residual blocks again: less memory, more time.
         neck: a pyramid; or stage 4's map and stage 5 as the head (C4, stride 16); or stage 5's (stride 32).
-        fpn_features: channels of the pyramid; the papers' 256 doubles the time of a step.
+        fpn_features: channels of the pyramid; the papers' is 256.
         head_features: hidden units of the box head, without C4; the papers' is 1024.
         roi: RoIAlign by the mean of its samples or their maximum, or RoIPool.
         mask_head: convolutions, or two fully connected layers (table 2e).

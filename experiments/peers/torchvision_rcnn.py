@@ -248,6 +248,7 @@ def train(
     data: str = "synthetic",
     canvas: tuple[int, int] = (256, 256),
     minutes: float = 8.0,
+    began: float | None = None,
     batch_size: int = 4,
     optimizer: Literal["adamw", "sgd"] = "adamw",
     learning_rate: float = 1e-3,
@@ -265,6 +266,7 @@ def train(
         data: synthetic, voc:FOLDER or coco:FOLDER.
         canvas: long and short side in pixels.
         minutes: of training, evaluation aside.
+        began: when they began to count, in seconds since 1970; with the first step if None.
         batch_size: images a step.
         optimizer: as in our experiment, or SGD with momentum.
         learning_rate: the peak.
@@ -284,10 +286,11 @@ def train(
         rule = torch.optim.AdamW(groups, lr=learning_rate)
     else:
         rule = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
-    start, step = time.monotonic(), 0
+    start, step = time.time(), 0
+    left = minutes * 60 - (0.0 if began is None else start - began)
     batches = iter(opened.train(batch_size, seed, 0))
-    while (spent := time.monotonic() - start) < minutes * 60:
-        steps = max(step * minutes * 60 / max(spent, 1e-9), step + 1) if step > 5 else 1e9
+    while (spent := time.time() - start) < left:
+        steps = max(step * left / max(spent, 1e-9), step + 1) if step > 5 else 1e9
         for group in rule.param_groups:
             group["lr"] = learning_rate * schedule(step, steps, warmup)
         loss = torch_step(model, rule, next(batches))

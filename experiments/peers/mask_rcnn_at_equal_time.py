@@ -1,0 +1,131 @@
+"""Mask R-CNN and torchvision's, in turn, each given the same minutes: box and mask AP on the same scenes.
+
+    python experiments/peers/mask_rcnn_at_equal_time.py --out FOLDER
+    python experiments/peers/mask_rcnn_at_equal_time.py --out FOLDER --widths ours
+
+For each seed the command `vision-jax train experiments/mask_rcnn.py` runs as a user's first would, with no
+compiled program kept from before. How long its process took until the last step is done is what
+torchvision's process then has for its start and its steps. One right after the other, because a machine's
+speed may change from hour to hour. torchvision's model has the same backbone, normalisation, anchors and
+numbers of regions, and gets the same batches, optimizer and schedule, fed full bitmaps. Its pyramid and heads
+are those of its own default or, with `--widths ours`, as wide as ours and normalised alike.
+
+Runs that are done are not repeated. Needs torch and torchvision; run it where nothing else runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+HERE = Path(__file__).resolve().parent
+EXPERIMENT = HERE.parent / "mask_rcnn.py"
+PEER = HERE / "torchvision_rcnn.py"
+
+BATCHES = ("--batch-size", "2", "--warmup", "60", "--settings.masks", "--settings.roi-samples", "64")
+WIDTHS = {
+    "default": (),
+    "ours": (
+        *("--settings.fpn-features", "64", "--settings.fpn-norm"),
+        *("--settings.mask-features", "64", "--settings.head-features", "512"),
+    ),
+}
+METRICS = ("AP50", "mask/AP50", "AP", "mask/AP")
+
+
+def ours(folder: Path, seed: int) -> dict[str, Any]:
+    """Trains ours; its metrics and the seconds from the process's start to its last step."""
+    words = [
+        str(Path(sys.executable).with_name("vision-jax")),
+        "train",
+        str(EXPERIMENT),
+        "--seed",
+        str(seed),
+        "--out",
+        str(folder),
+    ]
+    began = time.time()
+    with tempfile.TemporaryDirectory() as nothing_compiled:
+        run(words, folder, JAX_COMPILATION_CACHE_DIR=nothing_compiled)
+    whole = time.time() - began
+    steps = [line for line in (folder / "log.txt").read_text().splitlines() if " I step " in line]
+    last = next(line for line in reversed(steps) if "  evaluation  " not in line)
+    done = datetime.strptime(last[:19], "%Y-%m-%d %H:%M:%S").timestamp()
+    metrics = json.loads((folder / "results.json").read_text())["default"]
+    taken = int(last.split(" I step ")[1].split("/")[0])
+    return {**metrics, "steps": taken, "seconds": done + 1 - began, "whole": whole}
+
+
+def theirs(folder: Path, seed: int, seconds: float, widths: str) -> dict[str, Any]:
+    """Trains torchvision's for so many seconds, counted from the process's start."""
+    words = [sys.executable, str(PEER), "train", "--seed", str(seed), "--out", str(folder), *BATCHES]
+    words += [*WIDTHS[widths], "--minutes", str(seconds / 60), "--began", str(time.time())]
+    # Memory in huge pages, which makes its steps faster too.
+    run(words, folder, GLIBC_TUNABLES="glibc.malloc.hugetlb=1")
+    return {**json.loads((folder / "metrics.json").read_text()), "seconds": seconds}
+
+
+def run(words: list[str], folder: Path, **environment: str) -> None:
+    """Runs a command, its words in a file beside its folder."""
+    with open(folder.with_suffix(".log"), "w") as log:
+        subprocess.run(words, env={**os.environ, **environment}, stdout=log, stderr=log, check=True)
+
+
+def compare(
+    out: Path, seeds: tuple[int, ...] = (0, 1, 2), widths: Literal["default", "ours"] = "default"
+) -> None:
+    """Both, in turn, for each seed.
+
+    Args:
+        out: folder for runs, their logs and the table.
+        seeds: of parameters and data.
+        widths: of torchvision's pyramid and heads.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results = out / "results.json"
+    rows: dict[str, dict[str, Any]] = json.loads(results.read_text()) if results.exists() else {}
+    peer = f"torchvision, {'its own' if widths == 'default' else 'our'} widths"
+    for seed in seeds:
+        mine = f"vision_jax, seed {seed}"
+        for key in (mine, f"{peer}, seed {seed}"):
+            if key in rows:
+                continue
+            folder = out / re.sub(r"\W+", "_", key)
+            shutil.rmtree(folder, ignore_errors=True)  # what a run that was cut off left
+            at = datetime.now().strftime("%H:%M")
+            row = ours(folder, seed) if key == mine else theirs(folder, seed, rows[mine]["seconds"], widths)
+            rows[key] = {"at": at, **row}
+            results.write_text(json.dumps(rows, indent=1))
+            (out / "table.md").write_text(table(rows))
+    print(table(rows))
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """A row for each run, and each side's mean."""
+    lines = ["| | began | steps | s to the last | box AP50 | mask AP50 | box AP | mask AP |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, row in rows.items():
+        figures = " | ".join(f"{row[metric]:.3f}" for metric in METRICS)
+        lines.append(f"| {name} | {row['at']} | {row['steps']} | {row['seconds']:.0f} | {figures} |")
+    for side in sorted({name.rpartition(",")[0] for name in rows}, reverse=True):
+        runs = [row for name, row in rows.items() if name.startswith(side)]
+        means = {what: float(np.mean([row[what] for row in runs])) for what in ("seconds", *METRICS)}
+        figures = " | ".join(f"{means[metric]:.3f}" for metric in METRICS)
+        lines.append(f"| {side}, mean | | | {means['seconds']:.0f} | {figures} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    tyro.cli(compare)
