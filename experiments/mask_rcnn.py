@@ -54,7 +54,7 @@ def experiment(
     augment: Augment = Augment(),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=640,
+        steps=600,
         batch_size=2,
         optimizer="adamw",
         learning_rate=1e-3,
