@@ -18,7 +18,7 @@ def map_used(
     """Applies a function to rows that are used, a chunk of rows at a time, and not to empty chunks.
 
     Shapes are static, so a step sets aside slots for as many regions as there may be; those that are taken
-    are moved together, and of several chunks one without any costs nothing.
+    are moved together, and a chunk of slots costs nothing where none is taken.
 
     Args:
         function: tree of arrays with `chunk` rows -> tree of arrays with `chunk` rows, each row from its own.
@@ -32,12 +32,6 @@ def map_used(
     inputs, used = jax.tree.map(jnp.asarray, inputs), jnp.asarray(used)
     slots = used.shape[0]
     chunk = max(1, min(chunk, slots))
-
-    def of_used(array: Array) -> Array:
-        return jnp.where(used.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
-
-    if chunk == slots:  # outside a loop and a branch XLA shares the work among more threads
-        return jax.tree.map(of_used, function(inputs))
     order = jnp.argsort(~used, stable=True)
 
     def cut(array: Array) -> Array:
@@ -57,6 +51,7 @@ def map_used(
     places = jnp.argsort(order)
 
     def put_back(array: Array) -> Array:
-        return of_used(array.reshape(-1, *array.shape[2:])[places])
+        array = array.reshape(-1, *array.shape[2:])[places]
+        return jnp.where(used.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
 
     return jax.tree.map(put_back, chunked)
