@@ -54,7 +54,7 @@ def experiment(
     augment: Augment = Augment(),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=600,
+        steps=540,
         batch_size=2,
         optimizer="adamw",
         learning_rate=1e-3,
