@@ -5,7 +5,14 @@ import pickle
 import numpy as np
 import pytest
 
-from vision_jax.data.distortions import DISTORTIONS, FRAME, Distort, Distortion, distort, framed
+from vision_jax.data.distortions import (
+    DISTORTIONS,
+    FRAME,
+    Distort,
+    Distortion,
+    distort,
+    framed,
+)
 from vision_jax.data.idx import IdxClassification
 from vision_jax.types import ClassificationExample, UserError
 
@@ -120,6 +127,11 @@ def test_distractors_are_parts_of_other_digits_and_cover_nothing():
     with_parts, _ = distort(bright, DISTORTIONS["TC"], rng(1), lambda _: white)
     alone, _ = distort(bright, Distortion(60, anywhere=True), rng(1))
     assert (with_parts >= alone).all()
+
+
+def test_distractors_need_other_digits():
+    with pytest.raises(ValueError, match="another"):
+        distort(np.zeros((28, 28, 3), np.uint8), DISTORTIONS["TC"], np.random.default_rng(0))
 
 
 def test_digits_that_are_judged_are_always_the_same_and_those_trained_on_never():

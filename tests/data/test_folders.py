@@ -107,6 +107,9 @@ def test_idx_folder(tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(train)).image(2), train.image(2))
     train, _ = open_classification(f"idx:{tmp_path}", ("4", "3", "2", "1", "0"))
     assert [train.record(i).label for i in range(3)] == [2, 4, 0]
+    few, val = open_classification(f"idx:{tmp_path}?length=2")
+    assert (len(few), len(val), few.classes) == (2, 1, val.classes)
+    assert [few.record(i).label for i in range(2)] == [2, 0]
     (tmp_path / "classes.txt").write_text("shirt\nshoe\nbag\nhat\nsock\n")
     train, _ = open_classification(f"idx:{tmp_path}")
     assert train.classes[train.record(2).label] == "sock"

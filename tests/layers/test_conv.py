@@ -19,14 +19,14 @@ def test_a_convolution_by_hand():
     chex.assert_trees_all_close(conv2d(image, kernel, 1, 1)[0, ..., 0], expected)
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 1), (3, 0), (5, 0), (5, 1)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [8, 96])
-def test_value_and_both_gradients_equal_xla(size, stride, channels):
+def test_value_and_both_gradients_equal_xla(size, padding, stride, channels):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 9, 7, channels)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(size, size, channels, channels)), jnp.float32) / channels
-    pad = (size // 2, size // 2)
+    pad = (padding, padding)
 
     def reference(x, kernel):
         return lax.conv_general_dilated(
@@ -35,7 +35,7 @@ def test_value_and_both_gradients_equal_xla(size, stride, channels):
 
     expected, to_inputs = jax.vjp(reference, x, kernel)
     g = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
-    actual, ours_to_inputs = jax.vjp(lambda x, k: conv2d(x, k, stride, size // 2), x, kernel)
+    actual, ours_to_inputs = jax.vjp(lambda x, k: conv2d(x, k, stride, padding), x, kernel)
     chex.assert_trees_all_close(actual, expected, atol=1e-4)
     chex.assert_trees_all_close(ours_to_inputs(g), to_inputs(g), atol=1e-4, rtol=1e-4)
 

@@ -135,14 +135,14 @@ def test_bfloat16_keeps_places_in_float32():
 def test_it_learns_where_a_spot_is_from_the_looks_of_the_outcome_alone():
     """Every output should look like the spot in the middle; nobody says where the spot is."""
 
+    y, x = jnp.meshgrid(*2 * [jnp.linspace(-1, 1, 12)], indexing="ij")
+
     def spots(key):
         at = jax.random.uniform(key, (32, 1, 1, 2), minval=-0.5, maxval=0.5)
-        y, x = jnp.meshgrid(*2 * [jnp.linspace(-1, 1, 12)], indexing="ij")
         distance = (x - at[..., 0]) ** 2 + (y - at[..., 1]) ** 2
         return jnp.exp(-distance / 0.1)[..., None], at[:, 0, 0]
 
     layer = SpatialTransformer(Flat(), Attention(), align_corners=True)
-    y, x = jnp.meshgrid(*2 * [jnp.linspace(-1, 1, 12)], indexing="ij")
     wanted = jnp.exp(-(x**2 + y**2) / 0.1)[None, None, ..., None]
     variables = layer.init(jax.random.key(0), spots(jax.random.key(1))[0])
     rule = optax.adam(1e-2)

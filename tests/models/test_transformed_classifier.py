@@ -14,9 +14,7 @@ from vision_jax.models.attention.transformed_classifier import (
     TransformedClassifier,
 )
 from vision_jax.tasks import classification
-from vision_jax.training.parallel import data_parallel, replicate, shard
-from vision_jax.training.state import TrainState, initial_variables
-from vision_jax.training.step import train_step
+from vision_jax.training.state import initial_variables
 from vision_jax.types import ClassificationBatch
 
 
@@ -54,27 +52,30 @@ def test_at_first_it_sees_the_image_in_grey():
     np.testing.assert_allclose(outputs["warped"][:, 0, ..., 0], grey, atol=1e-5)  # type: ignore[index]
 
 
-def test_the_update_of_eight_devices_is_that_of_one():
+def test_two_transformers_and_two_channels_are_four_channels():
+    batch = make_batch()
+    two = SpatialTransformer(FullyConnected((8,)), Affine(), count=2)
+    model = TransformedClassifier(19, FullyConnected((5,)), two, channels=2)
+    variables = model.init(jax.random.key(0), batch)
+    outputs = model.apply(variables, batch)
+    for warped in np.moveaxis(outputs["warped"], 1, 0):  # type: ignore[index]
+        np.testing.assert_allclose(warped, batch.image[..., :2] / 255, atol=1e-5)
+    kernel = variables["params"]["network"]["Dense_0"]["kernel"]
+    assert kernel.shape == (28 * 28 * 4, 5)
+    # The blue channel is not looked at.
+    other = batch.replace(image=np.where([True, True, False], batch.image, 9))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(model.apply(variables, other)["logits"], outputs["logits"])  # type: ignore
+
+
+def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
     transformer = SpatialTransformer(Convolutional((4,), (5,), (8,)), ThinPlateSpline(3))
     model, everything = TransformedClassifier(10, FullyConnected((16,)), transformer), make_batch(16)
-    optimizer = optax.sgd(0.01, momentum=0.9)
     variables = initial_variables(model, jax.random.key(0), everything)
     # Away from the identity, where the localisation network would learn nothing in the first step.
     keys = iter(jax.random.split(jax.random.key(1), 100))
     variables = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape), variables)
-    step = train_step(model, optimizer, lambda count: 0.01)
-    after = {}
-    for devices in (1, 8):
-        used = jax.devices()[:devices]
-        state = replicate(TrainState.create(variables, optimizer), used)
-        run = data_parallel(step, used, donate_argnums=())
-        after[devices], metrics = run(state, shard(everything, devices), jax.random.key(1))
-        assert bool(metrics.finite)
-    updates = [jax.tree_util.tree_leaves_with_path(after[n].opt_state) for n in (8, 1)]
-    assert len(updates[0]) == len(jax.tree.leaves(variables["params"]))
-    for (path, many), (_, one) in zip(*updates, strict=True):
-        assert np.linalg.norm(one) > 0, path
-        assert np.linalg.norm(np.asarray(many) - one) <= 1e-4 * np.linalg.norm(one), path
+    one, eight = (stepped(model, variables, everything, devices) for devices in (1, 8))
+    same_update(eight.after, one.after)
 
 
 def test_it_learns_to_straighten_what_it_classifies():

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from vision_jax.layers.conv import Conv
 from vision_jax.layers.norms import Norm, NormKind
+from vision_jax.layers.pooling import max_pool_3x3
 
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
@@ -92,20 +91,6 @@ class ResNet(nn.Module):
                 x = block(self.width * 2**s, stride, self.bottleneck, self.norm, name=name)(x, train)
             maps[f"c{s + 2}"] = x
         return maps
-
-
-def max_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
-    """3x3 max pooling of stride 2 with a border of one, for maps that are nowhere negative.
-
-    A tie's gradient goes to all who share it: after a ReLU the only frequent tie is at zero, where it
-    goes no further.
-    """
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    h, w = (x.shape[1] - 1) // 2, (x.shape[2] - 1) // 2
-    for axis, n in ((1, h), (2, w)):
-        taps = [lax.slice_in_dim(x, i, i + 2 * n - 1, 2, axis) for i in range(3)]
-        x = jnp.maximum(jnp.maximum(taps[0], taps[1]), taps[2])
-    return x
 
 
 def resnet(name: ResNetName, norm: NormKind = "batch", stages: int = 4, remat: bool = False) -> ResNet:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -92,14 +93,21 @@ class Distort:
         return replace(example, image=framed(example.image))
 
     def __call__(self, example: ClassificationExample, rng: np.random.Generator) -> ClassificationExample:
-        return replace(example, image=distort(example.image, self.distortion, rng, self._digit)[0])
+        another = partial(_any_digit, self.source)
+        return replace(example, image=distort(example.image, self.distortion, rng, another)[0])
 
     def judged(self, example: ClassificationExample) -> ClassificationExample:
         """The same outcome for the same example each time, so that all are judged on one set."""
-        return self(self.prepare(example), np.random.default_rng([_JUDGING, example.id]))
+        return self(self.prepare(example), fixed_draws(example.id))
 
-    def _digit(self, rng: np.random.Generator) -> Digit:
-        return framed(self.source.image(int(rng.integers(len(self.source)))))
+
+def fixed_draws(id: int) -> np.random.Generator:
+    """What an image is judged with."""
+    return np.random.default_rng([_JUDGING, id])
+
+
+def _any_digit(source: ClassificationSource, rng: np.random.Generator) -> Digit:
+    return framed(source.image(int(rng.integers(len(source)))))
 
 
 def distort(
@@ -118,6 +126,9 @@ def distort(
 
     Returns:
         The image, and (x, y) of the frame's middle on the canvas, in pixels from the canvas's corner.
+
+    Raises:
+        ValueError: for distractors without `another`.
     """
     side = distortion.canvas
     slack = (side - FRAME) / 2 if distortion.anywhere else 0.0
@@ -142,9 +153,11 @@ def distort(
         image = cv2.warpAffine(
             digit, to_frame[:2], (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-    for _ in range(distortion.distractors):
-        assert another is not None
-        _add_part(image, another(rng), rng)
+    if distortion.distractors:
+        if another is None:
+            raise ValueError("distractors are parts of other digits: pass `another`, which draws one")
+        for _ in range(distortion.distractors):
+            _add_part(image, another(rng), rng)
     return image, middle
 
 

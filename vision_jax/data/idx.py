@@ -102,13 +102,14 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
 
 
 def open_idx(
-    root: Path, classes: tuple[str, ...] | None = None
+    root: Path, classes: tuple[str, ...] | None = None, length: int | None = None
 ) -> tuple[IdxClassification, IdxClassification]:
     """Opens a folder of IDX files.
 
     Args:
         root: the folder.
         classes: the classes of a run; None takes the labels' numbers or `classes.txt`.
+        length: how many images to train on, the first; all if None or if there are fewer.
 
     Returns:
         (training, judging).
@@ -132,12 +133,12 @@ def open_idx(
     if classes is None:
         classes = names
     sources = []
-    for images, labels, path in splits:
+    for (images, labels, path), most in zip(splits, (length, None), strict=True):
         used = np.unique(labels).tolist()
         label = labels_by_name([names[value] for value in used], classes, str(path))
         table = np.full(256, -1, np.int32)
         table[used] = [label[names[value]] for value in used]
-        sources.append(IdxClassification(images, table[labels], classes))
+        sources.append(IdxClassification(images[:most], table[labels[:most]], classes))
     return sources[0], sources[1]
 
 

@@ -16,6 +16,7 @@ Options, all of them optional:
 - `images=FOLDER` (coco): the image folder, relative to DIR;
 - `classes=K`, `void=I` (labels; tfds for segmentation): how many classes there are, which index is void
   besides 255;
+- `length=N` (idx): train on the first N images;
 - `length=N`, `val_length=N`, `seed=S`, `canvas=PIXELS`, `objects=N` (synthetic): scenes to train on and to
   judge on, which scenes, the side of their square, the most objects in one.
 
@@ -59,7 +60,7 @@ _INSTANCES = {
     "records": {},
 }
 _DETECTION = {**_INSTANCES, "tfds": _PARTS}
-_CLASSIFICATION = {"folder": _SPLITS, "idx": {}, "digits": {}, "tfds": _PARTS, "records": {}}
+_CLASSIFICATION = {"folder": _SPLITS, "idx": {"length": int}, "digits": {}, "tfds": _PARTS, "records": {}}
 _SEGMENTATION = {
     "labels": {**_SPLITS, "classes": int, "void": int},
     "synthetic": _SYNTHETIC,
@@ -128,7 +129,7 @@ def open_classification(
     if kind == "folder":
         return open_image_folder(place, classes, **options)
     if kind == "idx":
-        return open_idx(place, classes)
+        return open_idx(place, classes, **options)
     if kind in _PREPARED:
         return _open_prepared(kind, place, "classification", classes, options)
     from vision_jax.data.synthetic import Digits

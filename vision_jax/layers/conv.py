@@ -9,7 +9,7 @@ stride 1 need fewer products yet (`winograd`). On accelerators XLA's own forms a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import cast
 
 import flax.linen as nn
@@ -120,7 +120,35 @@ def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: int
     if _by_winograd(kernel, stride):
         fewer = partial(winograd.input_gradient, padding=padding)
         return lax.platform_dependent(g, kernel, cpu=fewer, default=turned)
+    places = (g.shape[1] + size - 1 - 2 * padding) * (g.shape[2] + size - 1 - 2 * padding)
+    many = 1.5 if kernel.shape[2] < _FEWEST_CHANNELS else 3.0
+    if places >= many * g.shape[1] * g.shape[2]:  # a convolution would multiply mostly zeros
+        by_rows = partial(_input_gradient_by_rows, padding=padding)
+        return lax.platform_dependent(g, kernel, cpu=by_rows, default=turned)
     return turned(g, kernel)
+
+
+def _input_gradient_by_rows(g: Array, kernel: Array, *, padding: int) -> Array:
+    """One matrix product for each row of taps; what each tap gives is added where the tap lay."""
+    size, _, channels, features = kernel.shape
+    places = g.reshape(-1, features)
+
+    def row(i: int) -> Array:
+        taps = kernel[i].reshape(-1, features)
+        shares = lax.dot_general(places, taps, (((1,), (1,)), ((), ())))
+        shares = shares.reshape(*g.shape[:3], size, channels)
+        wide = reduce(jnp.add, (_moved(shares[..., j, :], 2, j, size) for j in range(size)))
+        return _moved(wide, 1, i, size)
+
+    whole = reduce(jnp.add, map(row, range(size)))
+    return whole[:, padding : whole.shape[1] - padding, padding : whole.shape[2] - padding]
+
+
+def _moved(share: Array, axis: int, tap: int, taps: int) -> Array:
+    """Zeros around it along an axis, so that it lies where that tap of so many did."""
+    pads = [(0, 0)] * share.ndim
+    pads[axis] = (tap, taps - 1 - tap)
+    return jnp.pad(share, pads)
 
 
 def _kernel_gradient_by_taps(

@@ -1,8 +1,9 @@
 """Kinds of problems: each joins data, judges and pictures into what an experiment needs around a model."""
 
+from vision_jax.tasks.addition import addition
 from vision_jax.tasks.classification import classification
 from vision_jax.tasks.detection import detection
 from vision_jax.tasks.instance import instances
 from vision_jax.tasks.segmentation import segmentation
 
-__all__ = ["classification", "detection", "instances", "segmentation"]
+__all__ = ["addition", "classification", "detection", "instances", "segmentation"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vision_jax.data.digit_sums import DistortSum
 from vision_jax.data.distortions import Distort
 from vision_jax.data.geometry import Canvas
 from vision_jax.data.pipeline import evaluation_batches, train_batches
@@ -36,7 +37,7 @@ class Loading:
     collate: Callable[[int], Callable[[Sequence[Any]], Any]]
     groups: Callable[[int | None], Sequence[Hashable]] | None = None
     beside: int = 0
-    distort: Distort | None = None
+    distort: Distort | DistortSum | None = None
 
     def train(
         self, augment: Augment, batch_size: int, seed: int, workers: int, first: int | None = None

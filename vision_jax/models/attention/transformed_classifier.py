@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense
+from vision_jax.layers.pooling import max_pool_2x2
 from vision_jax.models.attention.spatial_transformer import SpatialTransformer
-from vision_jax.models.classification.classifier import Classifier
-from vision_jax.types import ClassificationBatch
+from vision_jax.models.classification.classifier import class_loss, most_probable
+from vision_jax.types import Classification, ClassificationBatch, Mean
 
 
 class FullyConnected(nn.Module):
@@ -43,47 +44,61 @@ class Convolutional(nn.Module):
         widths: channels of each convolution.
         sizes: of their kernels, in pixels.
         hidden: units of linear layers over the last maps, each with a ReLU.
+        stride: of every convolution, in pixels.
     """
 
     widths: Sequence[int] = (32, 64)
     sizes: Sequence[int] = (9, 7)
     hidden: Sequence[int] = ()
+    stride: int = 1
 
     @nn.compact
     def __call__(self, maps: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b f"]:
         """Features of each image; the same when training."""
         x = maps
         for width, size in zip(self.widths, self.sizes, strict=True):
-            x = nn.max_pool(nn.relu(Conv(width, size, padding=0)(x)), (2, 2), strides=(2, 2))
+            x = max_pool_2x2(nn.relu(Conv(width, size, self.stride, padding=0)(x)))
         return FullyConnected(self.hidden)(x)
 
 
-class TransformedClassifier(Classifier):
+class TransformedClassifier(nn.Module):
     """A network's features and a linear layer, on images as they are or as a spatial transformer sees them.
 
     Attributes:
         num_classes: K; there is no background class.
         network: (maps, train) -> features [B, F].
         transformer: what stands before it, if anything; the several warped images of one are its channels.
+        channels: of the images: 0 makes them grey, else the first so many are seen.
     """
 
     num_classes: int
     network: nn.Module
     transformer: SpatialTransformer | None = None
+    channels: int = 0
 
     @nn.compact
     def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
-        """Scores each image, in grey: light on black, 0 to 1.
+        """Scores each image; light on black, 0 to 1.
 
         Returns:
-            `logits` [B, K]; with a transformer `theta` [B, N, parameters] and what is seen through it,
-            `warped` [B, N, H', W', 1].
+            `features` [B, F] and `logits` [B, K]; with a transformer `theta` [B, N, parameters] and what is
+            seen through it, `warped` [B, N, H', W', C].
         """
         outputs = {}
-        x = jnp.asarray(batch.image, jnp.float32).mean(-1, keepdims=True) / 255
+        x = jnp.asarray(batch.image, jnp.float32) / 255
+        x = x[..., : self.channels] if self.channels else x.mean(-1, keepdims=True)
         if self.transformer is not None:
             outputs["warped"], outputs["theta"] = self.transformer(x, train)
-            x = jnp.moveaxis(outputs["warped"][..., 0], 1, -1)
-        features = self.network(x, train)  # type: ignore[operator]
-        outputs["logits"] = Dense(self.num_classes)(features).astype(jnp.float32)
+            x = jnp.moveaxis(outputs["warped"], 1, -2)
+            x = x.reshape(*x.shape[:3], -1)
+        outputs["features"] = self.network(x, train)  # type: ignore[operator]
+        outputs["logits"] = Dense(self.num_classes)(outputs["features"]).astype(jnp.float32)
         return outputs
+
+    def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
+        """Cross-entropy over the images that are not filling."""
+        return class_loss(self(batch, train)["logits"], batch)
+
+    def predict(self, batch: ClassificationBatch) -> Classification:
+        """The most probable class of each image."""
+        return most_probable(self(batch)["logits"])

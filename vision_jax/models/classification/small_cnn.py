@@ -15,11 +15,12 @@ from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense, Norm, normalise
 from vision_jax.layers.norms import NormKind
-from vision_jax.models.classification.classifier import Classifier
-from vision_jax.types import ClassificationBatch
+from vision_jax.layers.pooling import max_pool_2x2
+from vision_jax.models.classification.classifier import class_loss, most_probable
+from vision_jax.types import Classification, ClassificationBatch, Mean
 
 
-class SmallCNN(Classifier):
+class SmallCNN(nn.Module):
     """Stages of two convolutions, each stage at half the resolution of the one before.
 
     Attributes:
@@ -47,10 +48,18 @@ class SmallCNN(Classifier):
         x = normalise(batch.image)
         for i, width in enumerate(self.widths):
             if i > 0:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool_2x2(x)
             for _ in range(2):
                 x = Conv(width, bias=False)(x)
                 x = nn.relu(Norm(kind=self.norm, groups=8)(x, train))
             outputs[f"stage/{i}"] = x
         outputs["logits"] = Dense(self.num_classes)(x.mean((1, 2)))
         return outputs
+
+    def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
+        """Cross-entropy over the images that are not filling."""
+        return class_loss(self(batch, train)["logits"], batch)
+
+    def predict(self, batch: ClassificationBatch) -> Classification:
+        """The most probable class of each image."""
+        return most_probable(self(batch)["logits"])

@@ -1,0 +1,84 @@
+"""Pairs of digits and their sums: labels that fit what is shown, fixed where judged, new where trained on."""
+
+import numpy as np
+import pytest
+
+from vision_jax.data.digit_sums import DistortSum
+from vision_jax.data.distortions import Distort, Distortion
+from vision_jax.data.idx import IdxClassification
+from vision_jax.tasks import addition
+from vision_jax.types import Classification, ClassificationExample, UserError
+
+STILL = Distortion(32)
+
+
+def grey_digits(count: int) -> IdxClassification:
+    """Digit d is a frame of value 10 * d + 20."""
+    labels = np.arange(count) % 10
+    images = np.broadcast_to((10 * labels + 20)[:, None, None], (count, 28, 28)).astype(np.uint8)
+    return IdxClassification(images, labels, tuple("0123456789"))
+
+
+def shown(image) -> list[int]:
+    """The two digits of an image of grey frames."""
+    return [(int(image[16, 16, channel]) - 20) // 10 for channel in (0, 1)]
+
+
+def test_the_label_is_the_sum_of_what_the_two_channels_show():
+    source = grey_digits(50)
+    pair = DistortSum(Distort(STILL, source))
+    seen = set()
+    for seed in range(60):
+        example = pair.prepare(ClassificationExample(7, source.image(7), 7))
+        drawn = pair(example, np.random.default_rng(seed))
+        first, second = shown(drawn.image)
+        assert (first, drawn.label, drawn.id) == (7, 7 + second, 7)
+        assert not drawn.image[..., 2].any()
+        seen.add(second)
+    assert len(seen) == 10
+
+
+def test_each_digit_moves_by_itself():
+    source = grey_digits(10)
+    pair = DistortSum(Distort(Distortion(60, anywhere=True), source))
+    example = pair.prepare(ClassificationExample(3, source.image(3), 3))
+    image = pair(example, np.random.default_rng(0)).image
+    first, second = (np.argwhere(image[..., channel] > 0).mean(0) for channel in (0, 1))
+    assert np.abs(first - second).max() > 2
+
+
+def test_pairs_that_are_judged_are_always_the_same():
+    source = grey_digits(30)
+    pair = DistortSum(Distort(Distortion(42, turn=45, anywhere=True), source))
+    example = ClassificationExample(4, source.image(4), 4)
+    one, two = pair.judged(example), pair.judged(example)
+    np.testing.assert_array_equal(one.image, two.image)
+    assert one.label == two.label
+
+
+def test_other_classes_than_digits_cannot_be_added():
+    letters = IdxClassification(np.zeros((2, 28, 28), np.uint8), np.arange(2), ("a", "b"))
+    with pytest.raises(UserError, match="sums need the classes 0 to 9, not a, b"):
+        DistortSum(Distort(STILL, letters))
+
+
+def test_the_task_from_data_to_figures():
+    task = addition("digits", STILL)
+    data = task.open(None)
+    assert data.classes == tuple(str(i) for i in range(19))
+    (evaluator,) = data.evaluators()
+    for batch in data.evaluation(100):
+        truth = np.where(batch.example_valid, batch.labels, 0)
+        evaluator.add(batch, Classification(truth, np.eye(19, dtype=np.float32)[truth]))  # type: ignore
+    assert evaluator.report().metrics["accuracy"] == 1
+    one, two = data.train(64, 0, 0), data.train(64, 0, 0)
+    np.testing.assert_array_equal(next(one).image, next(two).image)
+    report = data.summary()
+    assert report.metrics["canvas/long"] == 32
+    assert "| 18 |" in report.tables["classes.md"]
+    with pytest.raises(UserError, match="not on sums"):
+        task.open(("a", "b"))
+    few = data.overfit(5)
+    assert set(next(few.train(16, 0, 0)).id.tolist()) == set(range(5))
+    (batch,) = few.evaluation(8)
+    assert batch.example_valid.sum() == 5

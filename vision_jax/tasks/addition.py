@@ -1,0 +1,89 @@
+"""Addition: two distorted digits in an image, one class a sum, judged by accuracy."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from vision_jax.data.batching import classification_batch
+from vision_jax.data.digit_sums import SUMS, DistortSum
+from vision_jax.data.distortions import Distort, Distortion
+from vision_jax.data.open import open_classification
+from vision_jax.data.reading import read_classification
+from vision_jax.data.transforms import Augment
+from vision_jax.evaluation import ClassificationEvaluator
+from vision_jax.tasks.classification import classification
+from vision_jax.tasks.loading import Loading
+from vision_jax.tasks.summary import counts_table, picture
+from vision_jax.training.experiment import Classes, Data, Task
+from vision_jax.types import ClassificationSource, Report, UserError
+from vision_jax.visualization import draw_classification_batch
+
+_PLAIN = Augment(hflip=0)
+
+
+def addition(data: str, distortion: Distortion) -> Task:
+    """Joins pairs of digits, their judge and their pictures.
+
+    Args:
+        data: the digits, as for `classification`.
+        distortion: of each digit, by draws of its own: anew in training, always alike for those judged.
+
+    Returns:
+        The task; data are opened when they are first needed.
+    """
+    single = classification(data, (distortion.canvas, distortion.canvas))
+
+    def opened(classes: Classes | None) -> Data:
+        if classes is not None and classes != SUMS:
+            raise UserError(f"this run was trained on {', '.join(classes)}, not on sums of two digits")
+        train, judge = (_loading(source, distortion) for source in open_classification(data))
+        return _data(train, judge)
+
+    return Task(
+        open=opened,
+        prepare=single.prepare,
+        draw_batch=draw_classification_batch,
+        draw_predictions=single.draw_predictions,
+        to_json=single.to_json,
+        metric="accuracy",
+    )
+
+
+def _loading(source: ClassificationSource, distortion: Distortion) -> Loading:
+    canvas = (distortion.canvas, distortion.canvas)
+
+    def collate(batch_size: int):
+        return partial(classification_batch, canvas=canvas, batch_size=batch_size)
+
+    distort = DistortSum(Distort(distortion, source))
+    return Loading(source, read_classification, canvas, collate, distort=distort)
+
+
+def _data(train: Loading, judge: Loading, first: int | None = None) -> Data:
+    return Data(
+        classes=SUMS,
+        train=lambda batch_size, seed, workers: train.train(_PLAIN, batch_size, seed, workers, first),
+        evaluation=lambda batch_size: judge.evaluation(batch_size, first),
+        evaluators=lambda: [ClassificationEvaluator(SUMS)],
+        overfit=lambda n: _data(train, train, n),
+        summary=lambda: _summary(train, judge, first),
+    )
+
+
+def _summary(train: Loading, judge: Loading, first: int | None) -> Report:
+    """How many pairs are judged of each sum, and a training batch."""
+    labels = np.concatenate([batch.labels[batch.example_valid] for batch in judge.evaluation(256, first)])
+    counts = np.bincount(labels, minlength=len(SUMS))
+    batch = next(train.train(_PLAIN, 32, 0, 0, first))
+    return Report(
+        {
+            "train/digits": len(train.source) if first is None else min(first, len(train.source)),
+            "val/pairs": len(labels),
+            "canvas/long": max(train.canvas),
+            "canvas/short": min(train.canvas),
+        },
+        {"classes.md": counts_table(SUMS, {"val": counts.tolist()}, "pairs")},
+        {"data.png": picture([draw_classification_batch(batch, SUMS)])},
+    )
