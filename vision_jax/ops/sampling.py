@@ -54,14 +54,17 @@ def sample_bilinear(
         image = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
     else:  # a window of 2 x 2 cells always fits
         image = jnp.pad(image, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode="edge")
-    rows, down = _to_cells(jnp.where(finite, y, 0), height, padding, align_corners)
-    columns, across = _to_cells(jnp.where(finite, x, 0), width, padding, align_corners)
-    values = jnp.where(finite[:, None], window_samples(image, rows, columns, down, across), 0)
+    rows, down = _to_cells(y, finite, height, padding, align_corners)
+    columns, across = _to_cells(x, finite, width, padding, align_corners)
+    values = window_samples(image, rows, columns, down, across)
+    if padding != "zeros":  # where every cell is of the image
+        values = jnp.where(finite[:, None], values, 0)
     return values.reshape(*points.shape[:-1], image.shape[-1]).astype(image.dtype)
 
 
-def _to_cells(coordinate, length: int, padding: Padding, align_corners: bool):
+def _to_cells(coordinate, finite, length: int, padding: Padding, align_corners: bool):
     """Along one axis, the first cell of each point's window in the padded image, and its fraction."""
+    coordinate = jnp.where(finite, coordinate, 0)
     coordinate = _clip(coordinate, jnp.abs(coordinate) < _FARTHEST, -_FARTHEST, _FARTHEST)
     # In this order, as torch has it: its rounding decides in which cell a point on a border lies.
     if align_corners:
@@ -69,6 +72,7 @@ def _to_cells(coordinate, length: int, padding: Padding, align_corners: bool):
     else:
         position = ((coordinate + 1) * length - 1) / 2
     if padding == "zeros":
+        position = jnp.where(finite, position, length)
         position = _clip(position, (position >= -1) & (position < length), -1, length)
         cell = jnp.minimum(jnp.floor(position), length - 1)
         return cell.astype(jnp.int32) + 1, position - cell

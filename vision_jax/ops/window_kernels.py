@@ -19,8 +19,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import sequential_vmap
+from jax.custom_batching import custom_vmap, sequential_vmap
 from jaxtyping import Array, Float, Int
+
+# Below it, computing places anew for each channel is faster than writing them to memory first.
+_MANY_CHANNELS = 16
 
 
 @jax.custom_vjp
@@ -140,15 +143,35 @@ def window_samples(
     Returns:
         The samples, in the dtype of `down`.
     """
-    cells = atlas.reshape(-1, atlas.shape[-1])
-    # Where they come from a long computation, four gathers would each repeat it for each channel.
-    rows, columns, down, across = lax.optimization_barrier((rows, columns, down, across))
+    return _samples(atlas, rows, columns, down, across)
+
+
+@custom_vmap
+def _samples(atlas, rows, columns, down, across):
+    channels = atlas.shape[-1]
+    cells = atlas.reshape(-1, channels)
+    if channels >= _MANY_CHANNELS:
+        rows, columns, down, across = lax.optimization_barrier((rows, columns, down, across))
     first = rows * atlas.shape[1] + columns
-    total = jnp.zeros((len(rows), atlas.shape[-1]), down.dtype)
+    total = jnp.zeros((len(rows), channels), down.dtype)
     for dy, dx, share in _shares(down, across):
         cell = cells.at[first + (dy * atlas.shape[1] + dx)].get(mode="promise_in_bounds")
         total = total + cell * share[:, None]
     return total
+
+
+@_samples.def_vmap
+def _samples_of_many(size, batched, atlas, rows, columns, down, across):
+    """Images one above the other are one atlas, and all samples one list: one gather, of rows alone."""
+    places = [
+        place if is_batched else jnp.broadcast_to(place, (size, *place.shape))
+        for place, is_batched in zip((rows, columns, down, across), batched[1:], strict=True)
+    ]
+    if batched[0]:
+        places[0] = places[0] + jnp.arange(size, dtype=places[0].dtype)[:, None] * atlas.shape[1]
+        atlas = atlas.reshape(-1, *atlas.shape[2:])
+    samples = _samples(atlas, *(place.reshape(-1) for place in places))
+    return samples.reshape(size, -1, samples.shape[-1]), True
 
 
 def _shares(down, across):
