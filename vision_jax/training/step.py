@@ -123,7 +123,7 @@ def train_step(
             nothing = jax.tree.map(jnp.zeros_like, state.params)
             gradient, (shares, collections) = jax.lax.scan(add, nothing, parts)
             shares = jax.tree.map(lambda x: x.sum(0), shares)
-            collections = jax.tree.map(lambda x: x.mean(0) if _is_float(x) else x.max(0), collections)
+            collections = _joined(state.collections, collections, lambda x: x.mean(0), lambda x: x.max(0))
 
         gradient, terms = summed((gradient, shares))
         loss = _sum(terms)
@@ -132,7 +132,7 @@ def train_step(
 
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        collections = _synchronised({**state.collections, **collections})
+        collections = _synchronised(state.collections, collections)
         averaged = state.averaged
         if averaged is not None:
             averaged = _averaged(averaged, {"params": params, **collections}, state.step, ema)
@@ -214,15 +214,28 @@ def _sum(terms: Scalars) -> Float[Array, ""]:
     return functools.reduce(jnp.add, terms.values(), jnp.float32(0))
 
 
-def _synchronised(collections: Variables) -> Variables:
+def _synchronised(before: Variables, after: Variables) -> Variables:
     """Makes statistics equal on all devices: the mean of floats, the largest of anything else."""
     if jax.lax.axis_size(AXIS) == 1:
-        return collections
+        return after
+    return _joined(before, after, lambda x: jax.lax.pmean(x, AXIS), lambda x: jax.lax.pmax(x, AXIS))
 
-    def one(x: Array) -> Array:
-        return jax.lax.pmean(x, AXIS) if _is_float(x) else jax.lax.pmax(x, AXIS)
 
-    return jax.tree.map(one, collections)
+def _joined(
+    before: Variables,
+    after: Variables,
+    mean: Callable[[Array], Array],
+    largest: Callable[[Array], Array],
+) -> Variables:
+    """The mean of what several devices or microbatches made of the statistics before.
+
+    It is that of their changes: what none of them changed stays as it was, to the bit.
+    """
+
+    def one(old: Array, new: Array) -> Array:
+        return old + mean(new - old) if _is_float(new) else largest(new)
+
+    return jax.tree.map(one, before, after)
 
 
 def _averaged(
