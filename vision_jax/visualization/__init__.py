@@ -18,6 +18,7 @@ from vision_jax.visualization.summary import (
     side_by_side,
     stack_pictures,
 )
+from vision_jax.visualization.warps import draw_sampling_grid, draw_warps, save_gif
 
 __all__ = [
     "draw_box_sizes",
@@ -32,8 +33,11 @@ __all__ = [
     "draw_instance_batch",
     "draw_instances",
     "draw_labels",
+    "draw_sampling_grid",
     "draw_segmentation_batch",
     "draw_segmentations",
+    "draw_warps",
+    "save_gif",
     "save_png",
     "side_by_side",
     "stack_pictures",

@@ -1,0 +1,139 @@
+"""Watches a spatial transformer learn, and films what it then sees of digits that turn.
+
+    python experiments/spatial_transformer_film.py --data idx:../shared/data/mnist --out FOLDER
+
+Writes three pictures: `training.png`, some digits turned by up to 90 degrees (R) with the grid that is read
+and the outcome, after so many steps; `training.gif`, the same at every step that was looked at; and
+`rotation.gif`, digits that turn from one side to the other while what the classifier sees of them stays as
+upright as it was learnt. The thicker side of a grid is what becomes the top. Upright is whatever serves the
+classifier: nothing says which way is up, so a digit may come out tilted, but should come out alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import jax
+import numpy as np
+import tyro
+from jaxtyping import Float, UInt8
+
+from vision_jax.data.distortions import DISTORTIONS, framed
+from vision_jax.data.open import open_classification
+from vision_jax.models.attention.spatial_transformer import (
+    Affine,
+    Attention,
+    Projective,
+    SpatialTransformer,
+    ThinPlateSpline,
+    Transform,
+)
+from vision_jax.models.attention.transformed_classifier import Convolutional, TransformedClassifier
+from vision_jax.tasks import classification
+from vision_jax.training.experiment import TrainConfig
+from vision_jax.training.parallel import data_parallel, local_devices, replicate, shard
+from vision_jax.training.state import initial_variables
+from vision_jax.training.step import configured_state, configured_step
+from vision_jax.types import ClassificationBatch
+from vision_jax.visualization import draw_warps, save_gif, save_png, stack_pictures
+
+TRANSFORMS: dict[str, Transform] = {
+    "attention": Attention(),
+    "affine": Affine(),
+    "projective": Projective(),
+    "tps": ThinPlateSpline(4),
+}
+_STRIP = (0, 20, 60, 200, 600, 2000)
+_WIDEST = 75  # degrees, that digits turn either way in the film
+
+Seen = tuple[Float[np.ndarray, "n h w 2"], Float[np.ndarray, "n h w 1"]]
+
+
+def film(
+    out: Path,
+    data: str = "digits",
+    transformer: Literal["attention", "affine", "projective", "tps"] = "affine",
+    steps: int = 2000,
+    every: int = 20,
+    digits: int = 6,
+    seed: int = 0,
+) -> None:
+    """Trains a convolutional classifier behind a transformer, and draws.
+
+    Args:
+        out: folder for the pictures.
+        data: `idx:FOLDER` (MNIST's format) or `digits`.
+        transformer: what may be learnt.
+        steps: of training.
+        every: so many steps one frame of training.gif.
+        digits: how many are shown.
+        seed: of the initial parameters, the order of the data and every draw.
+    """
+    transform = TRANSFORMS[transformer]
+    localisation = Convolutional((20, 20), (5, 5), (20,))
+    opened = classification(data, distortion=DISTORTIONS["R"]).open(None)
+    model = TransformedClassifier(
+        len(opened.classes), Convolutional(), SpatialTransformer(localisation, transform)
+    )
+    config = TrainConfig(
+        steps=steps, batch_size=128, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2
+    )
+    batches, used, key = opened.train(config.batch_size, seed, 0), local_devices(1), jax.random.key(seed)
+    first = next(batches)
+    state = replicate(configured_state(initial_variables(model, key, first), config), used)
+    step = data_parallel(configured_step(model, config), used)
+
+    @jax.jit
+    def look(variables: Any, batch: ClassificationBatch) -> Any:
+        outputs: Any = model.apply(variables, batch)
+        warped = outputs["warped"][:, 0]
+        points = jax.vmap(lambda theta: transform.grid(theta, warped.shape[1:3], False))
+        return points(outputs["theta"][:, 0]), warped
+
+    def see(images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
+        numbers = np.arange(len(images), dtype=np.int32)
+        batch: Any = ClassificationBatch(images, numbers, numbers, numbers >= 0)  # type: ignore[arg-type]
+        return jax.device_get(look(state.variables, batch))
+
+    shown = np.asarray(next(iter(opened.evaluation(digits))).image)
+    frames, moments = [], []
+    for done in range(steps + 1):
+        if done % every == 0:
+            title = f"after {done} of {steps} steps"
+            frames.append(draw_warps(list(shown), *see(shown), title=title))
+        if done in _STRIP:
+            moments.append((done, *see(shown)))
+        if done < steps:
+            state, _ = step(state, shard(next(batches), 1), key)
+    save_gif(out / "training.gif", [*frames, *10 * frames[-1:]])
+    save_png(out / "training.png", strip(shown[:3], moments))
+
+    source = open_classification(data)[1]
+    upright = [framed(source.image(i)) for i in range(digits)]
+    turning = []
+    for angle in _WIDEST * np.sin(np.linspace(0, 2 * np.pi, 60, endpoint=False)):
+        turned = np.stack([turn(digit, angle) for digit in upright])
+        turning.append(draw_warps(list(turned), *see(turned), title=f"turned by {angle:+.0f} degrees"))
+    save_gif(out / "rotation.gif", turning)
+
+
+def strip(
+    images: UInt8[np.ndarray, "n h w 3"], moments: Sequence[tuple[int, np.ndarray, np.ndarray]]
+) -> UInt8[np.ndarray, "_h _w 3"]:
+    """Two rows for each image, the grid on it and the outcome, and a column for each moment of training."""
+    captions = [f"step {done}" for done, _, _ in moments]
+    points, warped = (np.stack(parts, 1)[: len(images)] for parts in list(zip(*moments, strict=True))[1:])
+    each = zip(images, points, warped, strict=True)
+    return stack_pictures([draw_warps(len(moments) * [image], *seen, captions) for image, *seen in each])
+
+
+def turn(digit: UInt8[np.ndarray, "28 28 3"], degrees: float) -> UInt8[np.ndarray, "28 28 3"]:
+    """Turned clockwise about its middle."""
+    return cv2.warpAffine(digit, cv2.getRotationMatrix2D((13.5, 13.5), -degrees, 1), (28, 28))  # type: ignore[return-value]
+
+
+if __name__ == "__main__":
+    tyro.cli(film)

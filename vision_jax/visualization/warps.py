@@ -1,0 +1,84 @@
+"""What a spatial transformer looks at: the grid that it reads, on the image, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from vision_jax.visualization.canvas import WRONG, Cell, Picture, draw_grid, resize, to_uint8
+
+_LINES = 5
+_SHIFT = 4  # of cv2's fixed-point coordinates, in bits
+
+
+def draw_sampling_grid(
+    image: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "hh ww 2"], scale: int = 4
+) -> Picture:
+    """An image under some rows and columns of the points that are read from it; the first row is thicker.
+
+    Args:
+        image: the transformer's input.
+        points: normalised (x, y), -1 and 1 at the outer edges of the outer pixels; lines end where they are
+            not finite.
+        scale: the picture's pixels for one of the image.
+    """
+    picture = np.ascontiguousarray(resize(image, scale))
+    extent = np.array(picture.shape[1::-1])
+    places = (np.nan_to_num(points, nan=np.inf) + 1) / 2 * extent
+    for lines in (places, places.swapaxes(0, 1)):
+        for i in np.unique(np.linspace(0, len(lines) - 1, _LINES).round().astype(int)):
+            top = i == 0 and lines is places
+            _draw_line(picture, lines[i], max(1, scale // 2) if top else 1)
+    return picture
+
+
+def _draw_line(picture: Picture, line: Float[np.ndarray, "n 2"], thickness: int) -> None:
+    # cv2 takes coordinates of 16 bits; far away nothing is seen anyhow.
+    near = (np.abs(line) < 2000).all(-1)
+    fixed = np.rint(np.where(near[:, None], line, 0) * (1 << _SHIFT)).astype(int).tolist()
+    for i in range(len(line) - 1):
+        if near[i] and near[i + 1]:
+            cv2.line(picture, fixed[i], fixed[i + 1], WRONG, thickness, cv2.LINE_AA, _SHIFT)
+
+
+def draw_warps(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
+    points: Float[np.ndarray, "n hh ww 2"],
+    warped: Float[np.ndarray, "n hh ww c"],
+    captions: Sequence[str] = (),
+    scale: int = 4,
+    title: str = "",
+) -> Picture:
+    """Images with the grids on them, and below each what is read there.
+
+    Args:
+        images: the transformer's inputs.
+        points: that each is read at, normalised.
+        warped: what is read, 0..1, of one channel or three.
+        captions: one above each image.
+        scale: the picture's pixels for one of an image.
+        title: a line on top.
+    """
+    above = [draw_sampling_grid(image, grid, scale) for image, grid in zip(images, points, strict=True)]
+    below = [resize(np.broadcast_to(to_uint8(255 * w), (*w.shape[:2], 3)), scale) for w in warped]
+    names = captions or [""] * len(images)
+    cells = [Cell(picture, name) for picture, name in zip(above, names, strict=True)]
+    return draw_grid([*cells, *(Cell(picture) for picture in below)], len(images), title=title)
+
+
+def save_gif(path: Path, frames: Sequence[Picture], seconds: float = 0.1) -> None:
+    """Writes pictures of one size as a film that begins again at its end.
+
+    Args:
+        path: where; its folder is made if it is missing.
+        frames: at least one.
+        seconds: that each is seen, in hundredths at the finest.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(path, "GIF", save_all=True, append_images=rest, duration=round(1000 * seconds), loop=0)
