@@ -125,9 +125,11 @@ def strip(
 ) -> UInt8[np.ndarray, "_h _w 3"]:
     """Two rows for each image, the grid on it and the outcome, and a column for each moment of training."""
     captions = [f"step {done}" for done, _, _ in moments]
-    points, warped = (np.stack(parts, 1)[: len(images)] for parts in list(zip(*moments, strict=True))[1:])
-    each = zip(images, points, warped, strict=True)
-    return stack_pictures([draw_warps(len(moments) * [image], *seen, captions) for image, *seen in each])
+    rows = []
+    for i, image in enumerate(images):
+        points, warped = (np.stack([moment[part][i] for moment in moments]) for part in (1, 2))
+        rows.append(draw_warps(len(moments) * [image], points, warped, captions))
+    return stack_pictures(rows)
 
 
 def turn(digit: UInt8[np.ndarray, "28 28 3"], degrees: float) -> UInt8[np.ndarray, "28 28 3"]:

@@ -39,7 +39,7 @@ def draw_sampling_grid(
 
 def _draw_line(picture: Picture, line: Float[np.ndarray, "n 2"], thickness: int) -> None:
     # cv2 takes coordinates of 16 bits; far away nothing is seen anyhow.
-    near = (np.abs(line) < 2000).all(-1)
+    near = np.abs(line).max(axis=-1) < 2000
     fixed = np.rint(np.where(near[:, None], line, 0) * (1 << _SHIFT)).astype(int).tolist()
     for i in range(len(line) - 1):
         if near[i] and near[i + 1]:
