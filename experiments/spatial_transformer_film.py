@@ -127,8 +127,9 @@ def strip(
     captions = [f"step {done}" for done, _, _ in moments]
     rows = []
     for i, image in enumerate(images):
-        points, warped = (np.stack([moment[part][i] for moment in moments]) for part in (1, 2))
-        rows.append(draw_warps(len(moments) * [image], points, warped, captions))
+        read = np.stack([points[i] for _, points, _ in moments])
+        seen = np.stack([warped[i] for _, _, warped in moments])
+        rows.append(draw_warps(len(moments) * [image], read, seen, captions))
     return stack_pictures(rows)
 
 
