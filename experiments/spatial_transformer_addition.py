@@ -13,19 +13,15 @@ from __future__ import annotations
 from typing import Literal
 
 from vision_jax.data.distortions import DISTORTIONS
-from vision_jax.models.attention.spatial_transformer import Affine, SpatialTransformer
-from vision_jax.models.attention.transformed_classifier import (
-    Convolutional,
-    FullyConnected,
-    TransformedClassifier,
-)
+from vision_jax.models.attention.spatial_transformer import Affine
+from vision_jax.models.attention.transformed_classifier import NetworkName, digit_classifier
 from vision_jax.sweeps import Claim, PaperFigures, zip_
 from vision_jax.tasks import addition
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 
 
 def experiment(
-    network: Literal["fcn", "cnn"] = "fcn",
+    network: NetworkName = "fcn",
     transformers: Literal[0, 1, 2] = 2,
     distortion: Literal["R", "RTS", "P", "E", "T", "TC"] = "RTS",
     data: str = "digits",
@@ -50,13 +46,9 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
-    narrow = FullyConnected((32, 32, 32)) if network == "fcn" else Convolutional((20, 20), (5, 5), (20,))
     return Experiment(
-        model=lambda classes: TransformedClassifier(
-            num_classes=len(classes),
-            network=FullyConnected((256, 200)) if network == "fcn" else Convolutional((32, 64), (9, 7)),
-            transformer=SpatialTransformer(narrow, Affine(), count=transformers) if transformers else None,
-            channels=2,
+        model=lambda classes: digit_classifier(
+            len(classes), network, Affine() if transformers else None, count=transformers, channels=2
         ),
         task=addition(data, DISTORTIONS[distortion]),
         stages=(Gradient(train),),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import jax
@@ -23,15 +23,8 @@ from jaxtyping import Float, UInt8
 
 from vision_jax.data.distortions import DISTORTIONS, framed
 from vision_jax.data.open import open_classification
-from vision_jax.models.attention.spatial_transformer import (
-    Affine,
-    Attention,
-    Projective,
-    SpatialTransformer,
-    ThinPlateSpline,
-    Transform,
-)
-from vision_jax.models.attention.transformed_classifier import Convolutional, TransformedClassifier
+from vision_jax.models.attention.spatial_transformer import TRANSFORMS, TransformName
+from vision_jax.models.attention.transformed_classifier import digit_classifier
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import TrainConfig
 from vision_jax.training.parallel import data_parallel, local_devices, replicate, shard
@@ -40,12 +33,6 @@ from vision_jax.training.step import configured_state, configured_step
 from vision_jax.types import ClassificationBatch
 from vision_jax.visualization import draw_warps, save_gif, save_png, stack_pictures
 
-TRANSFORMS: dict[str, Transform] = {
-    "attention": Attention(),
-    "affine": Affine(),
-    "projective": Projective(),
-    "tps": ThinPlateSpline(4),
-}
 _STRIP = (0, 20, 60, 200, 600, 2000)
 _WIDEST = 75  # degrees, that digits turn either way in the film
 
@@ -55,7 +42,7 @@ Seen = tuple[Float[np.ndarray, "n h w 2"], Float[np.ndarray, "n h w 1"]]
 def film(
     out: Path,
     data: str = "digits",
-    transformer: Literal["attention", "affine", "projective", "tps"] = "affine",
+    transformer: TransformName = "affine",
     steps: int = 2000,
     every: int = 20,
     digits: int = 6,
@@ -73,11 +60,8 @@ def film(
         seed: of the initial parameters, the order of the data and every draw.
     """
     transform = TRANSFORMS[transformer]
-    localisation = Convolutional((20, 20), (5, 5), (20,))
     opened = classification(data, distortion=DISTORTIONS["R"]).open(None)
-    model = TransformedClassifier(
-        len(opened.classes), Convolutional(), SpatialTransformer(localisation, transform)
-    )
+    model = digit_classifier(len(opened.classes), "cnn", transform)
     config = TrainConfig(
         steps=steps, batch_size=128, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2
     )

@@ -15,36 +15,16 @@ from __future__ import annotations
 from typing import Literal
 
 from vision_jax.data.distortions import DISTORTIONS
-from vision_jax.models.attention.spatial_transformer import (
-    Affine,
-    Attention,
-    Projective,
-    SpatialTransformer,
-    ThinPlateSpline,
-    Transform,
-)
-from vision_jax.models.attention.transformed_classifier import (
-    Convolutional,
-    FullyConnected,
-    TransformedClassifier,
-)
+from vision_jax.models.attention.spatial_transformer import TRANSFORMS, TransformName
+from vision_jax.models.attention.transformed_classifier import NetworkName, digit_classifier
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 
-Network = Literal["fcn", "cnn"]
-
-TRANSFORMS: dict[str, Transform] = {
-    "attention": Attention(),
-    "affine": Affine(),
-    "projective": Projective(),
-    "tps": ThinPlateSpline(4),
-}
-
 
 def experiment(
-    network: Network = "cnn",
-    transformer: Literal["none", "attention", "affine", "projective", "tps"] = "affine",
+    network: NetworkName = "cnn",
+    transformer: Literal["none"] | TransformName = "affine",
     distortion: Literal["R", "RTS", "P", "E", "T", "TC"] = "R",
     data: str = "digits",
     seed: int = 0,
@@ -69,20 +49,13 @@ def experiment(
         train: how long and how to train.
     """
     return Experiment(
-        model=lambda classes: TransformedClassifier(
-            num_classes=len(classes),
-            network=FullyConnected((256, 200)) if network == "fcn" else Convolutional((32, 64), (9, 7)),
-            transformer=None if transformer == "none" else _transformer(network, TRANSFORMS[transformer]),
+        model=lambda classes: digit_classifier(
+            len(classes), network, None if transformer == "none" else TRANSFORMS[transformer]
         ),
         task=classification(data, distortion=DISTORTIONS[distortion]),
         stages=(Gradient(train),),
         seed=seed,
     )
-
-
-def _transformer(network: Network, transform: Transform) -> SpatialTransformer:
-    narrow = FullyConnected((32, 32, 32)) if network == "fcn" else Convolutional((20, 20), (5, 5), (20,))
-    return SpatialTransformer(narrow, transform)
 
 
 _DATA = ("R", "RTS", "P", "E")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -101,6 +101,16 @@ class ThinPlateSpline:
     ) -> Float[Array, "h w 2"]:
         control = regular_points(self.per_side)
         return thin_plate_spline_grid(theta.reshape(control.shape), control, size, align_corners)
+
+
+TransformName = Literal["attention", "affine", "projective", "tps"]
+
+TRANSFORMS: dict[TransformName, Transform] = {
+    "attention": Attention(),
+    "affine": Affine(),
+    "projective": Projective(),
+    "tps": ThinPlateSpline(4),
+}
 
 
 class SpatialTransformer(nn.Module):

@@ -7,6 +7,7 @@ straightens its input, and, narrower, inside one as its localisation network.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense
 from vision_jax.layers.pooling import max_pool_2x2
-from vision_jax.models.attention.spatial_transformer import SpatialTransformer
+from vision_jax.models.attention.spatial_transformer import SpatialTransformer, Transform
 from vision_jax.models.classification.classifier import class_loss, most_probable
 from vision_jax.types import Classification, ClassificationBatch, Mean
 
@@ -102,3 +103,31 @@ class TransformedClassifier(nn.Module):
     def predict(self, batch: ClassificationBatch) -> Classification:
         """The most probable class of each image."""
         return most_probable(self(batch)["logits"])
+
+
+NetworkName = Literal["fcn", "cnn"]
+
+_NETWORKS = {"fcn": FullyConnected((256, 200)), "cnn": Convolutional((32, 64), (9, 7))}
+_LOCALISERS = {"fcn": FullyConnected((32, 32, 32)), "cnn": Convolutional((20, 20), (5, 5), (20,))}
+
+
+def digit_classifier(
+    num_classes: int,
+    network: NetworkName,
+    transform: Transform | None = None,
+    count: int = 1,
+    channels: int = 0,
+) -> TransformedClassifier:
+    """The paper's networks for distorted digits (appendix A.4): FCN, CNN, ST-FCN and ST-CNN.
+
+    Args:
+        num_classes: K.
+        network: fully connected or convolutional; a transformer's localisation network is of the same kind.
+        transform: the transformer's family; no transformer if None.
+        count: transforms beside each other.
+        channels: of the images: 0 makes them grey, else the first so many are seen.
+    """
+    transformer = None
+    if transform is not None:
+        transformer = SpatialTransformer(_LOCALISERS[network], transform, count=count)
+    return TransformedClassifier(num_classes, _NETWORKS[network], transformer, channels)
