@@ -26,10 +26,8 @@ from vision_jax.data.open import open_classification
 from vision_jax.models.attention.spatial_transformer import TRANSFORMS, TransformName
 from vision_jax.models.attention.transformed_classifier import digit_classifier
 from vision_jax.tasks import classification
-from vision_jax.training.experiment import TrainConfig
-from vision_jax.training.parallel import data_parallel, local_devices, replicate, shard
-from vision_jax.training.state import initial_variables
-from vision_jax.training.step import configured_state, configured_step
+from vision_jax.training import TrainConfig
+from vision_jax.training.bare import bare_training
 from vision_jax.types import ClassificationBatch
 from vision_jax.visualization import draw_warps, save_gif, save_png, stack_pictures
 
@@ -65,10 +63,6 @@ def film(
     config = TrainConfig(
         steps=steps, batch_size=128, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2
     )
-    batches, used, key = opened.train(config.batch_size, seed, 0), local_devices(1), jax.random.key(seed)
-    first = next(batches)
-    state = replicate(configured_state(initial_variables(model, key, first), config), used)
-    step = data_parallel(configured_step(model, config), used)
 
     @jax.jit
     def look(variables: Any, batch: ClassificationBatch) -> Any:
@@ -77,21 +71,21 @@ def film(
         points = jax.vmap(lambda theta: transform.grid(theta, warped.shape[1:3], False))
         return points(outputs["theta"][:, 0]), warped
 
-    def see(images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
+    def see(variables: Any, images: UInt8[np.ndarray, "n h w 3"]) -> Seen:
         numbers = np.arange(len(images), dtype=np.int32)
         batch: Any = ClassificationBatch(images, numbers, numbers, numbers >= 0)  # type: ignore[arg-type]
-        return jax.device_get(look(state.variables, batch))
+        return jax.device_get(look(variables, batch))
 
     shown = np.asarray(next(iter(opened.evaluation(digits))).image)
     frames, moments = [], []
-    for done in range(steps + 1):
+    learnt: Any = None
+    batches = opened.train(config.batch_size, seed, 0)
+    for done, learnt in enumerate(bare_training(model, config, batches, seed)):
         if done % every == 0:
             title = f"after {done} of {steps} steps"
-            frames.append(draw_warps(list(shown), *see(shown), title=title))
+            frames.append(draw_warps(list(shown), *see(learnt, shown), title=title))
         if done in _STRIP:
-            moments.append((done, *see(shown)))
-        if done < steps:
-            state, _ = step(state, shard(next(batches), 1), key)
+            moments.append((done, *see(learnt, shown)))
     save_gif(out / "training.gif", [*frames, *10 * frames[-1:]])
     save_png(out / "training.png", strip(shown[:3], moments))
 
@@ -100,7 +94,9 @@ def film(
     turning = []
     for angle in _WIDEST * np.sin(np.linspace(0, 2 * np.pi, 60, endpoint=False)):
         turned = np.stack([turn(digit, angle) for digit in upright])
-        turning.append(draw_warps(list(turned), *see(turned), title=f"turned by {angle:+.0f} degrees"))
+        turning.append(
+            draw_warps(list(turned), *see(learnt, turned), title=f"turned by {angle:+.0f} degrees")
+        )
     save_gif(out / "rotation.gif", turning)
 
 

@@ -215,6 +215,17 @@ def test_stages_run_in_order_and_a_run_continues_in_the_middle_of_any(tmp_path):
         assert_same_run(whole, cut)
 
 
+def test_a_stage_may_train_the_module_with_other_settings(tmp_path):
+    short = dataclasses.replace(DEFAULTS, steps=2)
+    still = Gradient(short, "still", lambda model: model.copy(frozen=True))
+    for name, stages in (("one", (still,)), ("two", (still, Gradient(short)))):
+        fit(experiment(stages=stages), tmp_path / name, devices=1)
+    frozen, moved = (load_variables(tmp_path / name)["batch_stats"]["norm1"] for name in ("one", "two"))
+    np.testing.assert_array_equal(frozen["mean"], 0)
+    np.testing.assert_array_equal(frozen["var"], 1)
+    assert np.abs(moved["mean"]).min() > 0
+
+
 def cut_short(tiny, run, step):
     """The experiment, failing as soon as the checkpoint of a step is there."""
 

@@ -11,7 +11,7 @@ from vision_jax.data.digit_sums import SUMS, DistortSum
 from vision_jax.data.distortions import Distort, Distortion
 from vision_jax.data.open import open_classification
 from vision_jax.data.reading import read_classification
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms import NO_AUGMENT
 from vision_jax.evaluation import ClassificationEvaluator
 from vision_jax.tasks.classification import classification
 from vision_jax.tasks.loading import Loading
@@ -19,8 +19,6 @@ from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Task
 from vision_jax.types import ClassificationSource, Report, UserError
 from vision_jax.visualization import draw_classification_batch
-
-_PLAIN = Augment(hflip=0)
 
 
 def addition(data: str, distortion: Distortion) -> Task:
@@ -64,7 +62,7 @@ def _loading(source: ClassificationSource, distortion: Distortion) -> Loading:
 def _data(train: Loading, judge: Loading, first: int | None = None) -> Data:
     return Data(
         classes=SUMS,
-        train=lambda batch_size, seed, workers: train.train(_PLAIN, batch_size, seed, workers, first),
+        train=lambda batch_size, seed, workers: train.train(NO_AUGMENT, batch_size, seed, workers, first),
         evaluation=lambda batch_size: judge.evaluation(batch_size, first),
         evaluators=lambda: [ClassificationEvaluator(SUMS)],
         overfit=lambda n: _data(train, train, n),
@@ -76,7 +74,7 @@ def _summary(train: Loading, judge: Loading, first: int | None) -> Report:
     """How many pairs are judged of each sum, and a training batch."""
     labels = np.concatenate([batch.labels[batch.example_valid] for batch in judge.evaluation(256, first)])
     counts = np.bincount(labels, minlength=len(SUMS))
-    batch = next(train.train(_PLAIN, 32, 0, 0, first))
+    batch = next(train.train(NO_AUGMENT, 32, 0, 0, first))
     return Report(
         {
             "train/digits": len(train.source) if first is None else min(first, len(train.source)),

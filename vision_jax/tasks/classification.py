@@ -13,7 +13,7 @@ from vision_jax.data.distortions import Distort, Distortion
 from vision_jax.data.geometry import oriented
 from vision_jax.data.open import open_classification
 from vision_jax.data.reading import read_classification
-from vision_jax.data.transforms import Augment, Fit
+from vision_jax.data.transforms import NO_AUGMENT, Augment, Fit
 from vision_jax.evaluation import ClassificationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
 from vision_jax.tasks.loading import Loading
@@ -30,11 +30,13 @@ from vision_jax.types import (
 from vision_jax.visualization import draw_class_counts, draw_classification_batch, draw_classifications
 
 _LONGEST = 224
-_PLAIN = Augment(hflip=0)
 
 
 def classification(
-    data: str, canvas: Sides | None = None, augment: Augment = _PLAIN, distortion: Distortion | None = None
+    data: str,
+    canvas: Sides | None = None,
+    augment: Augment = NO_AUGMENT,
+    distortion: Distortion | None = None,
 ) -> Task:
     """Joins a data set of labelled images, its judge and its pictures.
 
@@ -54,7 +56,7 @@ def classification(
     """
     check_sides(canvas)
     if distortion is not None:
-        if canvas is not None or augment != _PLAIN:
+        if canvas is not None or augment != NO_AUGMENT:
             raise UserError("distorted images have their own canvas and variations: leave out the others")
         canvas = (distortion.canvas, distortion.canvas)
 
@@ -92,11 +94,11 @@ def _data(
     def overfit(n: int) -> Data:
         return Data(
             classes=train.classes,
-            train=lambda batch_size, seed, workers: training.train(_PLAIN, batch_size, seed, workers, n),
+            train=lambda batch_size, seed, workers: training.train(NO_AUGMENT, batch_size, seed, workers, n),
             evaluation=lambda batch_size: training.evaluation(batch_size, n),
             evaluators=lambda: [ClassificationEvaluator(train.classes)],
             overfit=overfit,
-            summary=lambda: _summary({"train": train}, training, _PLAIN, n),
+            summary=lambda: _summary({"train": train}, training, NO_AUGMENT, n),
         )
 
     return Data(

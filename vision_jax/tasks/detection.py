@@ -49,7 +49,7 @@ def detection(
         evaluators=_evaluators,
         draw_batch=draw_detection_batch,
         draw_predictions=draw_detections,
-        to_json=_to_json,
+        to_json=detections_to_json,
         metric="AP",
     )
     return objects_task(kind, canvas, augment, max_objects)
@@ -65,7 +65,7 @@ def _evaluators(source: DetectionSource, first: int | None) -> Sequence[Evaluato
     )
 
 
-def _to_json(batch: DetectionBatch, detections: Detections, classes: Classes) -> list[Any]:
+def detections_to_json(batch: DetectionBatch, detections: Detections, classes: Classes) -> list[Any]:
     """For each image its detections as COCO's results have them."""
     return [
         [

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from vision_jax.data.batching import count_objects
 from vision_jax.data.geometry import Canvas
 from vision_jax.data.pipeline import canvases
-from vision_jax.data.transforms import Augment, Fit
+from vision_jax.data.transforms import NO_AUGMENT, Augment, Fit
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
@@ -22,7 +22,6 @@ from vision_jax.types import DetectionExample, DetectionSource, Report, UserErro
 from vision_jax.visualization import draw_box_sizes, draw_class_counts, draw_image_sizes, side_by_side
 
 _LOOKED_AT = 256
-_PLAIN = Augment(hflip=0)
 
 
 @dataclass(frozen=True)
@@ -149,11 +148,11 @@ def _data(
     def overfit(n: int) -> Data:
         return Data(
             classes=train.classes,
-            train=lambda batch_size, seed, workers: training.train(_PLAIN, batch_size, seed, workers, n),
+            train=lambda batch_size, seed, workers: training.train(NO_AUGMENT, batch_size, seed, workers, n),
             evaluation=lambda batch_size: training.evaluation(batch_size, n),
             evaluators=lambda: kind.evaluators(train, n),
             overfit=overfit,
-            summary=lambda: _summary(kind, {"train": train}, training, _PLAIN, n),
+            summary=lambda: _summary(kind, {"train": train}, training, NO_AUGMENT, n),
         )
 
     return Data(

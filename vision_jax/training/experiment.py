@@ -166,6 +166,10 @@ class Fit:
     fit: Callable[[nn.Module, Any, Data, Any], Any]
 
 
+def _as_it_is(model: nn.Module) -> nn.Module:
+    return model
+
+
 @dataclass(frozen=True)
 class Gradient:
     """A stage of gradient training.
@@ -173,10 +177,12 @@ class Gradient:
     Attributes:
         train: how long and how.
         name: for the log and the checkpoint.
+        model: what it trains: module -> the same module with other settings, of the same parameters.
     """
 
     train: TrainConfig
     name: str = "train"
+    model: Callable[[nn.Module], nn.Module] = _as_it_is
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
     if resumed.stage_step:
         state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
     state = replicate(state, run.devices)
-    step = KnownCost(data_parallel(configured_step(run.model, config), run.devices))
+    step = KnownCost(data_parallel(configured_step(stage.model(run.model), config), run.devices))
 
     key = run.key(index)
     before = resumed.step - resumed.stage_step

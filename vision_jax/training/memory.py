@@ -98,10 +98,10 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     Raises:
         UserError: no stage trains by gradient, or the device does not tell.
     """
-    config = next((stage.train for stage in experiment.stages if isinstance(stage, Gradient)), None)
-    if config is None:
+    stage = next((stage for stage in experiment.stages if isinstance(stage, Gradient)), None)
+    if stage is None:
         raise UserError("no stage of the experiment trains by gradient, so there is no step to look at")
-    model = experiment.model(data.classes)
+    config, model = stage.train, stage.model(experiment.model(data.classes))
     step = data_parallel(configured_step(model, config), local_devices(1))
     key = jax.random.key(0)
 

@@ -2,7 +2,7 @@
 
 A localisation network looks at an image or a feature map and says how to warp it; the warped map goes on.
 What is learnt of the pose comes from the task's own loss alone. A family of transforms says what the numbers
-of a pose mean; all begin at the identity.
+of a pose mean; they begin at the identity, a `Window` in the middle.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Transform(Protocol):
     """A family of transforms; any class with these methods is one."""
 
     def identity(self) -> Float[np.ndarray, " n"]:
-        """The parameters of the map that changes nothing; n is how many there are."""
+        """The parameters to begin with, those of the map that changes nothing; n is how many there are."""
         ...
 
     def grid(
@@ -55,6 +55,31 @@ class Attention:
         self, theta: Float[Array, " n"], size: tuple[int, int], align_corners: bool
     ) -> Float[Array, "h w 2"]:
         return attention_grid(theta, size, align_corners)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A crop whose side and middle have bounds: 3 numbers, all 0 in the middle of both.
+
+    Attributes:
+        sides: the least and the greatest side, as shares of the input's.
+    """
+
+    sides: tuple[float, float] = (0.0, 1.0)
+
+    def identity(self) -> Float[np.ndarray, " n"]:
+        return np.zeros(3, np.float32)
+
+    def crop(self, theta: Float[Array, "... 3"]) -> Float[Array, "... 3"]:
+        """The side as a share of the input's, and the normalised (x, y) of the middle, on the input."""
+        least, greatest = self.sides
+        side = least + (greatest - least) * nn.sigmoid(theta[..., :1])
+        return jnp.concatenate([side, jnp.tanh(theta[..., 1:])], axis=-1)
+
+    def grid(
+        self, theta: Float[Array, " n"], size: tuple[int, int], align_corners: bool
+    ) -> Float[Array, "h w 2"]:
+        return attention_grid(self.crop(theta), size, align_corners)
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,17 @@ class FullyConnected(nn.Module):
 
     widths: Sequence[int] = (256, 200)
 
-    @nn.compact
     def __call__(self, maps: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b f"]:
         """Features of each image; the same when training."""
-        x = maps.reshape(len(maps), -1)
+        return self.layers(maps)[-1]
+
+    @nn.compact
+    def layers(self, maps: Float[Array, "b h w c"]) -> list[Float[Array, "b _f"]]:
+        """The input and each layer's activations, flattened."""
+        layers = [maps.reshape(len(maps), -1)]
         for width in self.widths:
-            x = nn.relu(Dense(width)(x))
-        return x
+            layers.append(nn.relu(Dense(width)(layers[-1])))
+        return layers
 
 
 class Convolutional(nn.Module):
@@ -53,13 +57,18 @@ class Convolutional(nn.Module):
     hidden: Sequence[int] = ()
     stride: int = 1
 
-    @nn.compact
     def __call__(self, maps: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b f"]:
         """Features of each image; the same when training."""
-        x = maps
+        return self.layers(maps)[-1]
+
+    @nn.compact
+    def layers(self, maps: Float[Array, "b h w c"]) -> list[Float[Array, "b _f"]]:
+        """The input and each layer's activations, a convolution's after its pooling, flattened."""
+        x, layers = maps, [maps.reshape(len(maps), -1)]
         for width, size in zip(self.widths, self.sizes, strict=True):
             x = max_pool_2x2(nn.relu(Conv(width, size, self.stride, padding=0)(x)))
-        return FullyConnected(self.hidden)(x)
+            layers.append(x.reshape(len(x), -1))
+        return [*layers, *FullyConnected(self.hidden).layers(x)[1:]]
 
 
 class TransformedClassifier(nn.Module):

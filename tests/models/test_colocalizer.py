@@ -1,0 +1,173 @@
+"""Co-localisation: the triplet loss by hand, what is trained, where boxes are, and that it finds."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vision_jax.models.attention.colocalizer import CoLocalizer, CropEncoder
+from vision_jax.models.attention.spatial_transformer import Window
+from vision_jax.models.attention.transformed_classifier import Convolutional
+from vision_jax.types import DetectionBatch
+
+SIDE = 32
+
+
+def make_batch(images, valid=None) -> DetectionBatch:
+    n = len(images)
+    size = np.full((n, 2), images.shape[1], np.int32)
+    return DetectionBatch(
+        image=images,
+        size=size,
+        boxes=np.zeros((n, 1, 4), np.float32),
+        labels=np.zeros((n, 1), np.int32),
+        valid=np.ones((n, 1), bool),
+        ignore=np.zeros((n, 1), bool),
+        id=np.arange(n, dtype=np.int32),
+        scale=np.ones((n, 2), np.float32),
+        original_size=size,
+        example_valid=np.ones(n, bool) if valid is None else np.asarray(valid),
+    )
+
+
+def noise(count: int, seed: int = 0):
+    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3)).astype(np.uint8)
+
+
+def make_model(**settings) -> CoLocalizer:
+    encoder = CropEncoder(10, Convolutional((4,), (5,)))
+    localiser = Convolutional((8,), (5,), (16,), stride=2)
+    return CoLocalizer(localiser, encoder, **{"sides": (0.3, 0.5), "size": 12, **settings})
+
+
+def initial(model, batch):
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    return jax.jit(lambda batch: model.init(keys, batch, method="loss"))(batch)
+
+
+@partial(jax.jit, static_argnums=0)
+def loss(model, variables, batch):
+    means = model.apply(variables, batch, method="loss", rngs={"sample": jax.random.key(2)})
+    return means["triplet"]
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def apply(model, variables, inputs, method=None):
+    return model.apply(variables, inputs, method=method)
+
+
+def test_a_window_stays_within_its_bounds_and_begins_between_them():
+    window = Window((0.25, 0.5))
+    np.testing.assert_allclose(window.crop(jnp.zeros(3)), [0.375, 0, 0])
+    np.testing.assert_allclose(window.crop(jnp.array([50.0, 50, -50])), [0.5, 1, -1], rtol=1e-6)
+    np.testing.assert_allclose(window.crop(jnp.array([-50.0, 0, 0])), [0.25, 0, 0], rtol=1e-6)
+    # Outer pixels' centres lie half a pixel inside the crop: 0.375 * (1 - 1/4).
+    corner = window.grid(jnp.zeros(3), (4, 4), False)[0, 0]
+    np.testing.assert_allclose(corner, [-0.28125, -0.28125], rtol=1e-6)
+
+
+def test_at_first_the_box_is_in_the_middle():
+    batch = make_batch(noise(2))
+    model = make_model()
+    found = apply(model, initial(model, batch), batch, "predict")
+    side = 0.4 * SIDE
+    expected = [SIDE / 2 - side / 2] * 2 + [SIDE / 2 + side / 2] * 2
+    np.testing.assert_allclose(found.boxes, np.broadcast_to(np.array(expected), (2, 1, 4)), rtol=1e-5)
+    assert found.valid.all()
+
+
+def test_agreement_weighs_the_distance_to_the_next_images_crop():
+    batch = make_batch(noise(3))
+    model = make_model(margin=100.0)  # so that the hinge is open everywhere, and the loss linear
+    variables = initial(model, batch)
+    crops = apply(model, variables, batch)["crops"]
+    features = np.asarray(apply(model, variables, crops, "encode"))
+    alike = ((features - features[[2, 0, 1]]) ** 2).sum(-1)
+    with_it, without = (
+        loss(dataclasses.replace(model, agreement=a), variables, batch).total for a in (1.0, 0.0)
+    )
+    np.testing.assert_allclose(with_it - without, alike.sum(), rtol=1e-3)
+
+
+def test_images_that_are_alike_cost_the_margin_less_what_the_patch_differs():
+    batch = make_batch(np.repeat(noise(1), 3, axis=0))
+    model = make_model(margin=1e4)
+    variables = initial(model, batch)
+    alone, full = (loss(dataclasses.replace(model, agreement=a), variables, batch) for a in (0.0, 1.0))
+    np.testing.assert_allclose(alone.total, full.total)
+    assert alone.weight == 3
+    assert 0 < alone.total < 3e4
+    # A hinge that is shut costs nothing.
+    assert loss(make_model(margin=-1e4), variables, batch).total == 0
+
+
+def test_features_are_divided_by_the_scale():
+    batch = make_batch(noise(2))
+    model = make_model(margin=0.0, agreement=0.0)
+    variables = initial(model, batch)
+    crops = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 12, 12, 1)), jnp.float32)
+    once = apply(model, variables, crops, "encode")
+    doubled = {"params": {**variables["params"], "scale": jnp.float32(2)}}
+    np.testing.assert_allclose(apply(model, doubled, crops, "encode"), once / 2, rtol=1e-6)
+
+
+def test_filling_takes_part_in_no_pair():
+    images = noise(4)
+    model = make_model(margin=1e4)
+    batch = make_batch(images, [True, True, False, False])
+    variables = initial(model, batch)
+    before = loss(model, variables, batch)
+    assert before.weight == 1  # the second with the first; the first one's partner is filling
+    images = images.copy()
+    images[2:] = 0
+    after = loss(model, variables, make_batch(images, batch.example_valid))
+    np.testing.assert_allclose(after.total, before.total)
+
+
+def test_the_encoder_is_left_alone():
+    batch = make_batch(noise(3))
+    model = make_model(margin=1e4)
+    variables = initial(model, batch)
+    rng = np.random.default_rng(0)  # the last layer begins at 0 and would hide the others' gradients
+    variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), variables)
+    gradient = jax.jit(jax.grad(lambda v: loss(model, v, batch).total))(variables)["params"]
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves([gradient["encoder"], gradient["scale"]]))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient["transformer"]))
+
+
+def test_it_finds_what_the_images_share():
+    """A bright spot somewhere; nobody says where, and the encoder is as it was drawn."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    at = rng.uniform(6, SIDE - 6, (32, 2))
+    spots = np.exp(-((x - at[:, :1, None]) ** 2 + (y - at[:, 1:, None]) ** 2) / 9)
+    batch = make_batch(np.repeat(255 * spots[..., None], 3, axis=-1).astype(np.uint8))
+    rule = optax.adam(3e-3)
+
+    @partial(jax.jit, static_argnums=1)
+    def train(params, agreement, keys):
+        model = make_model(agreement=agreement)
+
+        def step(carry, key):
+            params, moments = carry
+
+            def total(params):
+                mean = model.apply({"params": params}, batch, method="loss", rngs={"sample": key})["triplet"]
+                return mean.total / mean.weight
+
+            updates, moments = rule.update(jax.grad(total)(params), moments, params)
+            return (optax.apply_updates(params, updates), moments), None
+
+        (params, _), _ = jax.lax.scan(step, (params, rule.init(params)), keys)
+        return params
+
+    params = initial(make_model(), batch)["params"]
+    for agreement in (0.0, 1.0):
+        params = train(params, agreement, jax.random.split(jax.random.key(0), 200))
+    boxes = np.asarray(apply(make_model(), {"params": params}, batch, "predict").boxes)[:, 0]
+    offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - at
+    assert np.abs(offset).max(1).mean() < 0.5 * 0.4 * SIDE  # spots are seen
+    assert np.median(np.abs(offset - np.median(offset, 0)).max(1)) < 2  # and all at the same place

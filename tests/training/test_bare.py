@@ -1,0 +1,37 @@
+"""Training without a run folder: as many steps as asked, the same bits again, and it learns."""
+
+import dataclasses
+from collections import deque
+
+import jax
+import numpy as np
+from tiny_training import DEFAULTS, TinyNet, make_batch, task
+
+from vision_jax.training.bare import bare_training
+
+CONFIG = dataclasses.replace(DEFAULTS, steps=30)
+
+
+def steps(seed=0, config=CONFIG):
+    return bare_training(TinyNet(3), config, task().open(None).train(8, seed, 0), seed)
+
+
+def test_it_learns():
+    learnt = [jax.device_get(variables) for variables in steps()]
+    assert len(learnt) == 31
+    batch = make_batch(np.arange(100, 160))
+    wanted = np.asarray(batch.labels) >= 0
+
+    def right(variables):
+        answers = np.asarray(TinyNet(3).apply(variables, batch, method="predict").labels)
+        return (answers == batch.labels)[wanted].mean()
+
+    assert right(learnt[0]) < 0.7
+    assert right(learnt[-1]) > 0.9
+
+
+def test_one_seed_is_one_outcome():
+    short = dataclasses.replace(CONFIG, steps=3)
+    one, two, other = (deque(steps(seed, short), maxlen=1).pop() for seed in (0, 0, 1))
+    for a, b, c in zip(*map(jax.tree.leaves, (one, two, other)), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes() != np.asarray(c).tobytes()
