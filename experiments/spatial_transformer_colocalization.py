@@ -23,7 +23,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from vision_jax.models.attention.colocalizer import CoLocalizer, CropEncoder, grey
+from vision_jax.layers.images import grey
+from vision_jax.models.attention.colocalizer import CoLocalizer, CropEncoder
 from vision_jax.models.attention.transformed_classifier import Convolutional
 from vision_jax.sweeps import PaperFigures, grid
 from vision_jax.tasks import classification, colocalization

@@ -33,3 +33,8 @@ def normalise(
     rows = jnp.arange(image.shape[1])[:, None] < jnp.asarray(size)[:, 0, None, None]
     columns = jnp.arange(image.shape[2]) < jnp.asarray(size)[:, 1, None, None]
     return jnp.where((rows & columns)[..., None], x, 0)
+
+
+def grey(image: UInt8[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b h w 1"]:
+    """The mean of an image's channels, 0..1."""
+    return jnp.asarray(image, jnp.float32).mean(-1, keepdims=True) / 255

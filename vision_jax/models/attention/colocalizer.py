@@ -19,15 +19,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from vision_jax.layers import Dense
+from vision_jax.layers.images import grey
+from vision_jax.layers.keys import fold_ids
 from vision_jax.models.attention.spatial_transformer import SpatialTransformer, Window
 from vision_jax.models.attention.transformed_classifier import Convolutional
 from vision_jax.models.classification.classifier import class_loss
-from vision_jax.models.detection.rpn import fold_ids
 from vision_jax.ops.boxes import clip_boxes
 from vision_jax.ops.sampling import attention_grid, sample_bilinear
 from vision_jax.types import ClassificationBatch, DetectionBatch, Detections, Mean
@@ -134,8 +134,3 @@ class CoLocalizer(nn.Module):
         boxes = jax.vmap(clip_boxes)(jnp.concatenate([middle - half, middle + half], 1)[:, None], batch.size)
         ones = jnp.ones(boxes.shape[:2])
         return Detections(boxes=boxes, scores=ones, labels=ones.astype(jnp.int32) - 1, valid=ones > 0)
-
-
-def grey(image: UInt8[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b h w 1"]:
-    """The mean of an image's channels, 0..1."""
-    return jnp.asarray(image, jnp.float32).mean(-1, keepdims=True) / 255

@@ -22,11 +22,11 @@ from jaxtyping import Array
 
 from vision_jax.layers.fpn import FPN
 from vision_jax.layers.images import normalise
+from vision_jax.layers.keys import fold_ids
 from vision_jax.models.detection.heads import BoxPredictor, MLPHead
 from vision_jax.models.detection.rpn import (
     RPN,
     SMOOTH_L1_BETA,
-    fold_ids,
     overlaps_ignored,
     propose,
     rpn_loss,

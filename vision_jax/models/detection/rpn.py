@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from vision_jax.layers.conv import Conv
 from vision_jax.ops import clip_boxes, decode_boxes, encode_boxes, match, nms, pyramid_anchors, smooth_l1
@@ -147,8 +146,3 @@ def rpn_loss(
         "rpn_objectness": counted,
         "rpn_box": Mean(jnp.sum(jnp.where(positive, distance, 0)), counted.weight),
     }
-
-
-def fold_ids(key: Key[Array, ""], ids: Int[Array | np.ndarray, " b"]) -> Key[Array, " b"]:
-    """A key for each example, that depends on its id and not on where in which batch it stands."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
