@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from vision_jax.sweeps.outcomes import DEFAULT, EVALUATION, Arm
 from vision_jax.training.metrics import read_metrics
+from vision_jax.visualization.canvas import INK, PAPER, first_row, font
 from vision_jax.visualization.curves import smooth
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
@@ -28,7 +29,6 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 _STYLES = ("-", "--", ":", "-.")
 _MOST_IMAGES = 8  # arms whose predictions are shown
-_TALLEST = 320  # pixels of each arm's strip
 
 
 def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
@@ -163,7 +163,7 @@ def _losses(axes: Axes, trained: Sequence[Arm]) -> None:
 
 
 def draw_images(folded: Sequence[Arm]) -> bytes | None:
-    """The same test images through each arm: the predictions.png of its first seed, one below the other.
+    """The same test images through each arm: the first row of its first seed's predictions.png.
 
     Returns:
         A PNG; None where no arm has such a picture.
@@ -174,9 +174,8 @@ def draw_images(folded: Sequence[Arm]) -> bytes | None:
     for arm in folded[:_MOST_IMAGES]:
         path = next(iter(arm.outcomes.values())).judged / "predictions.png"
         if path.is_file():
-            picture = Image.open(path).convert("RGB")
-            top = picture.crop((0, 0, picture.width, min(picture.height, _TALLEST)))
-            strips += [_caption(arm.label, top.width), np.asarray(top)]
+            row = first_row(np.asarray(Image.open(path).convert("RGB")))
+            strips += [_caption(arm.label, row.shape[1]), row]
     if not strips:
         return None
     width = max(strip.shape[1] for strip in strips)
@@ -187,8 +186,8 @@ def draw_images(folded: Sequence[Arm]) -> bytes | None:
 def _caption(text: str, width: int) -> Picture:
     from PIL import Image, ImageDraw
 
-    strip = Image.new("RGB", (width, 22), "white")
-    ImageDraw.Draw(strip).text((6, 5), text, fill="black")
+    strip = Image.new("RGB", (width, 40), PAPER)
+    ImageDraw.Draw(strip).text((16, 14), text, INK, font(18))
     return np.asarray(strip)
 
 

@@ -22,6 +22,9 @@ PAPER: Color = (255, 255, 255)
 RIGHT: Color = (0, 114, 178)
 WRONG: Color = (213, 94, 0)
 
+# Of a page, in pixels: its border, the paper between its pictures, and the line of its title.
+_MARGIN, _GAP, _TITLE = 16, 10, 24
+
 # Okabe and Ito (2008), then Tol's "muted": told apart with any kind of colour vision.
 _PALETTE = (
     "56B4E9", "D55E00", "F0E442", "009E73", "CC79A7", "E69F00", "0072B2",
@@ -140,6 +143,17 @@ class Cell:
     framed: bool = False
 
 
+def first_row(page: Picture) -> Picture:
+    """The top of a page of `draw_grid` down to the end of its first row of pictures."""
+    blank = (page == PAPER).all(axis=(1, 2))
+    # Captions lie close to their pictures; below the title only rows have so much paper between them.
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], blank, [0]])))
+    for start, stop in edges.reshape(-1, 2):
+        if start > 2 * _TITLE and stop - start >= _GAP:
+            return page[:start]
+    return page
+
+
 def draw_grid(
     cells: Sequence[Cell],
     columns: int,
@@ -159,7 +173,7 @@ def draw_grid(
     Returns:
         The whole, on white.
     """
-    margin, gap, size = 16, 10, 13
+    margin, gap, size = _MARGIN, _GAP, 13
     columns = min(columns, max(1, len(cells)))
     captioned = any(cell.caption for cell in cells)
     head = size + 9 if captioned else 0
@@ -169,7 +183,7 @@ def draw_grid(
     width = 2 * margin + columns * widest + (columns - 1) * gap
     width = max(width, 420)
     lines = _legend_lines([name for name, _ in legend], width - 2 * margin, size)
-    top = margin + (24 if title else 0)
+    top = margin + (_TITLE if title else 0)
     foot = len(lines) * 24 + (_lines_needed(note, size, width - 2 * margin) * 20 if note else 0)
     height = top + sum(heights) + gap * max(0, len(rows) - 1) + margin + (foot + 8 if foot else 0)
 
