@@ -6,7 +6,8 @@ One training a seed; everything else is asked of its checkpoint: AP and time aga
 AP against the suppression threshold of detections, and the share of objects that the RPN's own boxes cover.
 In the paper (ZF net, VOC 2007, mAP at IoU 0.5) 100 proposals give 55.1, 300 give 56.8.
 
-Here Faster R-CNN, ResNet-18-FPN from random numbers, on synthetic scenes.
+Here Faster R-CNN, ResNet-18-FPN from random numbers, on synthetic scenes: AP50 of 20 with 10 proposals, 25
+with 30, 26.5 with 100, 27 with 300 and with 1,000 (`results/proposals.md`).
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 _STYLES = ("-", "--", ":", "-.")
 _MOST_IMAGES = 8  # arms whose predictions are shown
+_MOST_COLUMNS = 4  # panels beside each other
 
 
 def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
@@ -47,9 +48,15 @@ def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
         shown = [(metric, name) for name in series for metric in metrics[:2]]
     else:
         shown = [(metric, None) for metric in metrics[:2]]
-    rows = len(trained) if series else len(folded)
-    figure = new_figure(4.6 * (len(shown) + 1), max(3.4, 1.4 + 0.3 * rows))
-    panels = figure.subplots(1, len(shown) + 1, squeeze=False)[0]
+    count = len(shown) + 1
+    columns = min(count, _MOST_COLUMNS)
+    rows = math.ceil(count / columns)
+    height = max(3.4, 1.4 + 0.3 * (len(trained) if series else len(folded)))
+    figure = new_figure(4.6 * columns, rows * height)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    panels = panels[:count]
     for i, (axes, (metric, name)) in enumerate(zip(panels, shown, strict=False)):
         axes.set_title(metric, loc="left")
         if name is not None:
