@@ -71,7 +71,7 @@ def test_the_page_has_figures_costs_and_the_papers_figures(folder):
     text = write_report(folder, Study([], (), (paper,)))
     row = next(line for line in text.splitlines() if line.startswith("| pool"))
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert cells == ["pool", "3", "0.5500 ± 0.0500", "0.500", "2.0", "500.0", "2", "3"]
+    assert cells == ["pool", "3", "0.5500 ± 0.0500", "0.500", "2", "500", "2", "3"]
     with (folder.path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9

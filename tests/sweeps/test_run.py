@@ -60,7 +60,7 @@ def test_a_program_is_compiled_by_one_trial_while_others_wait(tmp_path, values, 
     folder = SweepFolder(tmp_path / "sweep")
     folder.begin(file, "vision-jax sweep study.py", trials)
     workers = TwoAtATime(folder)
-    states = run_trials(folder, trials, file, workers, Board(None))
+    states = run_trials(folder, trials, file, workers, Board())
     assert states == {"trial0": "done", "trial1": "done"}
     order = workers.diary
     assert (order.index(("compiled", "trial0")) < order.index(("begins", "trial1"))) == waits

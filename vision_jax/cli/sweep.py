@@ -110,7 +110,7 @@ def run(words: Sequence[str]) -> int:
                 file=sys.stderr,
             )
         workers = LocalWorkers(shares, lock)
-        board = Board(study.metrics[0] if study.metrics else None)
+        board = Board(study.metrics)
         states = run_trials(folder, trials, file, workers, board, options.retry_failed)
     if any(state == "done" for state in states.values()):
         print(report(folder))

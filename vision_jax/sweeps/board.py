@@ -36,13 +36,14 @@ class Board:
     """Shows a sweep while it is open.
 
     Args:
-        metric: name of the metric to show; the run's own, which decides its best checkpoint, if None.
+        metrics: of which the first that a trial has is shown; without any, the run's own, which decides its
+            best checkpoint.
     """
 
-    def __init__(self, metric: str | None) -> None:
+    def __init__(self, metrics: Sequence[str] = ()) -> None:
         from rich.console import Console
 
-        self._metric = metric
+        self._metrics = metrics
         self._console = Console()
         self._live: Any = None
         self._said: dict[str, State] = {}
@@ -92,7 +93,7 @@ class Board:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _name(self, line: Line) -> str:
-        return self._metric or line.progress.metric
+        return next((m for m in self._metrics if m in line.progress.metrics), line.progress.metric)
 
     def _value(self, line: Line) -> str:
         value = line.progress.metrics.get(self._name(line))
@@ -103,7 +104,9 @@ class Board:
 
         table = Table(title=headline(lines, seconds, left), title_justify="left", title_style="")
         table.add_column("trial", overflow="fold")
-        for name in ("state", "step", self._metric or "metric", "time"):
+        shown = {self._name(line) for line in lines if line.progress.metrics}
+        metric = shown.pop() if len(shown) == 1 else "metric"
+        for name in ("state", "step", metric, "time"):
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
         for line in _most_telling(lines):
             steps = f"{line.progress.step}/{line.progress.steps}" if line.progress.steps else ""

@@ -119,7 +119,7 @@ def _table(study: Study, folded: Sequence[Arm], metrics: Sequence[str]) -> str:
             if any(printed[metric]):
                 row.append(printed[metric][i])
         each = list(arm.outcomes.values())
-        row += [f"{statistics.fmean(o.seconds for o in each) / 60:.1f}", _milliseconds(each)]
+        row += [f"{statistics.fmean(o.seconds for o in each) / 60:.3g}", _milliseconds(each)]
         row += [_mean_step(each, "flops", 1e9, ".3g")] if flops else []
         row += [_mean_step(each, "bytes", 2**20, ".0f")] if memory else []
         rows.append(row)
@@ -149,7 +149,7 @@ def _mean_step(outcomes: Sequence[Outcome], key: str, unit: float, shape: str) -
 
 def _milliseconds(outcomes: Sequence[Outcome]) -> str:
     known = [o.image_seconds for o in outcomes if math.isfinite(o.image_seconds)]
-    return f"{1000 * statistics.fmean(known):.1f}" if known else ""
+    return f"{1000 * statistics.fmean(known):.3g}" if known else ""
 
 
 def _unfinished(folder: SweepFolder) -> list[str]:
