@@ -4,7 +4,8 @@
 
 The paper's ResNet-50 on ImageNet: with 32, 8 and 2 images a GPU, errors of 23.6, 24.8 and 34.7 % with batch
 norm, 24.1, 24.0 and 24.1 % with group norm. Here a small network on scikit-learn's digits, the same 12,800
-images seen in every arm, the learning rate in proportion to the batch.
+images seen in every arm, the learning rate in proportion to the batch. Measured: all arms within noise of 97
+% (`results/norm_and_batch_size.md`).
 """
 
 from __future__ import annotations

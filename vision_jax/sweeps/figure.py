@@ -6,6 +6,7 @@ import io
 import math
 import re
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 _STYLES = ("-", "--", ":", "-.")
 _MOST_IMAGES = 8  # arms whose predictions are shown
+_LABEL = 30  # characters of an arm's label in a line
 _MOST_COLUMNS = 4  # panels beside each other
 
 
@@ -51,7 +53,9 @@ def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
     count = len(shown) + 1
     columns = min(count, _MOST_COLUMNS)
     rows = math.ceil(count / columns)
-    height = max(3.4, 1.4 + 0.3 * (len(trained) if series else len(folded)))
+    labelled = trained if series else folded
+    lines = sum(max(0.3, 0.17 * (1 + _folded_label(arm).count("\n"))) for arm in labelled)
+    height = max(3.4, 1.4 + lines)
     figure = new_figure(4.6 * columns, rows * height)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[count:]:
@@ -68,6 +72,10 @@ def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
     for axes in panels:
         plain_axes(axes)
     return _png(to_picture(figure))
+
+
+def _folded_label(arm: Arm) -> str:
+    return "\n".join(textwrap.wrap(arm.label, _LABEL, break_on_hyphens=False, break_long_words=False))
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -110,7 +118,7 @@ def _dots(axes: Axes, folded: Sequence[Arm], metric: str) -> None:
         axes.plot(values, [i] * len(values), "o", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
         if values:
             axes.plot([arm.mean(metric)], [i], "|", color=color, markersize=15, markeredgewidth=2.5)
-    axes.set_yticks(range(len(folded)), [arm.label for arm in folded])
+    axes.set_yticks(range(len(folded)), [_folded_label(arm) for arm in folded])
     axes.set_ylim(len(folded) - 0.5, -0.5)
 
 
@@ -157,7 +165,7 @@ def _losses(axes: Axes, trained: Sequence[Arm]) -> None:
         steps = curves[0][0]
         values = np.stack([smooth(np.interp(steps, x, y)) for x, y in curves])
         axes.fill_between(steps, values.min(0), values.max(0), color=_look(i)["color"], alpha=0.15)
-        axes.plot(steps, values.mean(0), label=arm.label, **_look(i))
+        axes.plot(steps, values.mean(0), label=_folded_label(arm), **_look(i))
         late = values[:, len(steps) // 10 :]
         if np.isfinite(late).any():
             largest = max(largest, float(np.nanmax(late)))
