@@ -138,6 +138,22 @@ def test_the_encoder_is_left_alone():
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient["transformer"]))
 
 
+def test_the_update_of_eight_devices_is_that_of_one(stepped):
+    """Pairs reach across devices, and filling is unlike on each."""
+    batch, model = make_batch(noise(16), np.arange(16) % 5 != 3), make_model(margin=1e4)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), initial(model, batch)
+    )
+    one, eight = (stepped(model, variables, batch, devices) for devices in (1, 8))
+    assert one.metrics.terms.keys() == {"triplet"}
+    for name, leaves in one.after.opt_state[0].trace.items():
+        many = jax.tree.leaves(eight.after.opt_state[0].trace[name])
+        for a, b in zip(many, jax.tree.leaves(leaves), strict=True):
+            assert (np.linalg.norm(b) > 0) == (name not in ("encoder", "scale"))
+            assert np.linalg.norm(np.asarray(a) - b) <= 1e-4 * np.linalg.norm(b)
+
+
 def test_it_finds_what_the_images_share():
     """A bright spot somewhere; nobody says where, and the encoder is as it was drawn."""
     rng = np.random.default_rng(0)

@@ -20,17 +20,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from vision_jax.layers import Dense
 from vision_jax.layers.images import grey
 from vision_jax.layers.keys import fold_ids
+from vision_jax.layers.norms import axis_is_bound
 from vision_jax.models.attention.spatial_transformer import SpatialTransformer, Window
 from vision_jax.models.attention.transformed_classifier import Convolutional
 from vision_jax.models.classification.classifier import class_loss
 from vision_jax.ops.boxes import clip_boxes
 from vision_jax.ops.sampling import attention_grid, sample_bilinear
-from vision_jax.types import ClassificationBatch, DetectionBatch, Detections, Mean
+from vision_jax.types import AXIS, ClassificationBatch, DetectionBatch, Detections, Mean
 
 
 class CropEncoder(nn.Module):
@@ -77,8 +78,9 @@ class CoLocalizer(nn.Module):
     agreement: float = 1.0
 
     def setup(self) -> None:
+        self.window = Window(self.sides)
         self.transformer = SpatialTransformer(
-            self.localisation, Window(self.sides), output_size=(self.size, self.size)
+            self.localisation, self.window, output_size=(self.size, self.size)
         )
         self.scale = self.param("scale", nn.initializers.ones, ())
 
@@ -90,7 +92,7 @@ class CoLocalizer(nn.Module):
             `crops` [B, size, size, 1], what is there, 0..1.
         """
         crops, theta = self.transformer(grey(batch.image), train)
-        return {"window": Window(self.sides).crop(theta[:, 0]), "crops": crops[:, 0]}
+        return {"window": self.window.crop(theta[:, 0]), "crops": crops[:, 0]}
 
     def encode(self, crops: Float[Array, "b size size 1"]) -> Float[Array, "b f"]:
         """All layers' activations in a row, divided by `scale`."""
@@ -103,7 +105,7 @@ class CoLocalizer(nn.Module):
         return jnp.concatenate(layers, axis=-1) / lax.stop_gradient(self.scale)
 
     def loss(self, batch: DetectionBatch, train: bool = True) -> dict[str, Mean]:
-        """The triplet loss of each image, the next of its device's batch and a patch of its own.
+        """The triplet loss of each image, the one before it in the whole batch, and a patch of its own.
 
         The patch is drawn from the stream `sample` and the image's id: any side that a box may have, anywhere
         inside the image.
@@ -113,10 +115,11 @@ class CoLocalizer(nn.Module):
         crops = self(batch, train)["crops"]
         features = self.encode(jnp.concatenate([crops, patches]))
         here, elsewhere = jnp.split(features, 2)
-        alike = jnp.square(here - jnp.roll(here, 1, axis=0)).sum(-1)
+        alike = jnp.square(here - _before(here)).sum(-1)
         unlike = jnp.square(here - elsewhere).sum(-1)
+        present = jnp.asarray(batch.example_valid)
         each = nn.relu(self.agreement * alike - unlike + self.margin)
-        return {"triplet": Mean.over(each, batch.example_valid & jnp.roll(batch.example_valid, 1))}
+        return {"triplet": Mean.over(each, present & _before(present))}
 
     def _patch(self, key: Array, image: Float[Array, "h w 1"]) -> Float[Array, "size size 1"]:
         of_side, of_middle = jax.random.split(key)
@@ -134,3 +137,12 @@ class CoLocalizer(nn.Module):
         boxes = jax.vmap(clip_boxes)(jnp.concatenate([middle - half, middle + half], 1)[:, None], batch.size)
         ones = jnp.ones(boxes.shape[:2])
         return Detections(boxes=boxes, scores=ones, labels=ones.astype(jnp.int32) - 1, valid=ones > 0)
+
+
+def _before(x: Shaped[Array, "b ..."]) -> Shaped[Array, "b ..."]:
+    """Of each example the one before it in the batch of all devices; of the first the last."""
+    last = x[-1:]
+    if axis_is_bound():
+        devices = lax.axis_size(AXIS)
+        last = lax.ppermute(last, AXIS, [(i, (i + 1) % devices) for i in range(devices)])
+    return jnp.concatenate([last, x[:-1]])
