@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_jax.data.distortions import DISTORTIONS
+from vision_jax.data.distortions import DISTORTIONS, DistortionName
 from vision_jax.models.attention.spatial_transformer import Affine
 from vision_jax.models.attention.transformed_classifier import NetworkName, digit_classifier
 from vision_jax.sweeps import Claim, PaperFigures, zip_
@@ -23,7 +23,7 @@ from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 def experiment(
     network: NetworkName = "fcn",
     transformers: Literal[0, 1, 2] = 2,
-    distortion: Literal["R", "RTS", "P", "E", "T", "TC"] = "RTS",
+    distortion: DistortionName = "RTS",
     data: str = "digits",
     seed: int = 0,
     train: TrainConfig = TrainConfig(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_jax.data.distortions import DISTORTIONS
+from vision_jax.data.distortions import DISTORTIONS, DistortionName
 from vision_jax.models.attention.spatial_transformer import TRANSFORMS, TransformName
 from vision_jax.models.attention.transformed_classifier import NetworkName, digit_classifier
 from vision_jax.sweeps import Claim, PaperFigures, grid
@@ -25,7 +25,7 @@ from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 def experiment(
     network: NetworkName = "cnn",
     transformer: Literal["none"] | TransformName = "affine",
-    distortion: Literal["R", "RTS", "P", "E", "T", "TC"] = "R",
+    distortion: DistortionName = "R",
     data: str = "digits",
     seed: int = 0,
     train: TrainConfig = TrainConfig(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -61,7 +62,9 @@ class Distortion:
             raise UserError(f"distortion.canvas is {self.canvas}: a digit takes {FRAME} pixels")
 
 
-DISTORTIONS = {
+DistortionName = Literal["R", "RTS", "P", "E", "T", "TC"]
+
+DISTORTIONS: dict[DistortionName, Distortion] = {
     "R": Distortion(28, turn=90),
     "RTS": Distortion(42, turn=45, scale=(0.7, 1.2), anywhere=True),
     "P": Distortion(42, scale=(0.75, 1), corners=5),
@@ -93,7 +96,7 @@ class Distort:
         return replace(example, image=framed(example.image))
 
     def __call__(self, example: ClassificationExample, rng: np.random.Generator) -> ClassificationExample:
-        another = partial(_any_digit, self.source)
+        another = partial(any_digit, self.source)
         return replace(example, image=distort(example.image, self.distortion, rng, another)[0])
 
     def judged(self, example: ClassificationExample) -> ClassificationExample:
@@ -106,7 +109,8 @@ def fixed_draws(id: int) -> np.random.Generator:
     return np.random.default_rng([_JUDGING, id])
 
 
-def _any_digit(source: ClassificationSource, rng: np.random.Generator) -> Digit:
+def any_digit(source: ClassificationSource, rng: np.random.Generator) -> Digit:
+    """One of them, in its frame."""
     return framed(source.image(int(rng.integers(len(source)))))
 
 

@@ -6,10 +6,12 @@ parts of other digits about.
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import UInt8
+from functools import partial
 
-from vision_jax.data.distortions import FRAME, Digit, Distortion, distort, fixed_draws, framed
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from vision_jax.data.distortions import FRAME, Distortion, any_digit, distort, fixed_draws, framed
 from vision_jax.types import ClassificationSource, DetectionRecord, UserError
 
 
@@ -68,9 +70,6 @@ class LocatedDigits:
         """The digit where it is, among its distractors."""
         return self._draw(index)[0]
 
-    def _draw(self, index: int):
+    def _draw(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "2"]]:
         digit = framed(self._digits.image(self._indices[index]))
-        return distort(digit, self._distortion, fixed_draws(index), self._any)
-
-    def _any(self, rng: np.random.Generator) -> Digit:
-        return framed(self._digits.image(int(rng.integers(len(self._digits)))))
+        return distort(digit, self._distortion, fixed_draws(index), partial(any_digit, self._digits))

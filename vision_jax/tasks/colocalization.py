@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from vision_jax.data.batching import detection_batch
 from vision_jax.data.located_digits import LocatedDigits
 from vision_jax.data.open import open_classification
-from vision_jax.data.reading import read_detection
 from vision_jax.data.transforms import NO_AUGMENT
 from vision_jax.evaluation import CocoEvaluator, RecallEvaluator
-from vision_jax.tasks.detection import detections_to_json
-from vision_jax.tasks.objects import Kind, objects_task, photograph
+from vision_jax.tasks.detection import boxes_kind
+from vision_jax.tasks.objects import objects_task
 from vision_jax.training.experiment import Classes, Task
 from vision_jax.types import UserError
-from vision_jax.visualization import draw_detection_batch, draw_detections
 
 
 def colocalization(data: str, digit: str, length: int = 100, distractors: int = 0, canvas: int = 84) -> Task:
@@ -38,18 +35,7 @@ def colocalization(data: str, digit: str, length: int = 100, distractors: int = 
         source = LocatedDigits(open_classification(data)[0], digit, length, distractors, canvas)
         return source, source
 
-    kind = Kind(
-        open=opened,
-        read=read_detection,
-        collate=detection_batch,
-        photograph=photograph,
-        beside=lambda source, most: 0,
-        evaluators=_evaluators,
-        draw_batch=draw_detection_batch,
-        draw_predictions=draw_detections,
-        to_json=detections_to_json,
-        metric="recall50",
-    )
+    kind = boxes_kind(opened, _evaluators, "recall50")
     return objects_task(kind, (canvas, canvas), NO_AUGMENT)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,19 +40,29 @@ def detection(
     Raises:
         UserError: the canvas or the number of objects cannot be.
     """
-    kind = Kind(
-        open=partial(open_detection, data),
+    return objects_task(
+        boxes_kind(partial(open_detection, data), _evaluators, "AP"), canvas, augment, max_objects
+    )
+
+
+def boxes_kind(
+    open: Callable[[Classes | None], tuple[DetectionSource, DetectionSource]],
+    evaluators: Callable[[Any, int | None], Sequence[Evaluator]],
+    metric: str,
+) -> Kind:
+    """A kind of task about boxes alone; what is given is as in `Kind`."""
+    return Kind(
+        open=open,
         read=read_detection,
         collate=detection_batch,
         photograph=photograph,
         beside=lambda source, most: 0,
-        evaluators=_evaluators,
+        evaluators=evaluators,
         draw_batch=draw_detection_batch,
         draw_predictions=draw_detections,
-        to_json=detections_to_json,
-        metric="AP",
+        to_json=_to_json,
+        metric=metric,
     )
-    return objects_task(kind, canvas, augment, max_objects)
 
 
 def _evaluators(source: DetectionSource, first: int | None) -> Sequence[Evaluator]:
@@ -65,7 +75,7 @@ def _evaluators(source: DetectionSource, first: int | None) -> Sequence[Evaluato
     )
 
 
-def detections_to_json(batch: DetectionBatch, detections: Detections, classes: Classes) -> list[Any]:
+def _to_json(batch: DetectionBatch, detections: Detections, classes: Classes) -> list[Any]:
     """For each image its detections as COCO's results have them."""
     return [
         [

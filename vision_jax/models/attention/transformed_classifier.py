@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense
+from vision_jax.layers.images import grey
 from vision_jax.layers.pooling import max_pool_2x2
 from vision_jax.models.attention.spatial_transformer import SpatialTransformer, Transform
 from vision_jax.models.classification.classifier import class_loss, most_probable
@@ -95,8 +96,10 @@ class TransformedClassifier(nn.Module):
             seen through it, `warped` [B, N, H', W', C].
         """
         outputs = {}
-        x = jnp.asarray(batch.image, jnp.float32) / 255
-        x = x[..., : self.channels] if self.channels else x.mean(-1, keepdims=True)
+        if self.channels:
+            x = jnp.asarray(batch.image[..., : self.channels], jnp.float32) / 255
+        else:
+            x = grey(batch.image)
         if self.transformer is not None:
             outputs["warped"], outputs["theta"] = self.transformer(x, train)
             x = jnp.moveaxis(outputs["warped"], 1, -2)
