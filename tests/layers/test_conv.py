@@ -23,9 +23,20 @@ def test_a_convolution_by_hand():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [8, 96])
 def test_value_and_both_gradients_equal_xla(size, padding, stride, channels):
+    _check_against_xla((2, 9, 7, channels), channels, size, padding, stride)
+
+
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (7, 0)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [(2, 16), (24, 20), (16, 2)])
+def test_a_batch_too_large_for_caches_gives_the_same(size, padding, stride, channels):
+    _check_against_xla((6, 64, 120, channels[0]), channels[1], size, padding, stride, atol=2e-3)
+
+
+def _check_against_xla(shape, features, size, padding, stride, atol=1e-4):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 9, 7, channels)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(size, size, channels, channels)), jnp.float32) / channels
+    x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, shape[-1], features)), jnp.float32) / shape[-1]
     pad = (padding, padding)
 
     def reference(x, kernel):
@@ -37,7 +48,7 @@ def test_value_and_both_gradients_equal_xla(size, padding, stride, channels):
     g = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
     actual, ours_to_inputs = jax.vjp(lambda x, k: conv2d(x, k, stride, padding), x, kernel)
     chex.assert_trees_all_close(actual, expected, atol=1e-4)
-    chex.assert_trees_all_close(ours_to_inputs(g), to_inputs(g), atol=1e-4, rtol=1e-4)
+    chex.assert_trees_all_close(ours_to_inputs(g), to_inputs(g), atol=atol, rtol=1e-4)
 
 
 def test_layers_add_their_bias():
