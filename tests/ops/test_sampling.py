@@ -85,7 +85,7 @@ def test_the_forms_for_other_devices_equal_the_loops():
     rng = np.random.default_rng(7)
     atlas = jnp.asarray(rng.normal(size=(6, 5, 3)), jnp.float32)
     rows, columns = (jnp.asarray(rng.integers(0, 4, 9), jnp.int32) for _ in range(2))
-    down, across = (jnp.asarray(rng.uniform(size=9), jnp.float32) for _ in range(2))
+    down, across = (jnp.asarray(rng.uniform(-1, 2, 9), jnp.float32) for _ in range(2))
     places = (rows, columns, down, across, jnp.asarray(rng.normal(size=(9, 3)), jnp.float32))
     for what in ("_spread_samples", "_slopes"):
         in_turn, at_once = (

@@ -50,10 +50,9 @@ def sample_bilinear(
     dtype = jnp.promote_types(points.dtype, jnp.float32)
     x, y = (points[..., i].reshape(-1).astype(dtype) for i in (0, 1))
     finite = jnp.isfinite(x) & jnp.isfinite(y)
-    if padding == "zeros":
-        image = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
-    else:  # a window of 2 x 2 cells always fits
-        image = jnp.pad(image, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode="edge")
+    if height == 1 or width == 1:  # a window of 2 x 2 cells always fits
+        mode = "constant" if padding == "zeros" else "edge"
+        image = jnp.pad(image, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode=mode)
     rows, down = _to_cells(y, finite, height, padding, align_corners)
     columns, across = _to_cells(x, finite, width, padding, align_corners)
     values = window_samples(image, rows, columns, down, across)
@@ -63,7 +62,7 @@ def sample_bilinear(
 
 
 def _to_cells(coordinate, finite, length: int, padding: Padding, align_corners: bool):
-    """Along one axis, the first cell of each point's window in the padded image, and its fraction."""
+    """Along one axis, the first cell of each point's window, and how far from it the point lies."""
     coordinate = jnp.where(finite, coordinate, 0)
     coordinate = _clip(coordinate, jnp.abs(coordinate) < _FARTHEST, -_FARTHEST, _FARTHEST)
     # In this order, as torch has it: its rounding decides in which cell a point on a border lies.
@@ -72,14 +71,13 @@ def _to_cells(coordinate, finite, length: int, padding: Padding, align_corners: 
     else:
         position = ((coordinate + 1) * length - 1) / 2
     if padding == "zeros":
-        position = jnp.where(finite, position, length)
+        position = jnp.where(finite, position, -1)
         position = _clip(position, (position >= -1) & (position < length), -1, length)
-        cell = jnp.minimum(jnp.floor(position), length - 1)
-        return cell.astype(jnp.int32) + 1, position - cell
-    if padding == "reflection":
-        position = _reflect(position, length, align_corners)
-    position = _clip(position, (position > 0) & (position < length - 1), 0, length - 1)
-    cell = jnp.minimum(jnp.floor(position), max(length - 2, 0))
+    else:
+        if padding == "reflection":
+            position = _reflect(position, length, align_corners)
+        position = _clip(position, (position > 0) & (position < length - 1), 0, length - 1)
+    cell = jnp.clip(jnp.floor(position), 0, max(length - 2, 0))
     return cell.astype(jnp.int32), position - cell
 
 

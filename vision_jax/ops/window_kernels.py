@@ -26,6 +26,17 @@ from jaxtyping import Array, Float, Int
 _MANY_CHANNELS = 16
 
 
+def _cut(array, corner, shape):
+    """A part of an array; the corner is never negative, at which JAX need not look."""
+    return lax.dynamic_slice(array, [jnp.int32(i) for i in corner], shape, allow_negative_indices=False)
+
+
+def _put(array, part, corner):
+    """The array with a part changed, likewise."""
+    corner = [jnp.int32(i) for i in corner]
+    return lax.dynamic_update_slice(array, part, corner, allow_negative_indices=False)
+
+
 @jax.custom_vjp
 def window_sums(
     atlas: Float[Array, "y x c"], corners: Int[Array, "n s 2"], weights: Float[Array, "n s 2 2"]
@@ -102,9 +113,8 @@ def _add_windows(like, share: Callable, count, gradient):
 
     def add_window(k, summed):
         row, column, cells = share(k)
-        place = (row, column, jnp.int32(0))
-        window = lax.dynamic_slice(summed, place, cells.shape)
-        return lax.dynamic_update_slice(summed, window + cells, place)
+        place = (row, column, 0)
+        return _put(summed, _cut(summed, place, cells.shape) + cells, place)
 
     summed = jnp.zeros((*like.shape[:2], gradient.shape[1]), gradient.dtype)
     return lax.fori_loop(0, count, add_window, summed)
@@ -131,22 +141,51 @@ def window_samples(
     down: Float[Array, " n"],
     across: Float[Array, " n"],
 ) -> Float[Array, "n c"]:
-    """Bilinear samples, one from each window of 2 x 2 cells.
+    """Bilinear samples, one from each window of 2 x 2 cells; around a window are zeros.
 
     Atlas, `down` and `across` receive gradients.
 
     Args:
         atlas: the features.
         rows, columns: of each window's first cell; the whole window is inside the atlas.
-        down, across: where in the window the sample is: 0 at the centre of its first cell, 1 at its last's.
+        down, across: where the sample is: 0 at the centre of the window's first cell, 1 at its last's; at -1
+            and at 2 nothing of the window is left.
 
     Returns:
         The samples, in the dtype of `down`.
     """
-    return _samples(atlas, rows, columns, down, across)
+    return _samples(atlas, rows, columns, down, across)[0]
 
 
-@custom_vmap
+def _as_one_list(of_samples: Callable) -> Callable:
+    """Under `vmap`, images one above the other are one atlas, and all samples one list.
+
+    Args:
+        of_samples: (atlas, rows, other arrays of samples) -> arrays, of samples or, for an atlas without
+            channels, of its shape.
+    """
+    of_samples = custom_vmap(of_samples)
+
+    @of_samples.def_vmap
+    def _of_many(size, batched, *arrays):
+        one_is_read_by_all = not batched[0] and arrays[0].size > 0
+        atlas, rows, *others = [
+            array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
+            for array, is_batched in zip(arrays, batched, strict=True)
+        ]
+        if not one_is_read_by_all:
+            rows = rows + jnp.arange(size, dtype=rows.dtype)[:, None] * atlas.shape[1]
+        merged = [array.reshape(size * array.shape[1], *array.shape[2:]) for array in (atlas, rows, *others)]
+        if one_is_read_by_all:
+            merged[0] = arrays[0]
+        found = of_samples(*merged)
+        found = [array.reshape(size, len(array) // size, *array.shape[1:]) for array in found]
+        return found, [True] * len(found)
+
+    return of_samples
+
+
+@_as_one_list
 def _samples(atlas, rows, columns, down, across):
     channels = atlas.shape[-1]
     cells = atlas.reshape(-1, channels)
@@ -154,31 +193,23 @@ def _samples(atlas, rows, columns, down, across):
         rows, columns, down, across = lax.optimization_barrier((rows, columns, down, across))
     first = rows * atlas.shape[1] + columns
     total = jnp.zeros((len(rows), channels), down.dtype)
-    for dy, dx, share in _shares(down, across):
-        cell = cells.at[first + (dy * atlas.shape[1] + dx)].get(mode="promise_in_bounds")
-        total = total + cell * share[:, None]
-    return total
+    for dy, y in enumerate(_hats(down)):
+        for dx, x in enumerate(_hats(across)):
+            cell = cells.at[first + (dy * atlas.shape[1] + dx)].get(mode="promise_in_bounds")
+            total = total + cell * (y * x)[:, None]
+    return [total]
 
 
-@_samples.def_vmap
-def _samples_of_many(size, batched, atlas, rows, columns, down, across):
-    """Images one above the other are one atlas, and all samples one list: one gather, of rows alone."""
-    places = [
-        place if is_batched else jnp.broadcast_to(place, (size, *place.shape))
-        for place, is_batched in zip((rows, columns, down, across), batched[1:], strict=True)
-    ]
-    if batched[0]:
-        places[0] = places[0] + jnp.arange(size, dtype=places[0].dtype)[:, None] * atlas.shape[1]
-        atlas = atlas.reshape(-1, *atlas.shape[2:])
-    samples = _samples(atlas, *(place.reshape(-1) for place in places))
-    return samples.reshape(size, -1, samples.shape[-1]), True
+def _hats(place):
+    """The weights of a window's first and last cell, along one axis."""
+    return jnp.maximum(1 - jnp.abs(place), 0), jnp.maximum(1 - jnp.abs(1 - place), 0)
 
 
-def _shares(down, across):
-    """Each cell of a window, as (dy, dx), and its weight."""
-    return [
-        (dy, dx, y * x) for dy, y in ((0, 1 - down), (1, down)) for dx, x in ((0, 1 - across), (1, across))
-    ]
+def _hat_slopes(place):
+    """How those weights change with the place; on a border as on its far side."""
+    first = jnp.where(place < 0, 1.0, jnp.where(place < 1, -1.0, 0.0))
+    last = jnp.where(place < 0, 0.0, jnp.where(place < 1, 1.0, -1.0))
+    return first, last
 
 
 def _window_samples_forward(*arrays):
@@ -188,40 +219,60 @@ def _window_samples_forward(*arrays):
 def _window_samples_backward(residuals, gradient):
     atlas, rows, columns, down, across = lax.optimization_barrier(residuals)
     places = (rows, columns, down, across, gradient)
-    spread = _by_image(_spread_samples_in_turn, _spread_samples_at_once, atlas[..., :0], *places)
-    of_down, of_across = _by_image(_slopes_in_turn, _slopes_at_once, atlas, *places)
+    (spread,) = _spread_samples(atlas[..., :0], *places)
+    of_down, of_across = _slopes(atlas, *places)
     return spread.astype(atlas.dtype), None, None, of_down, of_across
 
 
-def _spread_samples_in_turn(like, rows, columns, down, across, gradient):
-    def share(k):
-        y, x = jnp.stack([1 - down[k], down[k]]), jnp.stack([1 - across[k], across[k]])
-        return rows[k], columns[k], y[:, None, None] * x[None, :, None] * gradient[k]
+@_as_one_list
+def _spread_samples(*arrays):
+    return lax.platform_dependent(*arrays, cpu=_spread_samples_in_turn, default=_spread_samples_at_once)
 
-    return _add_windows(like, share, len(rows), gradient)
+
+def _spread_samples_in_turn(like, rows, columns, down, across, gradient):
+    """Adds each sample's share to its window's cells in place."""
+    height, width, _ = like.shape
+    first = rows * width + columns
+
+    def add_window(k, summed):
+        place, share = _cut(first, (k,), (1,))[0], _cut(gradient, (k, 0), (1, gradient.shape[1]))
+        for dy, y in enumerate(_hats(_cut(down, (k,), (1,)))):
+            for dx, x in enumerate(_hats(_cut(across, (k,), (1,)))):
+                cell = (place + (dy * width + dx), 0)
+                summed = _put(summed, _cut(summed, cell, share.shape) + share * (y * x)[:, None], cell)
+        return summed
+
+    summed = jnp.zeros((height * width, gradient.shape[1]), gradient.dtype)
+    return [lax.fori_loop(0, len(rows), add_window, summed, unroll=2).reshape(height, width, -1)]
 
 
 def _spread_samples_at_once(like, rows, columns, down, across, gradient):
-    weights = jnp.stack([share for _, _, share in _shares(down, across)], -1).reshape(-1, 1, 2, 2)
-    return _spread_at_once(like, jnp.stack([rows, columns], -1)[:, None], weights, gradient)
+    y, x = (jnp.stack(_hats(place), -1) for place in (down, across))
+    weights = (y[:, :, None] * x[:, None])[:, None]
+    return [_spread_at_once(like, jnp.stack([rows, columns], -1)[:, None], weights, gradient)]
+
+
+@_as_one_list
+def _slopes(*arrays):
+    """How the loss changes with `down` and `across`."""
+    return lax.platform_dependent(*arrays, cpu=_slopes_in_turn, default=_slopes_at_once)
 
 
 def _slopes_in_turn(atlas, rows, columns, down, across, gradient):
-    """How the loss changes with `down` and `across`, one sample after the other: faster here than gathers."""
+    """One sample after the other: faster here than gathers."""
     height, width, channels = atlas.shape
     cells = atlas.reshape(height * width, channels)
+    first = rows * width + columns
 
     def look(k, slopes):
-        first = rows[k] * width + columns[k]
-        upper, lower = (
-            (lax.dynamic_slice(cells, (first + dy * width, jnp.int32(0)), (2, channels)) * gradient[k]).sum(1)
-            for dy in (0, 1)
-        )
-        found = _slope(upper[0], upper[1], lower[0], lower[1], down[k], across[k])
-        return tuple(lax.dynamic_update_slice(s, f[None], (k,)) for s, f in zip(slopes, found, strict=True))
+        place, share = _cut(first, (k,), (1,))[0], _cut(gradient, (k, 0), (1, channels))
+        upper, lower = ((_cut(cells, (place + dy * width, 0), (2, channels)) * share).sum(1) for dy in (0, 1))
+        y, x = _cut(down, (k,), (1,)), _cut(across, (k,), (1,))
+        found = _slope(upper[0], upper[1], lower[0], lower[1], y, x)
+        return [_put(array, slope, (k,)) for array, slope in zip(slopes, found, strict=True)]
 
     nothing = jnp.zeros(len(rows), gradient.dtype)
-    return lax.fori_loop(0, len(rows), look, (nothing, nothing))
+    return lax.fori_loop(0, len(rows), look, [nothing, nothing])
 
 
 def _slopes_at_once(atlas, rows, columns, down, across, gradient):
@@ -236,10 +287,15 @@ def _slopes_at_once(atlas, rows, columns, down, across, gradient):
 
 
 def _slope(upper_left, upper_right, lower_left, lower_right, down, across):
-    return (
-        (lower_left - upper_left) * (1 - across) + (lower_right - upper_right) * across,
-        (upper_right - upper_left) * (1 - down) + (lower_right - lower_left) * down,
-    )
+    (top, bottom), (left, right) = _hats(down), _hats(across)
+    to_top, to_bottom = _hat_slopes(down)
+    to_left, to_right = _hat_slopes(across)
+    return [
+        to_top * (upper_left * left + upper_right * right)
+        + to_bottom * (lower_left * left + lower_right * right),
+        to_left * (upper_left * top + lower_left * bottom)
+        + to_right * (upper_right * top + lower_right * bottom),
+    ]
 
 
 window_samples.defvjp(_window_samples_forward, _window_samples_backward)
