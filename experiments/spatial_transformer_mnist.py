@@ -70,6 +70,7 @@ SWEEP = (
 )
 
 METRICS = ("accuracy",)
+COLUMNS = "distortion"
 
 _ERRORS = {  # per cent, on R, RTS, P and E
     ("fcn", "none"): (2.1, 5.2, 3.1, 3.2),

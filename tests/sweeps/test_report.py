@@ -79,6 +79,20 @@ def test_the_page_has_figures_costs_and_the_papers_figures(folder):
     assert rows[3]["time/seconds"] == "120.000"
 
 
+def test_columns_lay_a_table_out_as_the_papers(folder):
+    paper = PaperFigures("Nobody 1999", {"roi": "pool"}, {"accuracy": 0.5})
+    lines = write_report(folder, Study([], (), (paper,), columns="roi")).splitlines()
+    (head,) = [i for i, line in enumerate(lines) if line.startswith("| roi=pool")]
+    assert [cell.strip() for cell in lines[head].split("|")[1:-1]] == ["roi=pool", "roi=align", "roi=same"]
+    first, second, _ = (cell.strip() for cell in lines[head + 2].split("|")[1:-1])
+    assert first.startswith("0.5500 [")
+    assert first.endswith("] (0.500)")
+    low, high = map(float, first[first.index("[") + 1 : first.index("]")].split(","))
+    assert 0.35 < low < 0.5 < 0.6 < high < 0.75  # 60 images of three seeds: 0.55 plus or minus 0.13
+    assert second.startswith("0.8000 [")
+    assert "(" not in second
+
+
 @pytest.mark.parametrize(
     ("claim", "word"),
     [

@@ -64,7 +64,7 @@ def report(folder: SweepFolder) -> str:
 
 
 def study_of(function: ExperimentFunction, file: Path) -> Study:
-    """What an experiment file says of its sweep: SWEEP, METRICS, PAPER and CLAIMS.
+    """What an experiment file says of its sweep: SWEEP, METRICS, PAPER, CLAIMS and COLUMNS.
 
     Args:
         function: its `experiment`.
@@ -78,9 +78,13 @@ def study_of(function: ExperimentFunction, file: Path) -> Study:
     """
     module = sys.modules[function.__module__]
     where = str(file)
+    columns = getattr(module, "COLUMNS", "")
+    if not isinstance(columns, str):
+        raise UserError(f"{where}: COLUMNS is the name of an argument, not {columns!r}")
     return Study(
         points=check_points(getattr(module, "SWEEP", [{}]), where),
         metrics=check_statements(getattr(module, "METRICS", ()), str, "METRICS", where),
         paper=check_statements(getattr(module, "PAPER", ()), PaperFigures, "PAPER", where),
         claims=check_statements(getattr(module, "CLAIMS", ()), Claim, "CLAIMS", where),
+        columns=columns,
     )

@@ -63,12 +63,14 @@ class Study:
         metrics: columns of the table, first the one that figures show; the task's own metric if empty.
         paper: figures to print beside ours.
         claims: to be judged.
+        columns: an argument for each of whose values a table has a column, as the paper's has; none if empty.
     """
 
     points: Sequence[Point]
     metrics: tuple[str, ...] = ()
     paper: tuple[PaperFigures, ...] = ()
     claims: tuple[Claim, ...] = ()
+    columns: str = ""
 
 
 def fits(where: Mapping[str, Any], arm: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from vision_jax.sweeps.folder import SweepFolder
 from vision_jax.sweeps.outcomes import Arm, Outcome, arms, outcomes_csv, read_outcomes, value_text
 from vision_jax.sweeps.progress import read_json
 from vision_jax.sweeps.run import failure_line
-from vision_jax.sweeps.verdicts import Verdict, how_judged, judge
+from vision_jax.sweeps.verdicts import LEVEL, Verdict, arm_interval, how_judged, judge
 from vision_jax.training.files import storage_errors, write_atomically
 from vision_jax.types import UserError
 
@@ -75,6 +75,7 @@ def _page(
         "",
         f"    {record['command']}",
         "",
+        *_laid_out(study, folded, metrics),
         _table(study, folded, metrics),
     ]
     counts = sorted({len(arm.outcomes) for arm in folded})
@@ -94,6 +95,36 @@ def _page(
     lines += _unfinished(folder)
     lines += ["", "## To repeat it", "", *_repeat(folder, folded)]
     return "\n".join(lines) + "\n"
+
+
+def _laid_out(study: Study, folded: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
+    """For each metric a table that has a column for each value of the study's `columns`."""
+    across = study.columns
+    if across not in folded[0].named:
+        return []
+    down = [name for name in folded[0].named if name != across]
+    columns = list(dict.fromkeys(value_text(arm.values.get(across, "")) for arm in folded))
+    lines = []
+    for metric in metrics:
+        rows: dict[tuple[str, ...], dict[str, str]] = {}
+        for arm in folded:
+            row = rows.setdefault(tuple(value_text(arm.values.get(name, "")) for name in down), {})
+            row[value_text(arm.values.get(across, ""))] = _with_interval(study, arm, metric)
+        table = markdown_table(
+            [*down, *(f"{across}={column}" for column in columns)],
+            [[*names, *(row.get(column, "") for column in columns)] for names, row in rows.items()],
+        )
+        paper = ", and in parentheses the paper's" if "(" in table else ""
+        lines += [f"{metric}: the mean over seeds, its {LEVEL:.0%} interval{paper}.", "", table, ""]
+    return lines
+
+
+def _with_interval(study: Study, arm: Arm, metric: str) -> str:
+    found, paper = arm_interval(arm, metric), _paper(study.paper, arm, metric)
+    text = _with_spread(arm, metric)
+    if found is not None:
+        text = f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+    return f"{text} ({paper})" if paper else text
 
 
 def _table(study: Study, folded: Sequence[Arm], metrics: Sequence[str]) -> str:

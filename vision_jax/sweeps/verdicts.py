@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vision_jax.evaluation.bootstrap import Difference, difference
+from vision_jax.evaluation.bootstrap import Difference, Interval, difference, interval
 from vision_jax.evaluation.per_image import PerImage, read_per_image
 from vision_jax.sweeps.claims import Claim, PaperFigures, fits
 from vision_jax.sweeps.outcomes import Arm
@@ -99,8 +99,7 @@ def judge(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
     def of_images(arm: Arm) -> Mapping[int, PerImage] | None:
         key = repr(arm.values)
         if key not in kept:
-            read = {seed: read_per_image(outcome.judged) for seed, outcome in arm.outcomes.items()}
-            kept[key] = None if None in read.values() else read  # type: ignore[assignment]
+            kept[key] = _of_images(arm)
         return kept[key]
 
     def compared(worse: Arm, better: Arm, metric: str) -> Difference | str:
@@ -119,6 +118,24 @@ def judge(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
                 continue
             verdicts.append(Verdict(claim, worse, better, compared(worse, better, claim.metric)))
     return verdicts
+
+
+def arm_interval(arm: Arm, metric: str) -> Interval | None:
+    """An arm's metric and interval, drawn as claims' are; None where single images tell nothing of it."""
+    try:
+        images = _of_images(arm)
+        if images and all(metric in each.names for each in images.values()):
+            return interval(images, metric, draws=DRAWS, level=LEVEL)
+    except UserError:  # a damaged file: the mean stands without an interval
+        pass
+    return None
+
+
+def _of_images(arm: Arm) -> Mapping[int, PerImage] | None:
+    """What each test image contributed, by seed; None where a trial kept nothing of them."""
+    read = {seed: read_per_image(outcome.judged) for seed, outcome in arm.outcomes.items()}
+    known = {seed: images for seed, images in read.items() if images is not None}
+    return known if len(known) == len(read) else None
 
 
 def _pairs(folded: Sequence[Arm], claim: Claim) -> list[tuple[Arm, Arm]]:
