@@ -1,0 +1,1 @@
+"""Weights of other frameworks: their files, read without running anything from them."""
