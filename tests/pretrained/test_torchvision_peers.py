@@ -1,0 +1,169 @@
+"""Torchvision's weights give torchvision's numbers: logits, feature maps, gradients, statistics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision
+from vision_jax.types import UserError
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+pytestmark = pytest.mark.peers
+
+
+def peer(name, classes=1000):
+    """Random weights, and statistics that are none of the initial ones."""
+    torch.manual_seed(3)
+    network = getattr(torchvision.models, name)(num_classes=classes)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.3, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+            with torch.no_grad():
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.3, 0.3)
+    return network.eval()
+
+
+def arrays(network):
+    return {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+
+
+def their_maps(network, name, x):
+    """What their modules put out where our maps are."""
+    kept = {}
+
+    def keep(key):
+        return lambda module, inputs, output: kept.__setitem__(key, output.detach())
+
+    if name.startswith("resnet"):
+        places = {f"c{i + 1}": getattr(network, f"layer{i}") for i in range(1, 5)}
+    elif name == "alexnet":
+        places = {"c2": network.features[1], "c3": network.features[4], "c4": network.features[11]}
+        places["c5"] = network.features[12]
+    else:
+        pools = [i for i, layer in enumerate(network.features) if isinstance(layer, torch.nn.MaxPool2d)]
+        places = {f"c{s}": network.features[i - 1] for s, i in enumerate(pools)}
+        places["c5"] = network.features[pools[-1]]
+    hooks = [module.register_forward_hook(keep(key)) for key, module in places.items()]
+    with torch.no_grad():
+        kept["logits"] = network(x)
+    for hook in hooks:
+        hook.remove()
+    return {key: value.permute(0, 2, 3, 1) if value.ndim == 4 else value for key, value in kept.items()}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_logits_and_maps(name):
+    network = peer(name)
+    ours = from_torchvision(name, arrays(network))
+    count = sum(leaf.size for leaf in jax.tree.leaves(ours.variables["params"]))
+    assert count == sum(parameter.numel() for parameter in network.parameters())
+    for size in ((224, 224), (97, 131)):
+        x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+        expected = their_maps(network, name, torch.from_numpy(x).permute(0, 3, 1, 2))
+        found = ours.maps(x)
+        assert set(found) == set(expected)
+        for key, theirs in expected.items():
+            theirs = theirs.numpy()
+            assert np.isfinite(theirs).all()
+            assert found[key].shape == theirs.shape
+            assert np.abs(np.asarray(found[key]) - theirs).max() <= 1e-4 * np.abs(theirs).max(), key
+        logits = expected["logits"].numpy()
+        assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max()
+
+
+def test_photographs_are_prepared_alike():
+    random = np.random.default_rng(1)
+    ours = from_torchvision("resnet18", arrays(peer("resnet18")))
+    theirs = torchvision.transforms._presets.ImageClassification(crop_size=224)
+    for size in ((300, 400), (517, 261), (224, 224), (90, 131)):
+        small = random.integers(0, 256, (7, 9, 3), np.uint8)
+        image = np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC))
+        expected = theirs(Image.fromarray(image)).permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(ours.prepare(image), expected, atol=1e-5)
+
+
+def test_the_five_most_probable_classes():
+    network = peer("resnet18")
+    ours = from_torchvision("resnet18", arrays(network))
+    image = np.random.default_rng(2).integers(0, 256, (300, 400, 3), np.uint8)
+    theirs = torchvision.transforms._presets.ImageClassification(crop_size=224)
+    with torch.no_grad():
+        expected = network(theirs(Image.fromarray(image))[None])[0].softmax(0).topk(5)
+    found = ours.predict(image)
+    assert [k for k, _ in found] == expected.indices.tolist()
+    np.testing.assert_allclose([p for _, p in found], expected.values.numpy(), rtol=1e-3)
+
+
+def test_messages_name_the_tensor():
+    tensors = arrays(peer("resnet18", classes=7))
+    assert from_torchvision("resnet18", tensors).model.num_classes == 7
+    for change, message in [
+        ({"conv1.weight": None}, r"conv1\.weight \(64, 3, 7, 7\) is missing"),
+        ({"extra.weight": np.zeros(3)}, r"extra\.weight \(3,\) belongs to no layer"),
+        ({"conv1.weight": np.zeros((64, 3, 3, 3))}, r"conv1\.weight has the shape \(64, 3, 3, 3\), not"),
+        ({"fc.bias": np.zeros(8)}, r"fc\.bias has the shape \(8,\), not \(7,\)"),
+        ({"bn1.weight": np.zeros((2, 2))}, r"bn1\.weight has the shape \(2, 2\), not \(64,\)"),
+        ({"fc.weight": np.zeros(3)}, r"fc\.weight has the shape \(3,\), not"),
+    ]:
+        changed = {key: value for key, value in {**tensors, **change}.items() if value is not None}
+        with pytest.raises(UserError, match=message):
+            from_torchvision("resnet18", changed)
+    with pytest.raises(UserError, match="it may be of resnet18"):
+        from_torchvision("vgg11", tensors)
+    with pytest.raises(UserError, match="no model 'resnet17'; known: alexnet"):
+        from_torchvision("resnet17", tensors)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", ["resnet50", "vgg16_bn"])
+def test_gradients_and_statistics(name, train):
+    """Of the mean cross-entropy, dropout left out, for every parameter."""
+    network = peer(name, classes=10).train(train)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    ours = from_torchvision(name, arrays(network))
+    x = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype(np.float32)
+    labels = np.array([1, 5, 0, 9])
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    variables = ours.variables
+
+    @jax.jit
+    def step(variables, x):
+        def loss(params):
+            outputs, changed = ours.model.apply(
+                {**variables, "params": params}, x, train, method="scores", mutable=["batch_stats"]
+            )
+            chosen = jax.nn.log_softmax(outputs["logits"])[jnp.arange(4), labels]
+            return -chosen.mean(), changed
+
+        gradient, changed = jax.grad(loss, has_aux=True)(variables["params"])
+        return gradient, {**variables, **changed}
+
+    for i in range(3):
+        gradient, changed = step(variables, x + i)
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            network(torch.from_numpy(x + i).permute(0, 3, 1, 2)), torch.from_numpy(labels)
+        )
+        loss.backward()
+        gradients = {key: parameter.grad.numpy() for key, parameter in network.named_parameters()}
+        statistics = {key: value for key, value in arrays(network).items() if "running" in key}
+        expected = from_torchvision(name, {**arrays(network), **gradients}).variables["params"]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
+            mine = gradient
+            for part in path:
+                mine = mine[part.key]
+            assert jnp.linalg.norm(mine - leaf) <= 1e-3 * jnp.linalg.norm(leaf), (path, i)
+        after = from_torchvision(name, {**arrays(network), **statistics}).variables["batch_stats"]
+        for ours_leaf, leaf in zip(
+            jax.tree.leaves(changed["batch_stats"]), jax.tree.leaves(after), strict=True
+        ):
+            np.testing.assert_allclose(ours_leaf, leaf, rtol=1e-3, atol=1e-4)
+        optimizer.step()
+        variables = from_torchvision(name, arrays(network)).variables

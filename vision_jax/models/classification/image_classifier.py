@@ -1,0 +1,117 @@
+"""A backbone, a head on its last map, and a linear layer: the ImageNet classifiers of the literature."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from vision_jax.layers import Dense, normalise
+from vision_jax.layers.dropout import drop
+from vision_jax.layers.keys import fold_ids
+from vision_jax.layers.pooling import adaptive_average_pool
+from vision_jax.models.classification.classifier import class_loss, most_probable
+from vision_jax.types import Classification, ClassificationBatch, Mean
+
+
+class AverageHead(nn.Module):
+    """The mean over all places (Lin, Chen and Yan 2014, section 3.2).
+
+    Attributes:
+        dropout: of the mean.
+    """
+
+    dropout: float = 0.0
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], keys: Key[Array, " b"] | None = None
+    ) -> Float[Array, "b c"]:
+        """Features; `keys` of each image are for dropout."""
+        return drop(x.mean((1, 2)), self.dropout, keys)
+
+
+class LayersHead(nn.Module):
+    """Two linear layers with ReLUs over all places of a map that is pooled to one size.
+
+    Attributes:
+        side: rows and columns of it.
+        width: units of each layer.
+        dropout: of its input and between the layers (Krizhevsky et al. 2012), or after each (`after`).
+        after: whether it is after each layer (Simonyan and Zisserman 2015), not before.
+        init: of the kernels.
+    """
+
+    side: int = 7
+    width: int = 4096
+    dropout: float = 0.5
+    after: bool = True
+    init: nn.initializers.Initializer = nn.initializers.normal(0.01)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], keys: Key[Array, " b"] | None = None
+    ) -> Float[Array, "b f"]:
+        """Features; `keys` of each image are for dropout."""
+        x = adaptive_average_pool(x, (self.side, self.side)).reshape(len(x), -1)
+        for i in range(2):
+            x = x if self.after else drop(x, self.dropout, keys, i)
+            x = nn.relu(Dense(self.width, self.init, name=f"layer{i + 1}")(x))
+            x = drop(x, self.dropout, keys, i) if self.after else x
+        return x
+
+
+class ImageClassifier(nn.Module):
+    """A classifier of natural images.
+
+    Attributes:
+        backbone: (normalised images, train) -> feature maps by name.
+        num_classes: K; there is no background class.
+        head: (map, keys) -> features [B, F].
+        level: the map that the head sees.
+    """
+
+    backbone: nn.Module
+    num_classes: int
+    head: nn.Module = AverageHead()
+    level: str = "c5"
+
+    def setup(self) -> None:
+        self.classifier = Dense(self.num_classes)
+
+    def scores(
+        self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
+    ) -> dict[str, Float[Array, "..."]]:
+        """Scores normalised images.
+
+        Args:
+            x: images.
+            train: handed to the backbone, for its norms.
+            keys: of each image, for dropout; None drops nothing.
+
+        Returns:
+            The backbone's maps by name, and `logits` [B, K].
+        """
+        maps = self.backbone(x, train)  # type: ignore[operator]
+        features = self.head(maps[self.level], keys)  # type: ignore[operator]
+        return {**maps, "logits": self.classifier(features).astype(jnp.float32)}
+
+    def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
+        """Scores each image.
+
+        Args:
+            batch: images of one size.
+            train: whether there is dropout, and norms use this batch's statistics.
+
+        Returns:
+            As `scores`.
+        """
+        keys = fold_ids(self.make_rng("sample"), batch.id) if train and self.has_rng("sample") else None
+        return self.scores(normalise(batch.image), train, keys)
+
+    def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
+        """Cross-entropy over the images that are not filling."""
+        return class_loss(self(batch, train)["logits"], batch)
+
+    def predict(self, batch: ClassificationBatch) -> Classification:
+        """The most probable class of each image."""
+        return most_probable(self(batch)["logits"])

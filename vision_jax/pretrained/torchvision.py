@@ -1,0 +1,267 @@
+"""Torchvision's classifiers: their names, their weights, their preprocessing.
+
+A table for each family says which layer of theirs is which of ours. Kernels are transposed, running
+statistics go to a collection of their own, and a linear layer over all places of a map has its inputs in
+another order: theirs are channel by channel, ours place by place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float, UInt8
+
+from vision_jax.backbones.alexnet import AlexNet
+from vision_jax.backbones.resnet import STAGES as RESNETS
+from vision_jax.backbones.resnet import ResNetName, is_bottleneck, resnet
+from vision_jax.backbones.vgg import STAGES as VGGS
+from vision_jax.backbones.vgg import VGGName, vgg
+from vision_jax.layers.conv import torch_uniform
+from vision_jax.layers.images import IMAGENET_MEAN, IMAGENET_STD
+from vision_jax.models.classification.image_classifier import ImageClassifier, LayersHead
+from vision_jax.pretrained.weights import read_weights
+from vision_jax.types import UserError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, there and here.
+
+    Attributes:
+        theirs: before the dot of "weight".
+        ours: the path of its parameters.
+        places: (rows, columns) of the map whose every place a linear layer sees, if it sees one.
+    """
+
+    theirs: str
+    ours: str
+    places: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A classifier of torchvision.
+
+    Attributes:
+        build: number of classes -> our module.
+        layers: the table.
+        resize: shorter side in pixels that photographs are resized to.
+        crop: side in pixels of the square that is cut from their middle.
+    """
+
+    build: Callable[[int], ImageClassifier]
+    layers: tuple[Layer, ...]
+    resize: int = 256
+    crop: int = 224
+
+
+def _alexnet() -> Architecture:
+    convolutions = [Layer(f"features.{i}", f"backbone/conv{n + 1}") for n, i in enumerate((0, 3, 6, 8, 10))]
+    head = LayersHead(side=6, after=False, init=torch_uniform)
+    layers = (
+        *convolutions,
+        Layer("classifier.1", "head/layer1", (6, 6)),
+        Layer("classifier.4", "head/layer2"),
+        Layer("classifier.6", "classifier"),
+    )
+    return Architecture(lambda classes: ImageClassifier(AlexNet(), classes, head), layers)
+
+
+def _vgg(name: VGGName, norm: bool) -> Architecture:
+    layers, i = [], 0
+    for s, count in enumerate(VGGS[name]):
+        for n in range(count):
+            layers.append(Layer(f"features.{i}", f"backbone/stage{s + 1}_conv{n + 1}"))
+            if norm:
+                layers.append(Layer(f"features.{i + 1}", f"backbone/stage{s + 1}_norm{n + 1}"))
+            i += 3 if norm else 2
+        i += 1  # their pooling
+    layers += [
+        Layer("classifier.0", "head/layer1", (7, 7)),
+        Layer("classifier.3", "head/layer2"),
+        Layer("classifier.6", "classifier"),
+    ]
+
+    def build(classes: int) -> ImageClassifier:
+        return ImageClassifier(vgg(name, "batch" if norm else None), classes, LayersHead())
+
+    return Architecture(build, tuple(layers))
+
+
+def _resnet(name: ResNetName) -> Architecture:
+    layers = [Layer("conv1", "backbone/stem_conv"), Layer("bn1", "backbone/stem_norm")]
+    for s, blocks in enumerate(RESNETS[name]):
+        for b in range(blocks):
+            theirs, ours = f"layer{s + 1}.{b}", f"backbone/stage{s + 1}_block{b + 1}"
+            for i in range(3 if is_bottleneck(name) else 2):
+                layers.append(Layer(f"{theirs}.conv{i + 1}", f"{ours}/conv{i + 1}"))
+                layers.append(Layer(f"{theirs}.bn{i + 1}", f"{ours}/norm{i + 1}"))
+            if b == 0 and (s > 0 or is_bottleneck(name)):
+                layers.append(Layer(f"{theirs}.downsample.0", f"{ours}/conv_shortcut"))
+                layers.append(Layer(f"{theirs}.downsample.1", f"{ours}/norm_shortcut"))
+    layers.append(Layer("fc", "classifier"))
+    return Architecture(lambda classes: ImageClassifier(resnet(name), classes), tuple(layers))
+
+
+ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
+    "alexnet": _alexnet,
+    **{name: partial(_vgg, name, False) for name in VGGS},
+    **{f"{name}_bn": partial(_vgg, name, True) for name in VGGS},
+    **{name: partial(_resnet, name) for name in RESNETS},
+}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A classifier with its weights.
+
+    Attributes:
+        model: the module.
+        variables: its parameters and statistics.
+        resize, crop: as in `Architecture`.
+    """
+
+    model: ImageClassifier
+    variables: Any
+    resize: int
+    crop: int
+
+    def logits(self, x: Float[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b k"]:
+        """Scores of normalised images of any size that the architecture takes."""
+        return self.maps(x)["logits"]
+
+    def maps(self, x: Float[Array | np.ndarray, "b h w 3"]) -> dict[str, Float[Array, "..."]]:
+        """The backbone's maps by name, and `logits`, of normalised images."""
+        return self._compiled(self.variables, jnp.asarray(x, jnp.float32))
+
+    @cached_property
+    def _compiled(self) -> Callable[..., dict[str, Array]]:
+        return jax.jit(partial(self.model.apply, method="scores"))
+
+    def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "_crop _crop 3"]:
+        """A photograph as torchvision's `ImageClassification` makes it of a PIL image.
+
+        Its shorter side is resized (bilinear, antialiased, in bytes), a square is cut from the middle, and
+        bytes are normalised by ImageNet's mean and deviation.
+        """
+        from PIL import Image
+
+        height, width = image.shape[:2]
+        short = min(height, width)
+        size = (int(self.resize * width / short), int(self.resize * height / short))
+        resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        top, left = (round((length - self.crop) / 2) for length in resized.shape[:2])
+        cut = resized[top : top + self.crop, left : left + self.crop]
+        return ((cut.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32)
+
+    def predict(self, image: UInt8[np.ndarray, "h w 3"], best: int = 5) -> list[tuple[int, float]]:
+        """The most probable classes of a photograph with their probabilities, best first."""
+        probabilities = np.asarray(nn.softmax(self.logits(self.prepare(image)[None])[0]))
+        order = np.argsort(-probabilities, kind="stable")[:best]
+        return [(int(k), float(probabilities[k])) for k in order]
+
+
+def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, np.ndarray]) -> Pretrained:
+    """A classifier of torchvision with weights from its file.
+
+    Args:
+        name: torchvision's: see `ARCHITECTURES`.
+        weights: a `.pth` or `.safetensors` file of its `state_dict`, or that as arrays by name. The last
+            layer says how many classes there are.
+
+    Returns:
+        Our module, its variables (float32), and the preprocessing of photographs.
+
+    Raises:
+        UserError: an unknown name; a file that cannot be read; a tensor that is missing, left over, or of
+            another shape than the layer's.
+    """
+    if name not in ARCHITECTURES:
+        raise UserError(f"there is no model {name!r}; known: {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[name]()
+    where = "the weights" if isinstance(weights, Mapping) else str(weights)
+    tensors = dict(weights) if isinstance(weights, Mapping) else read_weights(weights)
+    last = f"{architecture.layers[-1].theirs}.weight"
+    if last not in tensors:
+        raise UserError(f"{where} has no {last}: it is not of {name}{_alike(tensors)}")
+    model = architecture.build(len(tensors[last]))
+    variables = _variables(model, architecture, tensors, f"{where}, as {name}")
+    return Pretrained(model, variables, architecture.resize, architecture.crop)
+
+
+def _alike(tensors: Mapping[str, np.ndarray]) -> str:
+    """The architectures whose tensors these could be, for a message."""
+    for name, make in ARCHITECTURES.items():
+        if all(f"{layer.theirs}.weight" in tensors for layer in make().layers):
+            return f"; it may be of {name}"
+    return f", whose tensors begin with {', '.join(list(tensors)[:3])}" if tensors else ""
+
+
+def _variables(
+    model: ImageClassifier, architecture: Architecture, tensors: Mapping[str, np.ndarray], where: str
+) -> Any:
+    image = jax.ShapeDtypeStruct((1, architecture.crop, architecture.crop, 3), jnp.float32)
+    shapes = jax.eval_shape(partial(model.init, method="scores"), jax.random.key(0), image)
+    wanted: dict[str, Any] = flatten_dict(shapes, sep="/")  # type: ignore[assignment]
+    found: dict[str, np.ndarray] = {}
+    used = set()
+    for layer in architecture.layers:
+        for theirs, ours, turned in _of_layer(layer, wanted):
+            if theirs not in tensors:
+                raise UserError(f"{where}: {theirs} {_turned_back(wanted[ours].shape)} is missing")
+            value = turned(np.asarray(tensors[theirs]))
+            if value is None or value.shape != wanted[ours].shape:
+                raise UserError(
+                    f"{where}: {theirs} has the shape {np.shape(tensors[theirs])}, not "
+                    f"{_turned_back(wanted[ours].shape)}"
+                )
+            used.add(theirs)
+            found[ours] = np.asarray(value, np.float32)
+    left = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
+    if left:
+        raise UserError(f"{where}: {left[0]} {np.shape(tensors[left[0]])} belongs to no layer")
+    return jax.tree.map(jnp.asarray, unflatten_dict(found, sep="/"))
+
+
+def _of_layer(
+    layer: Layer, wanted: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Callable[[np.ndarray], np.ndarray | None]]]:
+    """A layer's tensors: their name, ours, and how theirs becomes ours (None: it cannot)."""
+
+    def path(collection: str, leaf: str) -> str:
+        return f"{collection}/{layer.ours}/{leaf}"
+
+    if path("params", "kernel") in wanted:
+        yield f"{layer.theirs}.weight", path("params", "kernel"), partial(_kernel, places=layer.places)
+    else:
+        yield f"{layer.theirs}.weight", path("params", "scale"), np.asarray
+        yield f"{layer.theirs}.running_mean", path("batch_stats", "mean"), np.asarray
+        yield f"{layer.theirs}.running_var", path("batch_stats", "variance"), np.asarray
+    if path("params", "bias") in wanted:
+        yield f"{layer.theirs}.bias", path("params", "bias"), np.asarray
+
+
+def _kernel(weight: np.ndarray, places: tuple[int, int] | None) -> np.ndarray | None:
+    """[out, in, h, w] or [out, in] -> [h, w, in, out] or [in, out]."""
+    if places is not None and weight.ndim == 2 and weight.shape[1] % (places[0] * places[1]) == 0:
+        by_channel = weight.reshape(len(weight), -1, *places)
+        return by_channel.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+    if weight.ndim == 4:
+        return weight.transpose(2, 3, 1, 0)
+    return weight.T if weight.ndim == 2 else None
+
+
+def _turned_back(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Our kernel's shape as torch has it."""
+    if len(shape) == 4:
+        return shape[3], shape[2], shape[0], shape[1]
+    return shape[::-1]
