@@ -26,6 +26,13 @@ def test_value_and_both_gradients_equal_xla(size, padding, stride, channels):
     _check_against_xla((2, 9, 7, channels), channels, size, padding, stride)
 
 
+@pytest.mark.parametrize(("size", "padding"), [((1, 7), (0, 3)), ((3, 1), (1, 0)), ((3, 3), (0, 1))])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [8, 96])
+def test_kernels_and_borders_need_not_be_square(size, padding, stride, channels):
+    _check_against_xla((2, 9, 11, channels), channels, size, padding, stride)
+
+
 @pytest.mark.parametrize(("size", "padding"), [(3, 1), (7, 0)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [(2, 16), (24, 20), (16, 2)])
@@ -36,12 +43,13 @@ def test_a_batch_too_large_for_caches_gives_the_same(size, padding, stride, chan
 def _check_against_xla(shape, features, size, padding, stride, atol=1e-4):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(size, size, shape[-1], features)), jnp.float32) / shape[-1]
-    pad = (padding, padding)
+    taps = size if isinstance(size, tuple) else (size, size)
+    kernel = jnp.asarray(rng.normal(size=(*taps, shape[-1], features)), jnp.float32) / shape[-1]
+    pads = [(pad, pad) for pad in (padding if isinstance(padding, tuple) else (padding, padding))]
 
     def reference(x, kernel):
         return lax.conv_general_dilated(
-            x, kernel, (stride, stride), (pad, pad), dimension_numbers=DIMENSIONS, precision="highest"
+            x, kernel, (stride, stride), pads, dimension_numbers=DIMENSIONS, precision="highest"
         )
 
     expected, to_inputs = jax.vjp(reference, x, kernel)

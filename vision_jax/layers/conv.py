@@ -23,6 +23,7 @@ from vision_jax.layers import winograd
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Initializer = Callable[..., Array]
+Padding = tuple[int, int]  # (above and below, left and right)
 
 # With fewer channels than this (a stem's 3), XLA's own forms are as fast.
 _FEWEST_CHANNELS = 16
@@ -31,9 +32,12 @@ _PART = 2**20  # bytes of maps that stay in a core's cache
 
 
 def conv2d(
-    x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
+    x: Float[Array, "b h w i"],
+    kernel: Float[Array, "kh kw i o"],
+    stride: int = 1,
+    padding: int | tuple[int, int] = 0,
 ) -> Float[Array, "b hh ww o"]:
-    """A 2-D cross-correlation, zero-padded alike on all sides (the convention of torch's conv2d).
+    """A 2-D cross-correlation, zero-padded alike on opposite sides (the convention of torch's conv2d).
 
     Reverse-mode differentiable in `x` and `kernel`.
 
@@ -41,21 +45,21 @@ def conv2d(
         x: feature maps.
         kernel: one tap per place, input and output channel.
         stride: of both axes, in pixels.
-        padding: zeros added on each side, in pixels.
+        padding: zeros added on each side, in pixels; or (above and below, left and right).
 
     Returns:
         Feature maps of `(h + 2 * padding - kh) // stride + 1` rows, and columns likewise.
     """
+    padding = (padding, padding) if isinstance(padding, int) else padding
     return cast(Array, _conv2d(x, kernel, stride, padding))
 
 
-def _forward(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def _forward(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     plain = partial(_plain, stride=stride, padding=padding)
-    if _by_winograd(kernel, stride):
-        return lax.platform_dependent(
-            x, kernel, cpu=partial(winograd.convolve, padding=padding), default=plain
-        )
-    if kernel.shape[0] > 1 and stride == 1 and kernel.shape[2] >= _FEWEST_CHANNELS:
+    if _by_winograd(kernel, stride, padding):
+        fewer = partial(winograd.convolve, padding=padding[0])
+        return lax.platform_dependent(x, kernel, cpu=fewer, default=plain)
+    if kernel.shape[:2] != (1, 1) and stride == 1 and kernel.shape[2] >= _FEWEST_CHANNELS:
         in_parts = partial(_in_parts, plain)
         return lax.platform_dependent(x, kernel, cpu=in_parts, default=plain)
     return plain(x, kernel)
@@ -75,15 +79,15 @@ def _parts(images: int, nbytes: int) -> int:
     return next(n for n in range(1, images + 1) if images % n == 0 and (nbytes <= n * _PART or n == images))
 
 
-def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    if kernel.shape[:2] == (1, 1) and padding == 0:
+def _plain(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    if kernel.shape[:2] == (1, 1) and padding == (0, 0):
         x = x[:, ::stride, ::stride]
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
-    pad = (padding, padding)
-    return lax.conv_general_dilated(x, kernel, (stride, stride), (pad, pad), dimension_numbers=DIMENSIONS)
+    pads = [(pad, pad) for pad in padding]
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=DIMENSIONS)
 
 
-def _by_winograd(kernel: Array, stride: int) -> bool:
+def _by_winograd(kernel: Array, stride: int, padding: Padding) -> bool:
     """Where it gains more time than its many small programs take to compile.
 
     In bfloat16 the turned values would lose digits.
@@ -91,6 +95,7 @@ def _by_winograd(kernel: Array, stride: int) -> bool:
     return (
         kernel.shape[:2] == (3, 3)
         and stride == 1
+        and padding[0] == padding[1]
         and min(kernel.shape[2:]) >= _FEWEST_FOR_WINOGRAD
         and kernel.dtype.itemsize >= 4
     )
@@ -99,11 +104,15 @@ def _by_winograd(kernel: Array, stride: int) -> bool:
 _conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
 
 
-def _with_residuals(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
+def _with_residuals(
+    x: Array, kernel: Array, stride: int, padding: Padding
+) -> tuple[Array, tuple[Array, Array]]:
     return _forward(x, kernel, stride, padding), (x, kernel)
 
 
-def _gradients(stride: int, padding: int, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _gradients(
+    stride: int, padding: Padding, residuals: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
     x, kernel = residuals
 
     def native(x: Array, g: Array) -> Array:
@@ -112,8 +121,8 @@ def _gradients(stride: int, padding: int, residuals: tuple[Array, Array], g: Arr
 
     if kernel.shape[3] < _FEWEST_CHANNELS:
         return _input_gradient(x, kernel, g, stride, padding), native(x, g)
-    if _by_winograd(kernel, stride):
-        products = partial(winograd.kernel_gradient, padding=padding)
+    if _by_winograd(kernel, stride, padding):
+        products = partial(winograd.kernel_gradient, padding=padding[0])
     else:
         taps = (kernel.shape[0], kernel.shape[1])
         products = partial(_kernel_gradient_by_rows, taps=taps, stride=stride, padding=padding)
@@ -121,25 +130,25 @@ def _gradients(stride: int, padding: int, residuals: tuple[Array, Array], g: Arr
     return _input_gradient(x, kernel, g, stride, padding), to_kernel
 
 
-def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: int) -> Array:
+def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: Padding) -> Array:
     """At stride 1 a convolution with the turned kernel.
 
     XLA's own form of that says "turned" in the convolution's dimensions, which costs eight times as much
     on the CPU inside `lax.cond`, where the kernel is not turned beforehand.
     """
-    size = kernel.shape[0]
-    if stride > 1 or kernel.shape[1] != size:
+    if stride > 1:
         return jax.vjp(lambda x: _plain(x, kernel, stride, padding), x)[1](g)[0]
-    if size == 1 and padding == 0:
+    if kernel.shape[:2] == (1, 1) and padding == (0, 0):
         return lax.dot_general(g, kernel[0, 0], (((3,), (1,)), ((), ())))
+    around = kernel.shape[0] - 1 - padding[0], kernel.shape[1] - 1 - padding[1]
 
     def turned(g: Array, kernel: Array) -> Array:
-        return _plain(g, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, size - 1 - padding)
+        return _plain(g, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, around)
 
-    if _by_winograd(kernel, stride):
-        fewer = partial(winograd.input_gradient, padding=padding)
+    if _by_winograd(kernel, stride, padding):
+        fewer = partial(winograd.input_gradient, padding=padding[0])
         return lax.platform_dependent(g, kernel, cpu=fewer, default=turned)
-    places = (g.shape[1] + size - 1 - 2 * padding) * (g.shape[2] + size - 1 - 2 * padding)
+    places = x.shape[1] * x.shape[2]
     many = 1.5 if kernel.shape[2] < _FEWEST_CHANNELS else 3.0
     if places >= many * g.shape[1] * g.shape[2]:  # a convolution would multiply mostly zeros
         fastest = partial(_input_gradient_by_rows, padding=padding)
@@ -148,20 +157,21 @@ def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: int
     return lax.platform_dependent(g, kernel, cpu=partial(_in_parts, fastest), default=turned)
 
 
-def _input_gradient_by_rows(g: Array, kernel: Array, *, padding: int) -> Array:
+def _input_gradient_by_rows(g: Array, kernel: Array, *, padding: Padding) -> Array:
     """One matrix product for each row of taps; what each tap gives is added where the tap lay."""
-    size, _, channels, features = kernel.shape
+    rows, columns, channels, features = kernel.shape
     places = g.reshape(-1, features)
 
     def row(i: int) -> Array:
         taps = kernel[i].reshape(-1, features)
         shares = lax.dot_general(places, taps, (((1,), (1,)), ((), ())))
-        shares = shares.reshape(*g.shape[:3], size, channels)
-        wide = reduce(jnp.add, (_moved(shares[..., j, :], 2, j, size) for j in range(size)))
-        return _moved(wide, 1, i, size)
+        shares = shares.reshape(*g.shape[:3], columns, channels)
+        wide = reduce(jnp.add, (_moved(shares[..., j, :], 2, j, columns) for j in range(columns)))
+        return _moved(wide, 1, i, rows)
 
-    whole = reduce(jnp.add, map(row, range(size)))
-    return whole[:, padding : whole.shape[1] - padding, padding : whole.shape[2] - padding]
+    whole = reduce(jnp.add, map(row, range(rows)))
+    down, right = padding
+    return whole[:, down : whole.shape[1] - down, right : whole.shape[2] - right]
 
 
 def _moved(share: Array, axis: int, tap: int, taps: int) -> Array:
@@ -172,13 +182,13 @@ def _moved(share: Array, axis: int, tap: int, taps: int) -> Array:
 
 
 def _kernel_gradient_by_rows(
-    x: Array, g: Array, *, taps: tuple[int, int], stride: int, padding: int
+    x: Array, g: Array, *, taps: tuple[int, int], stride: int, padding: Padding
 ) -> Array:
     """One matrix product for each row of taps and part of the batch: inputs under the taps, times output
     gradients."""
     height, width = g.shape[1:3]
     parts = _parts(len(x), max(x.nbytes, g.nbytes))
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    x = jnp.pad(x, ((0, 0), *((pad, pad) for pad in padding), (0, 0)))
 
     def under(x: Array, axis: int, tap: int, places: int) -> Array:
         return lax.slice_in_dim(x, tap, tap + (places - 1) * stride + 1, stride, axis)
@@ -208,19 +218,20 @@ fpn_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")  # "Xav
 
 
 class Conv(nn.Module):
-    """A convolution with a square kernel.
+    """A convolution.
 
     Attributes:
         features: output channels.
-        size: of the kernel, in pixels.
+        size: of the kernel, in pixels; or (rows, columns).
         stride: in pixels.
-        padding: zeros on each side, in pixels; `size // 2` if None, which at stride 1 keeps the size.
+        padding: zeros on each side, in pixels; half of the kernel's size if None, which at stride 1 keeps
+            the map's size.
         bias: whether to add one.
         init: of the kernel.
     """
 
     features: int
-    size: int = 3
+    size: int | tuple[int, int] = 3
     stride: int = 1
     bias: bool = True
     init: Initializer = he_normal
@@ -228,8 +239,9 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
-        kernel = self.param("kernel", self.init, (self.size, self.size, x.shape[-1], self.features))
-        padding = self.size // 2 if self.padding is None else self.padding
+        rows, columns = (self.size, self.size) if isinstance(self.size, int) else self.size
+        kernel = self.param("kernel", self.init, (rows, columns, x.shape[-1], self.features))
+        padding = (rows // 2, columns // 2) if self.padding is None else self.padding
         y = conv2d(x.astype(kernel.dtype), kernel, self.stride, padding)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else y
 
