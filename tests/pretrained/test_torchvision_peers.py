@@ -15,21 +15,33 @@ pytestmark = pytest.mark.peers
 
 
 def peer(name, classes=1000):
-    """Random weights, and statistics that are none of the initial ones."""
+    """Random weights; statistics are those of some images, changed at random, so that no signal dies out."""
     torch.manual_seed(3)
     network = getattr(torchvision.models, name)(num_classes=classes)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            with torch.no_grad():
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.uniform_(-0.3, 0.3)
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    kept = [module.momentum for module in norms]
+    for module in norms:
+        module.momentum = 1.0
+        with torch.no_grad():
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.uniform_(-0.3, 0.3)
+    if norms:
+        with torch.no_grad():
+            network.train()(torch.randn(4, 3, 128, 128))
+    for module, momentum in zip(norms, kept, strict=True):
+        module.momentum = momentum
+        deviation = module.running_var.sqrt()
+        module.running_mean += deviation * torch.empty_like(deviation).uniform_(-0.3, 0.3)
+        module.running_var *= torch.empty_like(deviation).uniform_(0.5, 1.5)
     return network.eval()
 
 
 def arrays(network):
     return {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+
+
+def strides(block):
+    return max(layer.stride[0] for layer in block.modules() if isinstance(layer, torch.nn.Conv2d))
 
 
 def their_maps(network, name, x):
@@ -41,6 +53,10 @@ def their_maps(network, name, x):
 
     if name.startswith("resnet"):
         places = {f"c{i + 1}": getattr(network, f"layer{i}") for i in range(1, 5)}
+    elif name.startswith("mobilenet"):
+        steps = [i for i, block in enumerate(network.features) if i and strides(block) == 2]
+        places = {f"c{n + 1}": network.features[i - 1] for n, i in enumerate(steps)}
+        places["c5"] = network.features[-1]
     elif name == "alexnet":
         places = {"c2": network.features[1], "c3": network.features[4], "c4": network.features[11]}
         places["c5"] = network.features[12]
@@ -120,7 +136,7 @@ def test_messages_name_the_tensor():
 
 
 @pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("name", ["resnet50", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["resnet50", "vgg16_bn", "mobilenet_v2"])
 def test_gradients_and_statistics(name, train):
     """Of the mean cross-entropy, dropout left out, for every parameter."""
     network = peer(name, classes=10).train(train)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -21,13 +21,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt8
 
 from vision_jax.backbones.alexnet import AlexNet
+from vision_jax.backbones.mobilenet import mobilenet_v2, mobilenet_v3
 from vision_jax.backbones.resnet import STAGES as RESNETS
 from vision_jax.backbones.resnet import ResNetName, is_bottleneck, resnet
 from vision_jax.backbones.vgg import STAGES as VGGS
 from vision_jax.backbones.vgg import VGGName, vgg
 from vision_jax.layers.conv import torch_uniform
 from vision_jax.layers.images import IMAGENET_MEAN, IMAGENET_STD
-from vision_jax.models.classification.image_classifier import ImageClassifier, LayersHead
+from vision_jax.models.classification.image_classifier import (
+    AverageHead,
+    ImageClassifier,
+    LayersHead,
+    SwishHead,
+)
 from vision_jax.pretrained.weights import read_weights
 from vision_jax.types import UserError
 
@@ -112,11 +118,54 @@ def _resnet(name: ResNetName) -> Architecture:
     return Architecture(lambda classes: ImageClassifier(resnet(name), classes), tuple(layers))
 
 
+def _mobilenet_v2() -> Architecture:
+    backbone = mobilenet_v2()
+    layers = [*_convolution("features.0.", "backbone/stem", 0)]
+    for i, shape in enumerate(backbone.blocks):
+        theirs, ours = f"features.{i + 1}.conv.", f"backbone/block{i + 1}"
+        widened = shape.wide != (backbone.stem if i == 0 else backbone.blocks[i - 1].out)
+        if widened:
+            layers += _convolution(f"{theirs}0.", f"{ours}/widen", 0)
+        layers += _convolution(f"{theirs}{int(widened)}.", f"{ours}/filter", 0)
+        layers += _convolution(theirs, f"{ours}/narrow", 1 + int(widened))
+    layers += _convolution(f"features.{len(backbone.blocks) + 1}.", "backbone/last", 0)
+    layers.append(Layer("classifier.1", "classifier"))
+    return Architecture(lambda classes: ImageClassifier(backbone, classes, AverageHead(0.2)), tuple(layers))
+
+
+def _mobilenet_v3(size: Literal["large", "small"]) -> Architecture:
+    backbone = mobilenet_v3(size)
+    layers = [*_convolution("features.0.", "backbone/stem", 0)]
+    for i, shape in enumerate(backbone.blocks):
+        theirs, ours, n = f"features.{i + 1}.block.", f"backbone/block{i + 1}", 0
+        if shape.wide != (backbone.stem if i == 0 else backbone.blocks[i - 1].out):
+            layers += _convolution(f"{theirs}{n}.", f"{ours}/widen", 0)
+            n += 1
+        layers += _convolution(f"{theirs}{n}.", f"{ours}/filter", 0)
+        if shape.excite:
+            n += 1
+            layers.append(Layer(f"{theirs}{n}.fc1", f"{ours}/weigh/squeeze"))
+            layers.append(Layer(f"{theirs}{n}.fc2", f"{ours}/weigh/excite"))
+        layers += _convolution(f"{theirs}{n + 1}.", f"{ours}/narrow", 0)
+    layers += _convolution(f"features.{len(backbone.blocks) + 1}.", "backbone/last", 0)
+    layers += [Layer("classifier.0", "head/layer"), Layer("classifier.3", "classifier")]
+    head = SwishHead(1280 if size == "large" else 1024)
+    return Architecture(lambda classes: ImageClassifier(backbone, classes, head), tuple(layers))
+
+
+def _convolution(theirs: str, ours: str, first: int) -> tuple[Layer, Layer]:
+    """A convolution and its norm, in a sequence of theirs from the place `first` on."""
+    return Layer(f"{theirs}{first}", ours), Layer(f"{theirs}{first + 1}", f"{ours}_norm")
+
+
 ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
     "alexnet": _alexnet,
     **{name: partial(_vgg, name, False) for name in VGGS},
     **{f"{name}_bn": partial(_vgg, name, True) for name in VGGS},
     **{name: partial(_resnet, name) for name in RESNETS},
+    "mobilenet_v2": _mobilenet_v2,
+    "mobilenet_v3_large": partial(_mobilenet_v3, "large"),
+    "mobilenet_v3_small": partial(_mobilenet_v3, "small"),
 }
 
 

@@ -30,6 +30,25 @@ class AverageHead(nn.Module):
         return drop(x.mean((1, 2)), self.dropout, keys)
 
 
+class SwishHead(nn.Module):
+    """The mean over all places, a linear layer, x relu6(x + 3) / 6 (Howard et al. 2019, section 5.1).
+
+    Attributes:
+        width: units of the layer.
+        dropout: after it.
+    """
+
+    width: int
+    dropout: float = 0.2
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], keys: Key[Array, " b"] | None = None
+    ) -> Float[Array, "b f"]:
+        """Features; `keys` of each image are for dropout."""
+        return drop(nn.hard_swish(Dense(self.width, name="layer")(x.mean((1, 2)))), self.dropout, keys)
+
+
 class LayersHead(nn.Module):
     """Two linear layers with ReLUs over all places of a map that is pooled to one size.
 
