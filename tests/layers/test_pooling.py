@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.layers.pooling import max_pool_2x2, max_pool_3x3
+from vision_jax.layers.pooling import (
+    adaptive_average_pool,
+    average_pool,
+    max_pool,
+    max_pool_2x2,
+    max_pool_3x3,
+)
 
 
 def test_max_pool_takes_the_window_of_torch():
@@ -29,3 +35,37 @@ def test_pooling_by_two_is_that_of_windows(size):
 def test_a_tie_shares_the_gradient():
     gradient = jax.grad(lambda x: max_pool_2x2(x).sum())(jnp.ones((1, 2, 2, 1)))
     np.testing.assert_array_equal(gradient, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "stride", "padding", "ceil", "begins"),
+    [
+        (7, 3, 2, 0, False, [0, 2, 4]),
+        (8, 3, 2, 0, False, [0, 2, 4]),
+        (8, 3, 2, 0, True, [0, 2, 4, 6]),  # the last one reaches over the border
+        (9, 3, 2, 0, True, [0, 2, 4, 6]),
+        (5, 3, 1, 1, False, [-1, 0, 1, 2, 3]),
+        (5, 2, 2, 1, True, [-1, 1, 3]),
+        (4, 1, 3, 0, True, [0, 3]),
+        (3, 2, 2, 1, True, [-1, 1]),  # one more would begin behind the border
+    ],
+)
+def test_windows_of_any_size(length, size, stride, padding, ceil, begins):
+    x = np.random.default_rng(0).normal(size=(1, length, length, 2)).astype(np.float32)
+    spans = [slice(max(begin, 0), begin + size) for begin in begins]
+    expected = np.array([[x[0, rows, columns].max((0, 1)) for columns in spans] for rows in spans])
+    np.testing.assert_array_equal(max_pool(jnp.asarray(x), size, stride, padding, ceil)[0], expected)
+    if not ceil:
+        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        spans = [slice(begin + padding, begin + padding + size) for begin in begins]
+        expected = np.array([[x[0, rows, columns].mean((0, 1)) for columns in spans] for rows in spans])
+        np.testing.assert_allclose(average_pool(jnp.asarray(x), size, stride)[0], expected, atol=1e-6)
+
+
+def test_averages_over_windows_that_do_not_divide_the_map():
+    x = jnp.arange(5.0)[None, :, None, None] + 10 * jnp.arange(3.0)[:, None]
+    # Rows 0 and 1, 1 to 3, 3 and 4; columns 0 and 1, 1 and 2.
+    expected = np.array([0.5, 2, 3.5])[:, None] + np.array([5, 15])
+    np.testing.assert_allclose(adaptive_average_pool(x, (3, 2))[0, ..., 0], expected, atol=1e-5)
+    assert adaptive_average_pool(x, (5, 3)) is x
+    assert adaptive_average_pool(x, (10, 3)).shape == (1, 10, 3, 1)

@@ -27,7 +27,7 @@ def peer(name, classes=1000):
             module.bias.uniform_(-0.3, 0.3)
     if norms:
         with torch.no_grad():
-            network.train()(torch.randn(4, 3, 128, 128))
+            network.train()(torch.randn(4, 3, *(2 * [299 if name == "inception_v3" else 128])))
     for module, momentum in zip(norms, kept, strict=True):
         module.momentum = momentum
         deviation = module.running_var.sqrt()
@@ -57,6 +57,13 @@ def their_maps(network, name, x):
         steps = [i for i, block in enumerate(network.features) if i and strides(block) == 2]
         places = {f"c{n + 1}": network.features[i - 1] for n, i in enumerate(steps)}
         places["c5"] = network.features[-1]
+    elif name == "googlenet":
+        places = {"c1": network.conv1, "c2": network.conv3, "c3": network.inception3b}
+        places |= {"4a": network.inception4a, "4d": network.inception4d}
+        places |= {"c4": network.inception4e, "c5": network.inception5b}
+    elif name == "inception_v3":
+        places = {"c1": network.Conv2d_2b_3x3, "c2": network.Conv2d_4a_3x3, "c3": network.Mixed_5d}
+        places |= {"c4": network.Mixed_6e, "c5": network.Mixed_7c}
     elif name == "alexnet":
         places = {"c2": network.features[1], "c3": network.features[4], "c4": network.features[11]}
         places["c5"] = network.features[12]
@@ -90,6 +97,30 @@ def test_logits_and_maps(name):
             assert np.abs(np.asarray(found[key]) - theirs).max() <= 1e-4 * np.abs(theirs).max(), key
         logits = expected["logits"].numpy()
         assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max()
+
+
+@pytest.mark.parametrize(("name", "size"), [("googlenet", 96), ("inception_v3", 299)])
+def test_auxiliary_classifiers(name, size):
+    network = peer(name, classes=10)
+    ours = from_torchvision(name, arrays(network))
+    for module in network.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x).permute(0, 3, 1, 2))
+    found, _ = jax.jit(lambda v, x: ours.model.apply(v, x, True, method="scores", mutable=["batch_stats"]))(
+        ours.variables, x
+    )
+    theirs = {"logits": expected.logits}
+    if name == "googlenet":  # whose second output is the first classifier's, by the name of the second
+        theirs |= {"auxiliary/1": expected.aux_logits1, "auxiliary/2": expected.aux_logits2}
+    else:
+        theirs["auxiliary/1"] = expected.aux_logits
+    for key, value in theirs.items():
+        np.testing.assert_allclose(found[key], value.numpy(), atol=1e-4 * float(value.abs().max()), rtol=1e-3)
+    without = {key: value for key, value in arrays(network).items() if not key.lower().startswith("aux")}
+    assert from_torchvision(name, without).model.auxiliary == ()
 
 
 def test_photographs_are_prepared_alike():

@@ -60,6 +60,29 @@ def max_pool(
     return x
 
 
+def average_pool(
+    x: Float[Array, "b h w c"], size: int, stride: int, padding: int = 0
+) -> Float[Array, "b _h _w c"]:
+    """Average pooling, along one axis after the other.
+
+    Args:
+        x: feature maps.
+        size: of the square windows, in pixels.
+        stride: between them, in pixels.
+        padding: zeros on each side, which count.
+    """
+    for axis in (1, 2):
+        pads = [(0, 0)] * 4
+        pads[axis] = (padding, padding)
+        x = jnp.pad(x, pads)
+        last = (x.shape[axis] - size) // stride * stride + 1
+        first, *rest = (lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(size))
+        for tap in rest:
+            first = first + tap
+        x = first / size
+    return x
+
+
 def adaptive_average_pool(
     x: Float[Array, "b h w c"], size: tuple[int, int]
 ) -> Float[Array, "b {size[0]} {size[1]} c"]:

@@ -21,17 +21,21 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt8
 
 from vision_jax.backbones.alexnet import AlexNet
+from vision_jax.backbones.googlenet import MODULES, GoogLeNet
+from vision_jax.backbones.inception import InceptionV3
 from vision_jax.backbones.mobilenet import mobilenet_v2, mobilenet_v3
 from vision_jax.backbones.resnet import STAGES as RESNETS
 from vision_jax.backbones.resnet import ResNetName, is_bottleneck, resnet
 from vision_jax.backbones.vgg import STAGES as VGGS
 from vision_jax.backbones.vgg import VGGName, vgg
 from vision_jax.layers.conv import torch_uniform
-from vision_jax.layers.images import IMAGENET_MEAN, IMAGENET_STD
 from vision_jax.models.classification.image_classifier import (
+    Auxiliary,
     AverageHead,
+    ConvolutionHead,
     ImageClassifier,
     LayersHead,
+    PooledHead,
     SwishHead,
 )
 from vision_jax.pretrained.weights import read_weights
@@ -153,16 +157,83 @@ def _mobilenet_v3(size: Literal["large", "small"]) -> Architecture:
     return Architecture(lambda classes: ImageClassifier(backbone, classes, head), tuple(layers))
 
 
+def _googlenet() -> Architecture:
+    layers = [layer for i in (1, 2, 3) for layer in _brick(f"conv{i}", f"backbone/conv{i}")]
+    for name in MODULES:
+        theirs, ours = f"inception{name}", f"backbone/inception{name}"
+        layers += _brick(f"{theirs}.branch1", f"{ours}/branch1")
+        for branch in (2, 3):
+            for i in (0, 1):
+                layers += _brick(f"{theirs}.branch{branch}.{i}", f"{ours}/branch{branch}_{i + 1}")
+        layers += _brick(f"{theirs}.branch4.1", f"{ours}/branch4")
+    for i in (1, 2):
+        layers += _brick(f"aux{i}.conv", f"auxiliary_heads_{i - 1}/conv")
+        layers.append(Layer(f"aux{i}.fc1", f"auxiliary_heads_{i - 1}/layer", (4, 4)))
+        layers.append(Layer(f"aux{i}.fc2", f"auxiliary_classifiers_{i - 1}"))
+    layers.append(Layer("fc", "classifier"))
+
+    def build(classes: int) -> ImageClassifier:
+        auxiliary = tuple(Auxiliary(level, PooledHead()) for level in ("4a", "4d"))
+        head = AverageHead(0.2)
+        return ImageClassifier(GoogLeNet(3), classes, head, auxiliary=auxiliary, mean=_HALF, std=_HALF)
+
+    return Architecture(build, tuple(layers))
+
+
+# Our ways through Inception v3's modules, by their names.
+_INCEPTION_V3 = {
+    "5": {"one": "branch1x1", "five": "branch5x5", "double": "branch3x3dbl", "pool": "branch_pool"},
+    "6a": {"three": "branch3x3", "double": "branch3x3dbl"},
+    "6": {"one": "branch1x1", "seven": "branch7x7", "double": "branch7x7dbl", "pool": "branch_pool"},
+    "7a": {"three": "branch3x3", "seven": "branch7x7x3"},
+    "7": {"one": "branch1x1", "three": "branch3x3", "double": "branch3x3dbl", "pool": "branch_pool"},
+}
+_INCEPTION_V3_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+
+
+def _inception_v3() -> Architecture:
+    def build(classes: int) -> ImageClassifier:
+        auxiliary = (Auxiliary("c4", ConvolutionHead()),)
+        head = AverageHead(0.5)
+        return ImageClassifier(InceptionV3(), classes, head, auxiliary=auxiliary, mean=_HALF, std=_HALF)
+
+    image = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
+    shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
+    layers = []
+    for module, bricks in shapes.items():
+        for brick in bricks if module.startswith("mixed") else ():
+            name = module.removeprefix("mixed")
+            table = _INCEPTION_V3.get(name) or _INCEPTION_V3[name[0]]
+            way, _, place = brick.partition("_")
+            theirs = f"Mixed_{name}.{table[way]}" + (f"_{place}" if place else "")
+            layers += _brick(theirs, f"backbone/{module}/{brick}")
+    for i, theirs in enumerate(_INCEPTION_V3_STEM):
+        layers += _brick(theirs, f"backbone/conv{i + 1}")
+    for i in (0, 1):
+        layers += _brick(f"AuxLogits.conv{i}", f"auxiliary_heads_0/conv{i + 1}")
+    layers += [Layer("AuxLogits.fc", "auxiliary_classifiers_0"), Layer("fc", "classifier")]
+    return Architecture(build, tuple(layers), resize=342, crop=299)
+
+
+def _brick(theirs: str, ours: str) -> tuple[Layer, Layer]:
+    """A convolution and its norm."""
+    return Layer(f"{theirs}.conv", f"{ours}/conv"), Layer(f"{theirs}.bn", f"{ours}/norm")
+
+
 def _convolution(theirs: str, ours: str, first: int) -> tuple[Layer, Layer]:
     """A convolution and its norm, in a sequence of theirs from the place `first` on."""
     return Layer(f"{theirs}{first}", ours), Layer(f"{theirs}{first + 1}", f"{ours}_norm")
 
+
+_HALF = (0.5, 0.5, 0.5)  # mean and deviation, for values in 0..1, of networks that came from TensorFlow
 
 ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
     "alexnet": _alexnet,
     **{name: partial(_vgg, name, False) for name in VGGS},
     **{f"{name}_bn": partial(_vgg, name, True) for name in VGGS},
     **{name: partial(_resnet, name) for name in RESNETS},
+    "googlenet": _googlenet,
+    "inception_v3": _inception_v3,
     "mobilenet_v2": _mobilenet_v2,
     "mobilenet_v3_large": partial(_mobilenet_v3, "large"),
     "mobilenet_v3_small": partial(_mobilenet_v3, "small"),
@@ -200,7 +271,7 @@ class Pretrained:
         """A photograph as torchvision's `ImageClassification` makes it of a PIL image.
 
         Its shorter side is resized (bilinear, antialiased, in bytes), a square is cut from the middle, and
-        bytes are normalised by ImageNet's mean and deviation.
+        bytes are normalised by the mean and deviation that the network was trained with.
         """
         from PIL import Image
 
@@ -210,7 +281,7 @@ class Pretrained:
         resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         top, left = (round((length - self.crop) / 2) for length in resized.shape[:2])
         cut = resized[top : top + self.crop, left : left + self.crop]
-        return ((cut.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32)
+        return ((cut.astype(np.float32) / 255 - self.model.mean) / self.model.std).astype(np.float32)
 
     def predict(self, image: UInt8[np.ndarray, "h w 3"], best: int = 5) -> list[tuple[int, float]]:
         """The most probable classes of a photograph with their probabilities, best first."""
@@ -243,6 +314,8 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
     if last not in tensors:
         raise UserError(f"{where} has no {last}: it is not of {name}{_alike(tensors)}")
     model = architecture.build(len(tensors[last]))
+    if not any(key.lower().startswith("aux") for key in tensors):  # built with aux_logits=False
+        model = model.clone(auxiliary=())
     variables = _variables(model, architecture, tensors, f"{where}, as {name}")
     return Pretrained(model, variables, architecture.resize, architecture.crop)
 
@@ -264,6 +337,8 @@ def _variables(
     found: dict[str, np.ndarray] = {}
     used = set()
     for layer in architecture.layers:
+        if layer.ours.startswith("auxiliary") and not model.auxiliary:
+            continue
         for theirs, ours, turned in _of_layer(layer, wanted):
             if theirs not in tensors:
                 raise UserError(f"{where}: {theirs} {_turned_back(wanted[ours].shape)} is missing")

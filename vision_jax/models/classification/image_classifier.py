@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from vision_jax.layers import Dense, normalise
+from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.dropout import drop
+from vision_jax.layers.images import IMAGENET_MEAN, IMAGENET_STD
 from vision_jax.layers.keys import fold_ids
-from vision_jax.layers.pooling import adaptive_average_pool
+from vision_jax.layers.norms import NormKind
+from vision_jax.layers.pooling import adaptive_average_pool, average_pool
 from vision_jax.models.classification.classifier import class_loss, most_probable
-from vision_jax.types import Classification, ClassificationBatch, Mean
+from vision_jax.types import Classification, ClassificationBatch, Mean, UserError
 
 
 class AverageHead(nn.Module):
@@ -79,6 +84,64 @@ class LayersHead(nn.Module):
         return x
 
 
+class PooledHead(nn.Module):
+    """An auxiliary classifier's: a 1x1 convolution on 4x4 averages and a linear layer (Szegedy et al. 2015).
+
+    Attributes:
+        dropout: after the layer.
+        norm: after the convolution.
+    """
+
+    dropout: float = 0.7
+    norm: NormKind = "batch"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], keys: Key[Array, " b"] | None = None, train: bool = False
+    ) -> Float[Array, "b 1024"]:
+        """Features; `keys` of each image are for dropout."""
+        x = ConvNorm(128, norm=self.norm, name="conv")(adaptive_average_pool(x, (4, 4)), train)
+        return drop(nn.relu(Dense(1024, name="layer")(x.reshape(len(x), -1))), self.dropout, keys, 1)
+
+
+class ConvolutionHead(nn.Module):
+    """An auxiliary classifier's: two convolutions on 5x5 averages (Szegedy et al. 2016, figure 8).
+
+    Attributes:
+        norm: after the convolutions.
+    """
+
+    norm: NormKind = "batch"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], keys: Key[Array, " b"] | None = None, train: bool = False
+    ) -> Float[Array, "b 768"]:
+        """Features of maps of 17x17 or more, which images of 299 pixels have."""
+        if min(x.shape[1:3]) < 17:
+            raise UserError(
+                f"the auxiliary classifier of Inception v3 needs maps of 17x17, not {x.shape[1]}x"
+                f"{x.shape[2]}: train on images of 299 pixels or more, or without it"
+            )
+        x = ConvNorm(128, norm=self.norm, name="conv1")(average_pool(x, 5, 3), train)
+        return ConvNorm(768, 5, padding=0, norm=self.norm, name="conv2")(x, train).mean((1, 2))
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """A classifier of a map in the middle, which helps a deep network learn (Szegedy et al. 2015, section 5).
+
+    Attributes:
+        level: the map it sees.
+        head: (map, keys, train) -> features [B, F].
+        weight: of its loss.
+    """
+
+    level: str
+    head: nn.Module
+    weight: float = 0.3
+
+
 class ImageClassifier(nn.Module):
     """A classifier of natural images.
 
@@ -87,15 +150,22 @@ class ImageClassifier(nn.Module):
         num_classes: K; there is no background class.
         head: (map, keys) -> features [B, F].
         level: the map that the head sees.
+        auxiliary: classifiers of other maps, when it is trained.
+        mean, std: by which images are normalised, for values in 0..1.
     """
 
     backbone: nn.Module
     num_classes: int
     head: nn.Module = AverageHead()
     level: str = "c5"
+    auxiliary: tuple[Auxiliary, ...] = ()
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
     def setup(self) -> None:
         self.classifier = Dense(self.num_classes)
+        self.auxiliary_heads = [each.head.clone() for each in self.auxiliary]
+        self.auxiliary_classifiers = [Dense(self.num_classes) for _ in self.auxiliary]
 
     def scores(
         self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
@@ -108,11 +178,17 @@ class ImageClassifier(nn.Module):
             keys: of each image, for dropout; None drops nothing.
 
         Returns:
-            The backbone's maps by name, and `logits` [B, K].
+            The backbone's maps by name, and `logits` [B, K]; when training also `auxiliary/1`, ... [B, K].
         """
         maps = self.backbone(x, train)  # type: ignore[operator]
         features = self.head(maps[self.level], keys)  # type: ignore[operator]
-        return {**maps, "logits": self.classifier(features).astype(jnp.float32)}
+        outputs = {**maps, "logits": self.classifier(features).astype(jnp.float32)}
+        if train or self.is_initializing():
+            for i, each in enumerate(self.auxiliary):
+                features = self.auxiliary_heads[i](maps[each.level], keys, train)
+                logits = self.auxiliary_classifiers[i](features).astype(jnp.float32)
+                outputs[f"auxiliary/{i + 1}"] = logits
+        return outputs
 
     def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
         """Scores each image.
@@ -125,11 +201,16 @@ class ImageClassifier(nn.Module):
             As `scores`.
         """
         keys = fold_ids(self.make_rng("sample"), batch.id) if train and self.has_rng("sample") else None
-        return self.scores(normalise(batch.image), train, keys)
+        return self.scores(normalise(batch.image, mean=self.mean, std=self.std), train, keys)
 
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
-        """Cross-entropy over the images that are not filling."""
-        return class_loss(self(batch, train)["logits"], batch)
+        """Cross-entropy over the images that are not filling; in training the auxiliary classifiers' too."""
+        outputs = self(batch, train)
+        terms = class_loss(outputs["logits"], batch)
+        for i, each in enumerate(self.auxiliary if train else ()):
+            (term,) = class_loss(outputs[f"auxiliary/{i + 1}"], batch).values()
+            terms[f"auxiliary_{i + 1}"] = replace(term, total=each.weight * term.total)
+        return terms
 
     def predict(self, batch: ClassificationBatch) -> Classification:
         """The most probable class of each image."""

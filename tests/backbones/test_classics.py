@@ -1,0 +1,57 @@
+"""The classic classifiers: parameters as torchvision counts them, maps and their strides."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vision_jax.pretrained.torchvision import ARCHITECTURES
+
+# With 1,000 classes and auxiliary classifiers.
+COUNTS = {
+    "alexnet": 61_100_840,
+    "vgg11": 132_863_336,
+    "vgg13": 133_047_848,
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "vgg11_bn": 132_868_840,
+    "vgg13_bn": 133_053_736,
+    "vgg16_bn": 138_365_992,
+    "vgg19_bn": 143_678_248,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "googlenet": 13_004_888,
+    "inception_v3": 27_161_264,
+    "mobilenet_v2": 3_504_872,
+    "mobilenet_v3_large": 5_483_032,
+    "mobilenet_v3_small": 2_542_856,
+}
+
+
+def test_all_are_counted():
+    assert set(COUNTS) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_and_strides(name):
+    architecture = ARCHITECTURES[name]()
+    model, side = architecture.build(1000), architecture.crop
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    outputs, variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, method="scores"), image
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == COUNTS[name]
+    assert outputs["logits"].shape == (1, 1000)
+    levels = {int(key[1]): leaf.shape for key, leaf in outputs.items() if key[0] == "c"}
+    assert set(range(3, 6)) <= set(levels)
+    for level, (_, rows, columns, _) in levels.items():
+        assert rows == columns
+        # Convolutions without a border (AlexNet's poolings, Inception v3) lose a few pixels on the way.
+        assert side / 2**level - 4 <= rows <= side / 2**level
+    used = {layer.ours for layer in architecture.layers}
+    assert used == {
+        "/".join(p.key for p in path[:-1])
+        for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
+    }

@@ -1,0 +1,32 @@
+"""Convolutions of each channel by itself: XLA's grouped convolution is the reference."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.layers.depthwise import DepthwiseConv
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "shape"), [(3, 1, (7, 6)), (3, 2, (7, 6)), (5, 2, (8, 3)), (5, 1, (1, 1))]
+)
+def test_each_channel_has_its_own_kernel(size, stride, shape):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *shape, 4)), jnp.float32)
+    layer = DepthwiseConv(size, stride)
+    variables = layer.init(jax.random.key(0), x)
+    kernel = variables["params"]["kernel"]
+
+    def ours(x, kernel):
+        return layer.apply({"params": {"kernel": kernel}}, x)
+
+    def xla(x, kernel):
+        return layer.apply(variables, x, kernel, method="_by_groups")
+
+    expected, theirs = jax.vjp(xla, x, kernel)
+    found, pull = jax.vjp(ours, x, kernel)
+    chex.assert_trees_all_close(found, expected, atol=1e-5)
+    g = jnp.asarray(rng.normal(size=found.shape), jnp.float32)
+    chex.assert_trees_all_close(pull(g), theirs(g), atol=1e-4)

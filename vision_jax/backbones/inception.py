@@ -1,0 +1,140 @@
+"""Inception v3 (Szegedy et al. 2016, table 1): large kernels taken apart into small ones, rows, columns."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vision_jax.layers.conv_norm import ConvNorm
+from vision_jax.layers.norms import NormKind
+from vision_jax.layers.pooling import average_pool, max_pool
+
+# A way through a module: (name, channels, size, stride, padding) of each convolution, one after the other.
+Way = tuple[tuple[str, int, int | tuple[int, int], int, int | None], ...]
+
+
+def way(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Way:
+    """Convolutions of stride 1 that keep the size: (channels, kernel's size) of each."""
+    if len(convolutions) == 1:
+        return ((name, *convolutions[0], 1, None),)
+    return tuple((f"{name}_{i + 1}", width, size, 1, None) for i, (width, size) in enumerate(convolutions))
+
+
+def shrinking(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Way:
+    """The same, whose last one has stride 2 and no border."""
+    *before, (last, width, size, _, _) = way(name, *convolutions)
+    return (*before, (last, width, size, 2, 0))
+
+
+class Ways(nn.Module):
+    """Ways side by side, whose channels are joined.
+
+    Attributes:
+        ways: the convolutions of each.
+        pooled: channels of the 1x1 convolution after an average of 3x3; 0 takes the maximum of every second
+            3x3 in its place.
+        norm: after each convolution.
+    """
+
+    ways: tuple[Way, ...]
+    pooled: int
+    norm: NormKind
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
+        conv = partial(ConvNorm, norm=self.norm)
+        outcomes = []
+        for convolutions in self.ways:
+            y = x
+            for name, width, size, stride, padding in convolutions:
+                y = conv(width, size, stride, padding, name=name)(y, train)
+            outcomes.append(y)
+        if self.pooled:
+            outcomes.append(conv(self.pooled, name="pool")(average_pool(x, 3, 1, 1), train))
+        else:
+            outcomes.append(max_pool(x, 3, 2))
+        return jnp.concatenate(outcomes, axis=-1)
+
+
+class Spread(nn.Module):
+    """The module of the coarsest maps, whose ways end in a row and a column side by side (figure 7).
+
+    Attributes:
+        norm: after each convolution.
+    """
+
+    norm: NormKind
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w o"]:
+        def conv(x: Array, width: int, size: int | tuple[int, int], name: str) -> Array:
+            return ConvNorm(width, size, norm=self.norm, name=name)(x, train)
+
+        def both(x: Array, name: str) -> list[Array]:
+            return [conv(x, 384, (1, 3), f"{name}a"), conv(x, 384, (3, 1), f"{name}b")]
+
+        double = conv(conv(x, 448, 1, "double_1"), 384, 3, "double_2")
+        return jnp.concatenate(
+            [
+                conv(x, 320, 1, "one"),
+                *both(conv(x, 384, 1, "three_1"), "three_2"),
+                *both(double, "double_3"),
+                conv(average_pool(x, 3, 1, 1), 192, 1, "pool"),
+            ],
+            axis=-1,
+        )
+
+
+class InceptionV3(nn.Module):
+    """Inception v3 without its classifiers; images have at least 75 pixels a side, 299 in the paper.
+
+    Attributes:
+        norm: after each convolution.
+    """
+
+    norm: NormKind = "batch"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False
+    ) -> dict[str, Float[Array, "b _h _w _c"]]:
+        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
+        conv = partial(ConvNorm, norm=self.norm)
+        maps = {}
+        x = conv(32, 3, 2, 0, name="conv1")(x, train)
+        x = conv(32, 3, 1, 0, name="conv2")(x, train)
+        maps["c1"] = conv(64, 3, name="conv3")(x, train)
+        x = conv(80, name="conv4")(max_pool(maps["c1"], 3, 2), train)
+        maps["c2"] = conv(192, 3, 1, 0, name="conv5")(x, train)
+        x = max_pool(maps["c2"], 3, 2)
+        for name, pooled in (("5b", 32), ("5c", 64), ("5d", 64)):
+            ways = (
+                way("one", (64, 1)),
+                way("five", (48, 1), (64, 5)),
+                way("double", (64, 1), (96, 3), (96, 3)),
+            )
+            x = Ways(ways, pooled, self.norm, name=f"mixed{name}")(x, train)
+        maps["c3"] = x
+        ways = (shrinking("three", (384, 3)), shrinking("double", (64, 1), (96, 3), (96, 3)))
+        x = Ways(ways, 0, self.norm, name="mixed6a")(x, train)
+        for name, few in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
+            row, column = (1, 7), (7, 1)
+            ways = (
+                way("one", (192, 1)),
+                way("seven", (few, 1), (few, row), (192, column)),
+                way("double", (few, 1), (few, column), (few, row), (few, column), (192, row)),
+            )
+            x = Ways(ways, 192, self.norm, name=f"mixed{name}")(x, train)
+        maps["c4"] = x
+        ways = (
+            shrinking("three", (192, 1), (320, 3)),
+            shrinking("seven", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)),
+        )
+        x = Ways(ways, 0, self.norm, name="mixed7a")(x, train)
+        for name in ("7b", "7c"):
+            x = Spread(self.norm, name=f"mixed{name}")(x, train)
+        maps["c5"] = x
+        return maps
