@@ -38,7 +38,7 @@ def batch(side, count=16):
 
 TINY = {
     "vgg": ImageClassifier(
-        VGG((1, 1), (8, 16), norm="batch"), 2, LayersHead(2, 32, init=torch_uniform), level="c2"
+        VGG((1, 1), (8, 16), norm="batch"), 2, LayersHead(2, 32, kernel_init=torch_uniform), level="c2"
     ),
     "mobilenet": ImageClassifier(
         MobileNet(8, (Residual(8, 8), Residual(32, 16, 5, 2, True, "hard_swish")), 32),

@@ -27,7 +27,7 @@ class AlexNet(nn.Module):
 
         def conv(x: Array, i: int, size: int, stride: int, padding: int) -> Array:
             layer = Conv(
-                self.widths[i], size, stride, init=torch_uniform, padding=padding, name=f"conv{i + 1}"
+                self.widths[i], size, stride, kernel_init=torch_uniform, padding=padding, name=f"conv{i + 1}"
             )
             return nn.relu(layer(x))
 

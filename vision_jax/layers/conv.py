@@ -227,20 +227,20 @@ class Conv(nn.Module):
         padding: zeros on each side, in pixels; half of the kernel's size if None, which at stride 1 keeps
             the map's size.
         bias: whether to add one.
-        init: of the kernel.
+        kernel_init: of the kernel.
     """
 
     features: int
     size: int | tuple[int, int] = 3
     stride: int = 1
     bias: bool = True
-    init: Initializer = he_normal
+    kernel_init: Initializer = he_normal
     padding: int | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
         rows, columns = (self.size, self.size) if isinstance(self.size, int) else self.size
-        kernel = self.param("kernel", self.init, (rows, columns, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (rows, columns, x.shape[-1], self.features))
         padding = (rows // 2, columns // 2) if self.padding is None else self.padding
         y = conv2d(x.astype(kernel.dtype), kernel, self.stride, padding)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else y
@@ -251,15 +251,15 @@ class Dense(nn.Module):
 
     Attributes:
         features: output channels.
-        init: of the kernel.
+        kernel_init: of the kernel.
     """
 
     features: int
-    init: Initializer = torch_uniform
+    kernel_init: Initializer = torch_uniform
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        kernel = self.param("kernel", self.init, (x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         return x.astype(kernel.dtype) @ kernel + self.param("bias", nn.initializers.zeros, (self.features,))
 
 
@@ -270,18 +270,18 @@ class Double(nn.Module):
 
     Attributes:
         features: output channels.
-        init: of the kernel [i, 2, 2, o].
+        kernel_init: of the kernel [i, 2, 2, o].
     """
 
     features: int
-    init: Initializer = nn.initializers.variance_scaling(
+    kernel_init: Initializer = nn.initializers.variance_scaling(
         2.0, "fan_out", "normal", in_axis=0, out_axis=(1, 2, 3)
     )
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w i"]) -> Float[Array, "n 2*h 2*w o"]:
         n, h, w, channels = x.shape
-        kernel = self.param("kernel", self.init, (channels, 2, 2, self.features))
+        kernel = self.param("kernel", self.kernel_init, (channels, 2, 2, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         y = x.astype(kernel.dtype).reshape(-1, channels) @ kernel.reshape(channels, -1)
         y = y.reshape(n, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from vision_jax.layers.conv import DIMENSIONS, Initializer, he_normal
+from vision_jax.layers.conv import DIMENSIONS, Initializer
 
 
 class DepthwiseConv(nn.Module):
@@ -16,16 +16,16 @@ class DepthwiseConv(nn.Module):
     Attributes:
         size: of the kernels, in pixels; odd.
         stride: in pixels.
-        init: of the kernels [size, size, 1, c].
+        kernel_init: of the kernels [size, size, 1, c].
     """
 
     size: int = 3
     stride: int = 1
-    init: Initializer = he_normal
+    kernel_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
-        kernel = self.param("kernel", self.init, (self.size, self.size, 1, x.shape[-1]))
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, 1, x.shape[-1]))
         return lax.platform_dependent(
             x.astype(kernel.dtype), kernel, cpu=self._by_taps, default=self._by_groups
         )

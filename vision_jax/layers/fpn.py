@@ -37,7 +37,7 @@ class FPN(nn.Module):
         """
 
         def block(x: Array, size: int, name: str) -> Array:
-            x = Conv(self.features, size, bias=self.norm is None, init=fpn_uniform, name=name)(x)
+            x = Conv(self.features, size, bias=self.norm is None, kernel_init=fpn_uniform, name=name)(x)
             return x if self.norm is None else Norm(self.norm, name=f"{name}_norm")(x, train)
 
         levels = sorted(int(name[1:]) for name in maps)

@@ -76,7 +76,7 @@ class Architecture:
 
 def _alexnet() -> Architecture:
     convolutions = [Layer(f"features.{i}", f"backbone/conv{n + 1}") for n, i in enumerate((0, 3, 6, 8, 10))]
-    head = LayersHead(side=6, after=False, init=torch_uniform)
+    head = LayersHead(side=6, after=False, kernel_init=torch_uniform)
     layers = (
         *convolutions,
         Layer("classifier.1", "head/layer1", (6, 6)),

@@ -62,14 +62,14 @@ class LayersHead(nn.Module):
         width: units of each layer.
         dropout: of its input and between the layers (Krizhevsky et al. 2012), or after each (`after`).
         after: whether it is after each layer (Simonyan and Zisserman 2015), not before.
-        init: of the kernels.
+        kernel_init: of the kernels.
     """
 
     side: int = 7
     width: int = 4096
     dropout: float = 0.5
     after: bool = True
-    init: nn.initializers.Initializer = nn.initializers.normal(0.01)
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.01)
 
     @nn.compact
     def __call__(
@@ -79,7 +79,7 @@ class LayersHead(nn.Module):
         x = adaptive_average_pool(x, (self.side, self.side)).reshape(len(x), -1)
         for i in range(2):
             x = x if self.after else drop(x, self.dropout, keys, i)
-            x = nn.relu(Dense(self.width, self.init, name=f"layer{i + 1}")(x))
+            x = nn.relu(Dense(self.width, self.kernel_init, name=f"layer{i + 1}")(x))
             x = drop(x, self.dropout, keys, i) if self.after else x
         return x
 

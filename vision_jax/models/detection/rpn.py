@@ -46,9 +46,9 @@ class RPN(nn.Module):
         """
         small = nn.initializers.normal(0.01)
         anchors = len(self.aspect_ratios) * len(_several(self.sizes[0]))
-        hidden = Conv(pyramid[0].shape[-1], 3, init=small, name="hidden")
-        objectness = Conv(anchors, 1, init=small, name="objectness")
-        deltas = Conv(anchors * 4, 1, init=small, name="deltas")
+        hidden = Conv(pyramid[0].shape[-1], 3, kernel_init=small, name="hidden")
+        objectness = Conv(anchors, 1, kernel_init=small, name="objectness")
+        deltas = Conv(anchors * 4, 1, kernel_init=small, name="deltas")
         maps = [nn.relu(hidden(level)) for level in pyramid]
         batch = pyramid[0].shape[0]
         return {

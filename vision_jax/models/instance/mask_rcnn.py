@@ -40,7 +40,7 @@ class FCNMaskHead(nn.Module):
         for i in range(self.convolutions):
             x = nn.relu(Conv(self.features, name=f"conv{i + 1}")(x))
         x = nn.relu(Double(self.features, name="up")(x))
-        return Conv(channels, 1, init=nn.initializers.normal(0.001), name="masks")(x)
+        return Conv(channels, 1, kernel_init=nn.initializers.normal(0.001), name="masks")(x)
 
     @staticmethod
     def size(pooled: int) -> int:
@@ -67,7 +67,7 @@ class MLPMaskHead(nn.Module):
         x = nn.relu(Dense(self.features, name="fc1")(x))
         x = nn.relu(Dense(self.features, name="fc2")(x))
         last = nn.initializers.normal(0.001)
-        masks = Dense(self.cells * self.cells * channels, init=last, name="masks")(x)
+        masks = Dense(self.cells * self.cells * channels, kernel_init=last, name="masks")(x)
         return masks.reshape(-1, self.cells, self.cells, channels)
 
     def size(self, pooled: int) -> int:
