@@ -49,6 +49,8 @@ def run(words: Sequence[str]) -> int:
     Raises:
         UserError: a mistake in the options or the run folder, or no photograph could be read.
     """
+    if any(word.split("=")[0] in ("--model", "--weights") for word in words):
+        return predict_pretrained(words)
     options = tyro.cli(PredictOptions, prog="vision-jax predict", args=list(words))
     if not options.photos:
         raise UserError("which photographs? vision-jax predict RUN photo.jpg folder/ --out out/")
@@ -80,6 +82,84 @@ def run(words: Sequence[str]) -> int:
     done = f"{len(photos) - failed} pictures and predictions.json written to {options.out}"
     print(f"{done}; {failed} photographs could not be read" if failed else done)
     return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class PretrainedOptions:
+    """Classifies photographs with weights from torchvision; prints the most probable classes of each.
+
+    Attributes:
+        photos: image files, and folders, whose images are all taken, those in folders inside too.
+        model: the architecture; `vision-jax models` lists them.
+        weights: a .pth or .safetensors file of its state_dict. Nothing in it is run.
+        classes: a file with the name of each class on a line; without it classes are numbers.
+        best: how many classes to print.
+        out: folder for predictions.json; none is written if left out.
+    """
+
+    photos: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    model: str
+    weights: Path
+    classes: Path | None = None
+    best: int = 5
+    out: Path | None = None
+
+
+def predict_pretrained(words: Sequence[str]) -> int:
+    """Classifies; a photograph that cannot be read is named on stderr, and the others go on.
+
+    Args:
+        words: after `vision-jax predict`.
+
+    Returns:
+        The exit code: 0, or 1 if a photograph could not be read.
+
+    Raises:
+        UserError: a mistake in the options or the files, or no photograph could be read.
+    """
+    from vision_jax.pretrained.torchvision import from_torchvision
+
+    options = tyro.cli(PretrainedOptions, prog="vision-jax predict", args=list(words))
+    if not options.photos:
+        raise UserError("which photographs? vision-jax predict --model NAME --weights FILE photo.jpg folder/")
+    photos = list(find_photos(options.photos))
+    network = from_torchvision(options.model, options.weights)
+    classes = _class_names(options.classes, network.model.num_classes)
+    answers, failed = [], 0
+    for photo, name in photos:
+        try:
+            image = read_image(photo)
+        except UserError as error:
+            failed += 1
+            print(f"vision-jax: left out: {error}", file=sys.stderr, flush=True)
+            continue
+        found = {classes[k]: round(p, 5) for k, p in network.predict(image, options.best)}
+        answers.append({"file": name, "best": found})
+        print(name)
+        for label, probability in found.items():
+            print(f"  {probability:7.2%}  {label}")
+    if failed == len(photos):
+        raise UserError(f"none of {failed} photographs could be read")
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(json.dumps(answer) for answer in answers)
+        (options.out / "predictions.json").write_text(f"[\n{lines}\n]\n")
+        print(f"predictions.json written to {options.out}")
+    return 1 if failed else 0
+
+
+def _class_names(file: Path | None, count: int) -> list[str]:
+    if file is None:
+        return [f"class {k}" for k in range(count)]
+    try:
+        names = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {file}: {error}") from error
+    if len(names) != count or len(set(names)) != count:
+        raise UserError(
+            f"{file} has {len(set(names))} names on {len(names)} lines, the weights {count} classes"
+        )
+    return names
 
 
 def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:

@@ -64,12 +64,14 @@ class Architecture:
     Attributes:
         build: number of classes -> our module.
         layers: the table.
+        source: the publication.
         resize: shorter side in pixels that photographs are resized to.
         crop: side in pixels of the square that is cut from their middle.
     """
 
     build: Callable[[int], ImageClassifier]
     layers: tuple[Layer, ...]
+    source: str
     resize: int = 256
     crop: int = 224
 
@@ -83,7 +85,7 @@ def _alexnet() -> Architecture:
         Layer("classifier.4", "head/layer2"),
         Layer("classifier.6", "classifier"),
     )
-    return Architecture(lambda classes: ImageClassifier(AlexNet(), classes, head), layers)
+    return Architecture(lambda classes: ImageClassifier(AlexNet(), classes, head), layers, "Krizhevsky 2014")
 
 
 def _vgg(name: VGGName, norm: bool) -> Architecture:
@@ -104,7 +106,7 @@ def _vgg(name: VGGName, norm: bool) -> Architecture:
     def build(classes: int) -> ImageClassifier:
         return ImageClassifier(vgg(name, "batch" if norm else None), classes, LayersHead())
 
-    return Architecture(build, tuple(layers))
+    return Architecture(build, tuple(layers), "Simonyan and Zisserman 2015")
 
 
 def _resnet(name: ResNetName) -> Architecture:
@@ -119,7 +121,8 @@ def _resnet(name: ResNetName) -> Architecture:
                 layers.append(Layer(f"{theirs}.downsample.0", f"{ours}/conv_shortcut"))
                 layers.append(Layer(f"{theirs}.downsample.1", f"{ours}/norm_shortcut"))
     layers.append(Layer("fc", "classifier"))
-    return Architecture(lambda classes: ImageClassifier(resnet(name), classes), tuple(layers))
+    source = "He et al. 2016"
+    return Architecture(lambda classes: ImageClassifier(resnet(name), classes), tuple(layers), source)
 
 
 def _mobilenet_v2() -> Architecture:
@@ -134,7 +137,8 @@ def _mobilenet_v2() -> Architecture:
         layers += _convolution(theirs, f"{ours}/narrow", 1 + int(widened))
     layers += _convolution(f"features.{len(backbone.blocks) + 1}.", "backbone/last", 0)
     layers.append(Layer("classifier.1", "classifier"))
-    return Architecture(lambda classes: ImageClassifier(backbone, classes, AverageHead(0.2)), tuple(layers))
+    head, source = AverageHead(0.2), "Sandler et al. 2018"
+    return Architecture(lambda classes: ImageClassifier(backbone, classes, head), tuple(layers), source)
 
 
 def _mobilenet_v3(size: Literal["large", "small"]) -> Architecture:
@@ -153,8 +157,8 @@ def _mobilenet_v3(size: Literal["large", "small"]) -> Architecture:
         layers += _convolution(f"{theirs}{n + 1}.", f"{ours}/narrow", 0)
     layers += _convolution(f"features.{len(backbone.blocks) + 1}.", "backbone/last", 0)
     layers += [Layer("classifier.0", "head/layer"), Layer("classifier.3", "classifier")]
-    head = SwishHead(1280 if size == "large" else 1024)
-    return Architecture(lambda classes: ImageClassifier(backbone, classes, head), tuple(layers))
+    head, source = SwishHead(1280 if size == "large" else 1024), "Howard et al. 2019"
+    return Architecture(lambda classes: ImageClassifier(backbone, classes, head), tuple(layers), source)
 
 
 def _googlenet() -> Architecture:
@@ -177,7 +181,7 @@ def _googlenet() -> Architecture:
         head = AverageHead(0.2)
         return ImageClassifier(GoogLeNet(3), classes, head, auxiliary=auxiliary, mean=_HALF, std=_HALF)
 
-    return Architecture(build, tuple(layers))
+    return Architecture(build, tuple(layers), "Szegedy et al. 2015")
 
 
 # Our ways through Inception v3's modules, by their names.
@@ -212,7 +216,7 @@ def _inception_v3() -> Architecture:
     for i in (0, 1):
         layers += _brick(f"AuxLogits.conv{i}", f"auxiliary_heads_0/conv{i + 1}")
     layers += [Layer("AuxLogits.fc", "auxiliary_classifiers_0"), Layer("fc", "classifier")]
-    return Architecture(build, tuple(layers), resize=342, crop=299)
+    return Architecture(build, tuple(layers), "Szegedy et al. 2016", resize=342, crop=299)
 
 
 def _brick(theirs: str, ours: str) -> tuple[Layer, Layer]:
@@ -328,6 +332,19 @@ def _alike(tensors: Mapping[str, np.ndarray]) -> str:
     return f", whose tensors begin with {', '.join(list(tensors)[:3])}" if tensors else ""
 
 
+def to_torchvision(name: str, model: ImageClassifier, variables: Any) -> dict[str, np.ndarray]:
+    """The other way: tensors by torchvision's names, for its `load_state_dict`.
+
+    Args:
+        name: torchvision's.
+        model: what `from_torchvision` returned of that name, or its architecture with other classes.
+        variables: of the module.
+    """
+    ours: dict[str, Any] = flatten_dict(variables, sep="/")  # type: ignore[assignment]
+    pairs = _pairs(ARCHITECTURES[name](), ours)
+    return {theirs: _to_theirs(np.asarray(ours[path]), places) for theirs, path, places in pairs}
+
+
 def _variables(
     model: ImageClassifier, architecture: Architecture, tensors: Mapping[str, np.ndarray], where: str
 ) -> Any:
@@ -336,56 +353,53 @@ def _variables(
     wanted: dict[str, Any] = flatten_dict(shapes, sep="/")  # type: ignore[assignment]
     found: dict[str, np.ndarray] = {}
     used = set()
-    for layer in architecture.layers:
-        if layer.ours.startswith("auxiliary") and not model.auxiliary:
-            continue
-        for theirs, ours, turned in _of_layer(layer, wanted):
-            if theirs not in tensors:
-                raise UserError(f"{where}: {theirs} {_turned_back(wanted[ours].shape)} is missing")
-            value = turned(np.asarray(tensors[theirs]))
-            if value is None or value.shape != wanted[ours].shape:
-                raise UserError(
-                    f"{where}: {theirs} has the shape {np.shape(tensors[theirs])}, not "
-                    f"{_turned_back(wanted[ours].shape)}"
-                )
-            used.add(theirs)
-            found[ours] = np.asarray(value, np.float32)
+    for theirs, ours, places in _pairs(architecture, wanted):
+        shape = _their_shape(wanted[ours].shape)
+        if theirs not in tensors:
+            raise UserError(f"{where}: {theirs} {shape} is missing")
+        if np.shape(tensors[theirs]) != shape:
+            raise UserError(f"{where}: {theirs} has the shape {np.shape(tensors[theirs])}, not {shape}")
+        used.add(theirs)
+        found[ours] = _to_ours(np.asarray(tensors[theirs], np.float32), places)
     left = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
     if left:
         raise UserError(f"{where}: {left[0]} {np.shape(tensors[left[0]])} belongs to no layer")
     return jax.tree.map(jnp.asarray, unflatten_dict(found, sep="/"))
 
 
-def _of_layer(
-    layer: Layer, wanted: Mapping[str, Any]
-) -> Iterator[tuple[str, str, Callable[[np.ndarray], np.ndarray | None]]]:
-    """A layer's tensors: their name, ours, and how theirs becomes ours (None: it cannot)."""
-
-    def path(collection: str, leaf: str) -> str:
-        return f"{collection}/{layer.ours}/{leaf}"
-
-    if path("params", "kernel") in wanted:
-        yield f"{layer.theirs}.weight", path("params", "kernel"), partial(_kernel, places=layer.places)
-    else:
-        yield f"{layer.theirs}.weight", path("params", "scale"), np.asarray
-        yield f"{layer.theirs}.running_mean", path("batch_stats", "mean"), np.asarray
-        yield f"{layer.theirs}.running_var", path("batch_stats", "variance"), np.asarray
-    if path("params", "bias") in wanted:
-        yield f"{layer.theirs}.bias", path("params", "bias"), np.asarray
-
-
-def _kernel(weight: np.ndarray, places: tuple[int, int] | None) -> np.ndarray | None:
-    """[out, in, h, w] or [out, in] -> [h, w, in, out] or [in, out]."""
-    if places is not None and weight.ndim == 2 and weight.shape[1] % (places[0] * places[1]) == 0:
-        by_channel = weight.reshape(len(weight), -1, *places)
-        return by_channel.transpose(2, 3, 1, 0).reshape(-1, len(weight))
-    if weight.ndim == 4:
-        return weight.transpose(2, 3, 1, 0)
-    return weight.T if weight.ndim == 2 else None
+def _pairs(
+    architecture: Architecture, ours: Mapping[str, Any]
+) -> Iterator[tuple[str, str, tuple[int, int] | None]]:
+    """Each tensor's name there and here, and its layer's `places`; auxiliary classifiers may be left out."""
+    leaves = (
+        ("weight", "params", "kernel"),
+        ("weight", "params", "scale"),
+        ("bias", "params", "bias"),
+        ("running_mean", "batch_stats", "mean"),
+        ("running_var", "batch_stats", "variance"),
+    )
+    for layer in architecture.layers:
+        for theirs, collection, leaf in leaves:
+            path = f"{collection}/{layer.ours}/{leaf}"
+            if path in ours:
+                yield f"{layer.theirs}.{theirs}", path, layer.places
 
 
-def _turned_back(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Our kernel's shape as torch has it."""
-    if len(shape) == 4:
-        return shape[3], shape[2], shape[0], shape[1]
-    return shape[::-1]
+def _to_ours(tensor: np.ndarray, places: tuple[int, int] | None) -> np.ndarray:
+    """[out, in, h, w] -> [h, w, in, out], [out, in] -> [in, out]."""
+    if tensor.ndim == 2 and places is not None:
+        by_channel = tensor.reshape(len(tensor), -1, *places)
+        return by_channel.transpose(2, 3, 1, 0).reshape(-1, len(tensor))
+    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+
+
+def _to_theirs(array: np.ndarray, places: tuple[int, int] | None) -> np.ndarray:
+    """The other way."""
+    if array.ndim == 2 and places is not None:
+        by_place = array.reshape(*places, -1, array.shape[1])
+        return by_place.transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def _their_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]

@@ -1,0 +1,26 @@
+"""Multiplications of a network, counted by hand."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vision_jax.layers import Conv, Dense
+from vision_jax.layers.conv import Double
+from vision_jax.layers.depthwise import DepthwiseConv
+from vision_jax.layers.multiplications import multiplications
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = Conv(4, (3, 1), 2)(x)  # 3 x 3 places of 3 * 1 * 2 weights for each of 4
+        x = DepthwiseConv(5)(x)  # 3 x 3 places of 25 weights for each of 4
+        x = Double(3)(x)  # 3 x 3 places of 4 * 2 * 2 * 3 weights
+        return Dense(7)(x.mean((1, 2)))  # 3 * 7 weights
+
+
+def test_each_layer_counts():
+    image = jax.ShapeDtypeStruct((2, 5, 6, 2), jnp.float32)
+    variables = jax.eval_shape(Network().init, jax.random.key(0), image)
+    expected = 9 * 6 * 4 + 9 * 25 * 4 + 9 * 48 + 21
+    assert multiplications(Network().apply, variables, image) == 2 * expected

@@ -1,0 +1,62 @@
+"""Weights there and back, and the commands that use them, without torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pretrained.conftest import write_safetensors
+from vision_jax.cli import main
+from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision, to_torchvision
+
+
+def random_weights(name, classes):
+    architecture = ARCHITECTURES[name]()
+    model = architecture.build(classes)
+    image = jax.ShapeDtypeStruct((1, architecture.crop, architecture.crop, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda k, x: model.init(k, x, method="scores"), jax.random.key(0), image)
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: random.uniform(0.1, 0.3, leaf.shape).astype(np.float32), shapes)
+    return to_torchvision(name, model, variables), variables
+
+
+@pytest.mark.parametrize("name", ["alexnet", "googlenet", "mobilenet_v3_small"])
+def test_there_and_back(name):
+    tensors, variables = random_weights(name, 5)
+    ours = from_torchvision(name, tensors)
+    jax.tree.map(np.testing.assert_array_equal, dict(ours.variables), variables)
+    assert ours.model.num_classes == 5
+    if name == "alexnet":
+        assert tensors["features.0.weight"].shape == (64, 3, 11, 11)
+        assert tensors["classifier.1.weight"].shape == (4096, 9216)
+
+
+def test_photographs_are_classified(tmp_path, capsys):
+    tensors, _ = random_weights("mobilenet_v3_small", 3)
+    tensors["classifier.3.weight"] = np.zeros((3, 1024), np.float32)
+    tensors["classifier.3.bias"] = np.array([0, 100, 50], np.float32)
+    weights, photo, names = tmp_path / "weights.safetensors", tmp_path / "photo.png", tmp_path / "names.txt"
+    write_safetensors(weights, tensors)
+    Image.fromarray(np.full((40, 60, 3), 128, np.uint8)).save(photo)
+    names.write_text("cat\ndog\nowl\n")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    words = ["predict", "--model", "mobilenet_v3_small", "--weights", str(weights), "--classes", str(names)]
+    assert main([*words, str(photo), str(tmp_path / "broken.png"), "--out", str(tmp_path / "out")]) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines if line[0].endswith("%")] == ["dog", "owl", "cat"]
+    assert (tmp_path / "out" / "predictions.json").is_file()
+    for change, message in [
+        (["--model", "mobilenet_v9"], "there is no model 'mobilenet_v9'"),
+        (["--weights", str(photo)], "holds no weights that can be read"),
+        (["--classes", str(photo)], "cannot read"),
+    ]:
+        assert main([*words, *change, str(photo)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_list_of_models(capsys):
+    assert main(["models", "--classes", "10"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + len(ARCHITECTURES)
+    assert any("resnet50" in row and "23,528,522" in row and "4.09" in row for row in rows)
