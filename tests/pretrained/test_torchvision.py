@@ -18,7 +18,7 @@ def random_weights(name, classes):
     shapes = jax.eval_shape(lambda k, x: model.init(k, x, method="scores"), jax.random.key(0), image)
     random = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: random.uniform(0.1, 0.3, leaf.shape).astype(np.float32), shapes)
-    return to_torchvision(name, model, variables), variables
+    return to_torchvision(name, variables), variables
 
 
 @pytest.mark.parametrize("name", ["alexnet", "googlenet", "mobilenet_v3_small"])

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from vision_jax.pretrained.names import to_ours, variables_of
+from vision_jax.pretrained.torchvision import resnet_layers
+
 Variables = dict[str, Any]
 
 
@@ -22,23 +25,9 @@ def backbone_variables(body: Any) -> Variables:
     Returns:
         Variables of `vision_jax.backbones.ResNet`.
     """
-    params, stats = {"stem_conv": _conv(body.conv1)}, {}
-    _add_norm(body.bn1, "stem_norm", params, stats)
-    for s in range(1, 5):
-        for b, block in enumerate(getattr(body, f"layer{s}")):
-            name = f"stage{s}_block{b + 1}"
-            ours, own_stats = {}, {}
-            for i in (1, 2, 3):
-                if hasattr(block, f"conv{i}"):
-                    ours[f"conv{i}"] = _conv(getattr(block, f"conv{i}"))
-                    _add_norm(getattr(block, f"bn{i}"), f"norm{i}", ours, own_stats)
-            if block.downsample is not None:
-                ours["conv_shortcut"] = _conv(block.downsample[0])
-                _add_norm(block.downsample[1], "norm_shortcut", ours, own_stats)
-            params[name] = ours
-            if own_stats:
-                stats[name] = own_stats
-    return {"params": params, "batch_stats": stats} if stats else {"params": params}
+    stages = [len(getattr(body, f"layer{s}")) for s in range(1, 5)]
+    tensors = {name: _array(tensor) for name, tensor in body.state_dict().items()}
+    return variables_of(resnet_layers(stages, hasattr(body.layer1[0], "conv3")), tensors)
 
 
 def detector_variables(model: Any) -> Variables:
@@ -55,9 +44,6 @@ def detector_variables(model: Any) -> Variables:
     neck |= {f"output{i + 2}": _conv(outer[i][0]) for i in range(4)}
     head, heads = model.rpn.head, model.roi_heads
     fc6, fc7 = heads.box_head.fc6, heads.box_head.fc7
-    # Theirs flattens a region channel by channel, ours place by place.
-    by_channel = _array(fc6.weight).reshape(len(fc6.weight), -1, 7, 7)
-    by_place = by_channel.transpose(0, 2, 3, 1).reshape(len(fc6.weight), -1)
     scores, moves = heads.box_predictor.cls_score, heads.box_predictor.bbox_pred
     backbone = backbone_variables(model.backbone.body)
     params = {
@@ -69,7 +55,7 @@ def detector_variables(model: Any) -> Variables:
             "deltas": _conv(head.bbox_pred),
         },
         "head": {
-            "fc6": _dense(by_place, _array(fc6.bias)),
+            "fc6": {"kernel": to_ours(_array(fc6.weight), (7, 7)), "bias": _array(fc6.bias)},
             "fc7": _dense(_array(fc7.weight), _array(fc7.bias)),
         },
         "predictor": {
@@ -96,14 +82,8 @@ def _mask_variables(head: Any, predictor: Any) -> Variables:
     }
 
 
-def _add_norm(module: Any, name: str, params: Variables, stats: Variables) -> None:
-    params[name] = {"scale": _array(module.weight), "bias": _array(module.bias)}
-    if hasattr(module, "running_mean"):
-        stats[name] = {"mean": _array(module.running_mean), "variance": _array(module.running_var)}
-
-
 def _conv(module: Any) -> Variables:
-    found = {"kernel": _array(module.weight).transpose(2, 3, 1, 0)}
+    found = {"kernel": to_ours(_array(module.weight))}
     return found if module.bias is None else {**found, "bias": _array(module.bias)}
 
 

@@ -1,14 +1,9 @@
-"""Torchvision's classifiers: their names, their weights, their preprocessing.
-
-A table for each family says which layer of theirs is which of ours. Kernels are transposed, running
-statistics go to a collection of their own, and a linear layer over all places of a map has its inputs in
-another order: theirs are channel by channel, ours place by place.
-"""
+"""Torchvision's classifiers: a table of layers for each family, their weights, their preprocessing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -38,23 +33,9 @@ from vision_jax.models.classification.image_classifier import (
     PooledHead,
     SwishHead,
 )
+from vision_jax.pretrained.names import Layer, pairs, their_shape, to_ours, to_theirs
 from vision_jax.pretrained.weights import read_weights
 from vision_jax.types import UserError
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer, there and here.
-
-    Attributes:
-        theirs: before the dot of "weight".
-        ours: the path of its parameters.
-        places: (rows, columns) of the map whose every place a linear layer sees, if it sees one.
-    """
-
-    theirs: str
-    ours: str
-    places: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,19 +91,32 @@ def _vgg(name: VGGName, norm: bool) -> Architecture:
 
 
 def _resnet(name: ResNetName) -> Architecture:
-    layers = [Layer("conv1", "backbone/stem_conv"), Layer("bn1", "backbone/stem_norm")]
-    for s, blocks in enumerate(RESNETS[name]):
+    layers = (
+        *resnet_layers(RESNETS[name], is_bottleneck(name), "backbone/"),
+        Layer("fc", "classifier"),
+    )
+    return Architecture(lambda classes: ImageClassifier(resnet(name), classes), layers, "He et al. 2016")
+
+
+def resnet_layers(stages: Sequence[int], bottleneck: bool, ours: str = "") -> list[Layer]:
+    """The table of a ResNet without its classifier.
+
+    Args:
+        stages: blocks of each.
+        bottleneck: kind of block.
+        ours: what is before our paths.
+    """
+    layers = [Layer("conv1", f"{ours}stem_conv"), Layer("bn1", f"{ours}stem_norm")]
+    for s, blocks in enumerate(stages):
         for b in range(blocks):
-            theirs, ours = f"layer{s + 1}.{b}", f"backbone/stage{s + 1}_block{b + 1}"
-            for i in range(3 if is_bottleneck(name) else 2):
-                layers.append(Layer(f"{theirs}.conv{i + 1}", f"{ours}/conv{i + 1}"))
-                layers.append(Layer(f"{theirs}.bn{i + 1}", f"{ours}/norm{i + 1}"))
-            if b == 0 and (s > 0 or is_bottleneck(name)):
-                layers.append(Layer(f"{theirs}.downsample.0", f"{ours}/conv_shortcut"))
-                layers.append(Layer(f"{theirs}.downsample.1", f"{ours}/norm_shortcut"))
-    layers.append(Layer("fc", "classifier"))
-    source = "He et al. 2016"
-    return Architecture(lambda classes: ImageClassifier(resnet(name), classes), tuple(layers), source)
+            there, here = f"layer{s + 1}.{b}", f"{ours}stage{s + 1}_block{b + 1}"
+            for i in range(3 if bottleneck else 2):
+                layers.append(Layer(f"{there}.conv{i + 1}", f"{here}/conv{i + 1}"))
+                layers.append(Layer(f"{there}.bn{i + 1}", f"{here}/norm{i + 1}"))
+            if b == 0 and (s > 0 or bottleneck):
+                layers.append(Layer(f"{there}.downsample.0", f"{here}/conv_shortcut"))
+                layers.append(Layer(f"{there}.downsample.1", f"{here}/norm_shortcut"))
+    return layers
 
 
 def _mobilenet_v2() -> Architecture:
@@ -332,17 +326,16 @@ def _alike(tensors: Mapping[str, np.ndarray]) -> str:
     return f", whose tensors begin with {', '.join(list(tensors)[:3])}" if tensors else ""
 
 
-def to_torchvision(name: str, model: ImageClassifier, variables: Any) -> dict[str, np.ndarray]:
+def to_torchvision(name: str, variables: Any) -> dict[str, np.ndarray]:
     """The other way: tensors by torchvision's names, for its `load_state_dict`.
 
     Args:
         name: torchvision's.
-        model: what `from_torchvision` returned of that name, or its architecture with other classes.
-        variables: of the module.
+        variables: of our module of that name, as `from_torchvision` returns them.
     """
     ours: dict[str, Any] = flatten_dict(variables, sep="/")  # type: ignore[assignment]
-    pairs = _pairs(ARCHITECTURES[name](), ours)
-    return {theirs: _to_theirs(np.asarray(ours[path]), places) for theirs, path, places in pairs}
+    found = pairs(ARCHITECTURES[name]().layers, ours)
+    return {theirs: to_theirs(np.asarray(ours[path]), places) for theirs, path, places in found}
 
 
 def _variables(
@@ -353,53 +346,15 @@ def _variables(
     wanted: dict[str, Any] = flatten_dict(shapes, sep="/")  # type: ignore[assignment]
     found: dict[str, np.ndarray] = {}
     used = set()
-    for theirs, ours, places in _pairs(architecture, wanted):
-        shape = _their_shape(wanted[ours].shape)
+    for theirs, ours, places in pairs(architecture.layers, wanted):
+        shape = their_shape(wanted[ours].shape)
         if theirs not in tensors:
             raise UserError(f"{where}: {theirs} {shape} is missing")
         if np.shape(tensors[theirs]) != shape:
             raise UserError(f"{where}: {theirs} has the shape {np.shape(tensors[theirs])}, not {shape}")
         used.add(theirs)
-        found[ours] = _to_ours(np.asarray(tensors[theirs], np.float32), places)
+        found[ours] = to_ours(np.asarray(tensors[theirs], np.float32), places)
     left = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
     if left:
         raise UserError(f"{where}: {left[0]} {np.shape(tensors[left[0]])} belongs to no layer")
     return jax.tree.map(jnp.asarray, unflatten_dict(found, sep="/"))
-
-
-def _pairs(
-    architecture: Architecture, ours: Mapping[str, Any]
-) -> Iterator[tuple[str, str, tuple[int, int] | None]]:
-    """Each tensor's name there and here, and its layer's `places`; auxiliary classifiers may be left out."""
-    leaves = (
-        ("weight", "params", "kernel"),
-        ("weight", "params", "scale"),
-        ("bias", "params", "bias"),
-        ("running_mean", "batch_stats", "mean"),
-        ("running_var", "batch_stats", "variance"),
-    )
-    for layer in architecture.layers:
-        for theirs, collection, leaf in leaves:
-            path = f"{collection}/{layer.ours}/{leaf}"
-            if path in ours:
-                yield f"{layer.theirs}.{theirs}", path, layer.places
-
-
-def _to_ours(tensor: np.ndarray, places: tuple[int, int] | None) -> np.ndarray:
-    """[out, in, h, w] -> [h, w, in, out], [out, in] -> [in, out]."""
-    if tensor.ndim == 2 and places is not None:
-        by_channel = tensor.reshape(len(tensor), -1, *places)
-        return by_channel.transpose(2, 3, 1, 0).reshape(-1, len(tensor))
-    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
-
-
-def _to_theirs(array: np.ndarray, places: tuple[int, int] | None) -> np.ndarray:
-    """The other way."""
-    if array.ndim == 2 and places is not None:
-        by_place = array.reshape(*places, -1, array.shape[1])
-        return by_place.transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-
-
-def _their_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]

@@ -1,0 +1,95 @@
+"""Tables of layers: a name there, a path here, and how the numbers of one become those of the other.
+
+Kernels are transposed, running statistics go to a collection of their own, and a linear layer over all places
+of a map has its inputs in another order: torch's are channel by channel, ours place by place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+# torch's name, our collection, our name.
+_LEAVES = (
+    ("weight", "params", "kernel"),
+    ("weight", "params", "scale"),
+    ("bias", "params", "bias"),
+    ("running_mean", "batch_stats", "mean"),
+    ("running_var", "batch_stats", "variance"),
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, there and here.
+
+    Attributes:
+        theirs: before the dot of "weight".
+        ours: the path of its parameters.
+        places: (rows, columns) of the map whose every place a linear layer sees, if it sees one.
+    """
+
+    theirs: str
+    ours: str
+    places: tuple[int, int] | None = None
+
+
+def pairs(
+    layers: Iterable[Layer], ours: Mapping[str, Any]
+) -> Iterator[tuple[str, str, tuple[int, int] | None]]:
+    """Each tensor that there is here.
+
+    Args:
+        layers: the table; layers that are not here are passed over.
+        ours: by paths, "params/..." and "batch_stats/...".
+
+    Yields:
+        Its name there, its path here, and its layer's `places`.
+    """
+    for layer in layers:
+        for theirs, collection, leaf in _LEAVES:
+            path = f"{collection}/{layer.ours}/{leaf}"
+            if path in ours:
+                yield f"{layer.theirs}.{theirs}", path, layer.places
+
+
+def variables_of(layers: Iterable[Layer], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """All tensors of the layers as variables, whatever their shapes.
+
+    Args:
+        layers: the table.
+        tensors: by torch's names.
+    """
+    found = {}
+    for layer in layers:
+        is_norm = tensors[f"{layer.theirs}.weight"].ndim == 1
+        for theirs, collection, leaf in _LEAVES:
+            tensor = tensors.get(f"{layer.theirs}.{theirs}")
+            if tensor is not None and leaf != ("kernel" if is_norm else "scale"):
+                found[f"{collection}/{layer.ours}/{leaf}"] = to_ours(tensor, layer.places)
+    return unflatten_dict(found, sep="/")
+
+
+def to_ours(tensor: np.ndarray, places: tuple[int, int] | None = None) -> np.ndarray:
+    """[out, in, h, w] -> [h, w, in, out], [out, in] -> [in, out]; `places` as in `Layer`."""
+    if tensor.ndim == 2 and places is not None:
+        by_channel = tensor.reshape(len(tensor), -1, *places)
+        return by_channel.transpose(2, 3, 1, 0).reshape(-1, len(tensor))
+    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+
+
+def to_theirs(array: np.ndarray, places: tuple[int, int] | None = None) -> np.ndarray:
+    """The other way."""
+    if array.ndim == 2 and places is not None:
+        by_place = array.reshape(*places, -1, array.shape[1])
+        return by_place.transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def their_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that torch has of an array of ours."""
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
