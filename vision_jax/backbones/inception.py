@@ -23,10 +23,33 @@ def way(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Way:
     return tuple((f"{name}_{i + 1}", width, size, 1, None) for i, (width, size) in enumerate(convolutions))
 
 
-def shrinking(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Way:
-    """The same, whose last one has stride 2 and no border."""
+def shrinking(name: str, *convolutions: tuple[int, int | tuple[int, int]], padding: int = 0) -> Way:
+    """The same, whose last one has stride 2 and that border."""
     *before, (last, width, size, _, _) = way(name, *convolutions)
-    return (*before, (last, width, size, 2, 0))
+    return (*before, (last, width, size, 2, padding))
+
+
+def through(
+    x: Float[Array, "b h w i"],
+    convolutions: Way,
+    norm: NormKind,
+    train: bool,
+    last_padding: int | None = None,
+) -> Float[Array, "b hh ww o"]:
+    """A map at the end of a way; to be called inside a module, whose parameters it takes.
+
+    Args:
+        x: feature maps.
+        convolutions: the way.
+        norm: after each.
+        train: handed to the norms.
+        last_padding: of the last convolution, in place of its own.
+    """
+    for i, (name, width, size, stride, padding) in enumerate(convolutions):
+        if last_padding is not None and i == len(convolutions) - 1:
+            padding = last_padding
+        x = ConvNorm(width, size, stride, padding, norm=norm, name=name)(x, train)
+    return x
 
 
 class Ways(nn.Module):
@@ -37,26 +60,25 @@ class Ways(nn.Module):
         pooled: channels of the 1x1 convolution after an average of 3x3; 0 takes the maximum of every second
             3x3 in its place.
         norm: after each convolution.
+        padding: of those maxima.
+        of_maxima: whether the 1x1 convolution is after a maximum of 3x3, not an average.
     """
 
     ways: tuple[Way, ...]
     pooled: int
     norm: NormKind
+    padding: int = 0
+    of_maxima: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
-        conv = partial(ConvNorm, norm=self.norm)
-        outcomes = []
-        for convolutions in self.ways:
-            y = x
-            for name, width, size, stride, padding in convolutions:
-                y = conv(width, size, stride, padding, name=name)(y, train)
-            outcomes.append(y)
+        ends = [through(x, convolutions, self.norm, train) for convolutions in self.ways]
         if self.pooled:
-            outcomes.append(conv(self.pooled, name="pool")(average_pool(x, 3, 1, 1), train))
+            around = max_pool(x, 3, 1, 1) if self.of_maxima else average_pool(x, 3, 1, 1)
+            ends.append(ConvNorm(self.pooled, norm=self.norm, name="pool")(around, train))
         else:
-            outcomes.append(max_pool(x, 3, 2))
-        return jnp.concatenate(outcomes, axis=-1)
+            ends.append(max_pool(x, 3, 2, self.padding))
+        return jnp.concatenate(ends, axis=-1)
 
 
 class Spread(nn.Module):

@@ -1,0 +1,69 @@
+"""Inception networks without torchvision's weights: the papers' grids and channels, parameters, arithmetic."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.backbones.inception import way
+from vision_jax.backbones.inception_v2 import InceptionV2
+from vision_jax.backbones.inception_v4 import InceptionResNet, InceptionV4, ResidualWays
+from vision_jax.layers.multiplications import multiplications
+from vision_jax.models.classification.image_classifier import ImageClassifier
+
+NETWORKS = {
+    # Ioffe and Szegedy 2015, figure 5; two billion multiplications.
+    "v2": (InceptionV2(), 224, [(112, 64), (56, 192), (28, 320), (14, 576), (7, 1024)], 11_194_984, 2.02),
+    # Szegedy et al. 2017, figures 3 and 9; the parameters that others count too.
+    "v4": (InceptionV4(), 299, [(147, 64), (71, 192), (35, 384), (17, 1024), (8, 1536)], 42_679_816, 12.25),
+    # Figures 10 to 15: 256, 896 and 1792 channels.
+    "residual v1": (
+        InceptionResNet("v1"),
+        299,
+        [(147, 64), (71, 192), (35, 256), (17, 896), (8, 1792)],
+        22_756_328,
+        6.21,
+    ),
+    # Figures 15 to 19: 384, and what joining three ways makes of it.
+    "residual v2": (
+        InceptionResNet("v2"),
+        299,
+        [(147, 64), (71, 192), (35, 384), (17, 1152), (8, 2144)],
+        32_433_928,
+        9.26,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_grids_channels_and_counts(name):
+    backbone, side, grids, parameters, billions = NETWORKS[name]
+    model = ImageClassifier(backbone, 1000)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    outputs, variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, method="scores"), image
+    )
+    found = [outputs[f"c{level}"].shape for level in range(1, 6)]
+    assert found == [(1, size, size, channels) for size, channels in grids]
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
+    count = multiplications(partial(model.apply, method="scores"), variables, image)
+    assert round(count / 1e9, 2) == billions
+
+
+def test_a_residual_module_adds_what_its_ways_found():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4, 3)), jnp.float32)
+    module = ResidualWays((way("one", (2, 1)), way("two", (2, 1), (4, 3))), 0.5, "batch")
+    variables = module.init(jax.random.key(0), x, False)
+    kernel = variables["params"]["join"]["kernel"]
+    assert kernel.shape == (1, 1, 6, 3)
+    found = module.apply(variables, x, False)
+    twice = jax.tree.map(lambda leaf: leaf, variables)
+    twice["params"]["join"]["kernel"] = 2 * kernel
+    more = module.apply(twice, x, False)
+    inside = (found > 0) & (more > 0)  # not cut by the ReLU
+    np.testing.assert_allclose((more - x)[inside], 2 * (found - x)[inside], atol=1e-5)
+    nothing = jax.tree.map(jnp.zeros_like, variables["params"]["join"])
+    twice["params"]["join"] = nothing
+    np.testing.assert_allclose(module.apply(twice, x, False), jnp.maximum(x, 0), atol=1e-6)

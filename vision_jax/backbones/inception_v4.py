@@ -1,0 +1,231 @@
+"""Inception v4 and the Inception-ResNets (Szegedy, Ioffe, Vanhoucke and Alemi 2017, figures 3 to 19).
+
+The residual networks join the ways of a module by a linear 1x1 convolution and add them to its input, scaled
+down (section 3.3); at equal cost they learn faster.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vision_jax.backbones.inception import Way, Ways, shrinking, through, way
+from vision_jax.layers.conv import Conv
+from vision_jax.layers.conv_norm import ConvNorm
+from vision_jax.layers.norms import NormKind
+from vision_jax.layers.pooling import average_pool, max_pool
+
+_ROW, _COLUMN = (1, 7), (7, 1)
+_SHORT_ROW, _SHORT_COLUMN = (1, 3), (3, 1)
+
+
+class Stem(nn.Module):
+    """From images to maps of stride 8 in 384 channels (figure 3).
+
+    Attributes:
+        norm: after each convolution.
+    """
+
+    norm: NormKind
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool
+    ) -> tuple[Float[Array, "b _h1 _w1 64"], Float[Array, "b _h2 _w2 192"], Float[Array, "b _h3 _w3 384"]]:
+        """The last maps of strides 2, 4 and 8."""
+
+        def conv(x: Array, width: int, size: int, stride: int, padding: int | None, name: str) -> Array:
+            return ConvNorm(width, size, stride, padding, norm=self.norm, name=name)(x, train)
+
+        x = conv(conv(x, 32, 3, 2, 0, "conv1"), 32, 3, 1, 0, "conv2")
+        first = conv(x, 64, 3, 1, None, "conv3")
+        x = jnp.concatenate([max_pool(first, 3, 2), conv(first, 96, 3, 2, 0, "conv4")], axis=-1)
+        short = way("short", (64, 1), (96, 3))
+        long = way("long", (64, 1), (64, _COLUMN), (64, _ROW), (96, 3))
+        ends = [through(x, w, self.norm, train, last_padding=0) for w in (short, long)]
+        second = jnp.concatenate(ends, axis=-1)
+        third = jnp.concatenate([conv(second, 192, 3, 2, 0, "conv5"), max_pool(second, 3, 2)], axis=-1)
+        return first, second, third
+
+
+class SmallStem(nn.Module):
+    """From images to maps of stride 8 in 256 channels, for Inception-ResNet v1 (figure 14).
+
+    Attributes:
+        norm: after each convolution.
+    """
+
+    norm: NormKind
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool
+    ) -> tuple[Float[Array, "b _h1 _w1 64"], Float[Array, "b _h2 _w2 192"], Float[Array, "b _h3 _w3 256"]]:
+        """The last maps of strides 2, 4 and 8."""
+
+        def conv(x: Array, width: int, size: int, stride: int, padding: int | None, name: str) -> Array:
+            return ConvNorm(width, size, stride, padding, norm=self.norm, name=name)(x, train)
+
+        x = conv(conv(x, 32, 3, 2, 0, "conv1"), 32, 3, 1, 0, "conv2")
+        first = conv(x, 64, 3, 1, None, "conv3")
+        x = conv(max_pool(first, 3, 2), 80, 1, 1, None, "conv4")
+        second = conv(x, 192, 3, 1, 0, "conv5")
+        return first, second, conv(second, 256, 3, 2, 0, "conv6")
+
+
+class Spread(nn.Module):
+    """Inception v4's module of the coarsest maps, whose ways end in a row and a column (figure 6).
+
+    Attributes:
+        norm: after each convolution.
+    """
+
+    norm: NormKind
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w 1536"]:
+        def conv(x: Array, width: int, size: int | tuple[int, int], name: str) -> Array:
+            return ConvNorm(width, size, norm=self.norm, name=name)(x, train)
+
+        def both(x: Array, name: str) -> list[Array]:
+            return [conv(x, 256, _SHORT_ROW, f"{name}_row"), conv(x, 256, _SHORT_COLUMN, f"{name}_column")]
+
+        long = way("long", (384, 1), (448, _SHORT_ROW), (512, _SHORT_COLUMN))
+        return jnp.concatenate(
+            [
+                conv(average_pool(x, 3, 1, 1), 256, 1, "pool"),
+                conv(x, 256, 1, "one"),
+                *both(conv(x, 384, 1, "short"), "short"),
+                *both(through(x, long, self.norm, train), "long"),
+            ],
+            axis=-1,
+        )
+
+
+class InceptionV4(nn.Module):
+    """Inception v4 without its classifier; images have at least 75 pixels a side, 299 in the paper.
+
+    Attributes:
+        blocks: modules of each of the three grids.
+        norm: after each convolution.
+    """
+
+    blocks: tuple[int, int, int] = (4, 7, 3)
+    norm: NormKind = "batch"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False
+    ) -> dict[str, Float[Array, "b _h _w _c"]]:
+        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
+        first, second, x = Stem(self.norm, name="stem")(x, train)
+        maps = {"c1": first, "c2": second}
+        ways = (
+            way("one", (96, 1)),
+            way("two", (64, 1), (96, 3)),
+            way("three", (64, 1), (96, 3), (96, 3)),
+        )
+        for i in range(self.blocks[0]):
+            x = Ways(ways, 96, self.norm, name=f"a{i + 1}")(x, train)
+        maps["c3"] = x
+        ways = (shrinking("two", (384, 3)), shrinking("three", (192, 1), (224, 3), (256, 3)))
+        x = Ways(ways, 0, self.norm, name="reduce_a")(x, train)
+        ways = (
+            way("one", (384, 1)),
+            way("two", (192, 1), (224, _ROW), (256, _COLUMN)),
+            way("three", (192, 1), (192, _ROW), (224, _COLUMN), (224, _ROW), (256, _COLUMN)),
+        )
+        for i in range(self.blocks[1]):
+            x = Ways(ways, 128, self.norm, name=f"b{i + 1}")(x, train)
+        maps["c4"] = x
+        ways = (
+            shrinking("two", (192, 1), (192, 3)),
+            shrinking("three", (256, 1), (256, _ROW), (320, _COLUMN), (320, 3)),
+        )
+        x = Ways(ways, 0, self.norm, name="reduce_b")(x, train)
+        for i in range(self.blocks[2]):
+            x = Spread(self.norm, name=f"c{i + 1}")(x, train)
+        maps["c5"] = x
+        return maps
+
+
+class ResidualWays(nn.Module):
+    """Ways side by side, joined by a linear 1x1 convolution, scaled and added to the input.
+
+    Attributes:
+        ways: the convolutions of each.
+        scale: of what is added.
+        norm: after each convolution but the linear one.
+    """
+
+    ways: tuple[Way, ...]
+    scale: float
+    norm: NormKind
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+        ends = jnp.concatenate([through(x, w, self.norm, train) for w in self.ways], axis=-1)
+        return nn.relu(x + self.scale * Conv(x.shape[-1], 1, name="join")(ends))
+
+
+_RESIDUALS = {
+    "v1": {
+        "a": (way("one", (32, 1)), way("two", (32, 1), (32, 3)), way("three", (32, 1), (32, 3), (32, 3))),
+        "reduce_a": (shrinking("two", (384, 3)), shrinking("three", (192, 1), (192, 3), (256, 3))),
+        "b": (way("one", (128, 1)), way("two", (128, 1), (128, _ROW), (128, _COLUMN))),
+        "reduce_b": (
+            shrinking("two", (256, 1), (384, 3)),
+            shrinking("three", (256, 1), (256, 3)),
+            shrinking("four", (256, 1), (256, 3), (256, 3)),
+        ),
+        "c": (way("one", (192, 1)), way("two", (192, 1), (192, _SHORT_ROW), (192, _SHORT_COLUMN))),
+    },
+    "v2": {
+        "a": (way("one", (32, 1)), way("two", (32, 1), (32, 3)), way("three", (32, 1), (48, 3), (64, 3))),
+        "reduce_a": (shrinking("two", (384, 3)), shrinking("three", (256, 1), (256, 3), (384, 3))),
+        "b": (way("one", (192, 1)), way("two", (128, 1), (160, _ROW), (192, _COLUMN))),
+        "reduce_b": (
+            shrinking("two", (256, 1), (384, 3)),
+            shrinking("three", (256, 1), (288, 3)),
+            shrinking("four", (256, 1), (288, 3), (320, 3)),
+        ),
+        "c": (way("one", (192, 1)), way("two", (192, 1), (224, _SHORT_ROW), (256, _SHORT_COLUMN))),
+    },
+}
+
+
+class InceptionResNet(nn.Module):
+    """An Inception-ResNet without its classifier; images have at least 75 pixels a side, 299 in the paper.
+
+    Attributes:
+        version: v1 costs as much as Inception v3, v2 as much as v4.
+        blocks: modules of each of the three grids.
+        scale: of what a module adds; 0.1 to 0.3 in the paper.
+        norm: after each convolution but the linear ones.
+    """
+
+    version: Literal["v1", "v2"] = "v2"
+    blocks: tuple[int, int, int] = (5, 10, 5)
+    scale: float = 0.17
+    norm: NormKind = "batch"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False
+    ) -> dict[str, Float[Array, "b _h _w _c"]]:
+        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
+        stem = SmallStem if self.version == "v1" else Stem
+        first, second, x = stem(self.norm, name="stem")(x, train)
+        maps, ways = {"c1": first, "c2": second}, _RESIDUALS[self.version]
+        residual = partial(ResidualWays, scale=self.scale, norm=self.norm)
+        for grid, (letter, count) in enumerate(zip("abc", self.blocks, strict=True)):
+            for i in range(count):
+                x = residual(ways[letter], name=f"{letter}{i + 1}")(x, train)
+            maps[f"c{grid + 3}"] = x
+            if letter != "c":
+                x = Ways(ways[f"reduce_{letter}"], 0, self.norm, name=f"reduce_{letter}")(x, train)
+        return maps
