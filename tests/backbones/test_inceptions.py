@@ -1,4 +1,4 @@
-"""Inception networks without torchvision's weights: the papers' grids and channels, parameters, arithmetic."""
+"""Inception networks without torchvision's weights: their papers' grids and channels; what they cost."""
 
 from functools import partial
 
