@@ -23,18 +23,16 @@ def way(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Way:
     return tuple((f"{name}_{i + 1}", width, size, 1, None) for i, (width, size) in enumerate(convolutions))
 
 
-def shrinking(name: str, *convolutions: tuple[int, int | tuple[int, int]], padding: int = 0) -> Way:
-    """The same, whose last one has stride 2 and that border."""
+def shrinking(
+    name: str, *convolutions: tuple[int, int | tuple[int, int]], stride: int = 2, padding: int = 0
+) -> Way:
+    """The same, whose last one has that stride and that border."""
     *before, (last, width, size, _, _) = way(name, *convolutions)
-    return (*before, (last, width, size, 2, padding))
+    return (*before, (last, width, size, stride, padding))
 
 
 def through(
-    x: Float[Array, "b h w i"],
-    convolutions: Way,
-    norm: NormKind,
-    train: bool,
-    last_padding: int | None = None,
+    x: Float[Array, "b h w i"], convolutions: Way, norm: NormKind, train: bool
 ) -> Float[Array, "b hh ww o"]:
     """A map at the end of a way; to be called inside a module, whose parameters it takes.
 
@@ -43,11 +41,8 @@ def through(
         convolutions: the way.
         norm: after each.
         train: handed to the norms.
-        last_padding: of the last convolution, in place of its own.
     """
-    for i, (name, width, size, stride, padding) in enumerate(convolutions):
-        if last_padding is not None and i == len(convolutions) - 1:
-            padding = last_padding
+    for name, width, size, stride, padding in convolutions:
         x = ConvNorm(width, size, stride, padding, norm=norm, name=name)(x, train)
     return x
 

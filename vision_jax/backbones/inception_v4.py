@@ -23,6 +23,12 @@ _ROW, _COLUMN = (1, 7), (7, 1)
 _SHORT_ROW, _SHORT_COLUMN = (1, 3), (3, 1)
 
 
+def _first_maps(x: Array, norm: NormKind, train: bool) -> Array:
+    """What both stems begin with: from images to maps of stride 2 in 64 channels."""
+    begin = (("conv1", 32, 3, 2, 0), ("conv2", 32, 3, 1, 0), ("conv3", 64, 3, 1, None))
+    return through(x, begin, norm, train)
+
+
 class Stem(nn.Module):
     """From images to maps of stride 8 in 384 channels (figure 3).
 
@@ -37,19 +43,14 @@ class Stem(nn.Module):
         self, x: Float[Array, "b h w 3"], train: bool
     ) -> tuple[Float[Array, "b _h1 _w1 64"], Float[Array, "b _h2 _w2 192"], Float[Array, "b _h3 _w3 384"]]:
         """The last maps of strides 2, 4 and 8."""
-
-        def conv(x: Array, width: int, size: int, stride: int, padding: int | None, name: str) -> Array:
-            return ConvNorm(width, size, stride, padding, norm=self.norm, name=name)(x, train)
-
-        x = conv(conv(x, 32, 3, 2, 0, "conv1"), 32, 3, 1, 0, "conv2")
-        first = conv(x, 64, 3, 1, None, "conv3")
-        x = jnp.concatenate([max_pool(first, 3, 2), conv(first, 96, 3, 2, 0, "conv4")], axis=-1)
-        short = way("short", (64, 1), (96, 3))
-        long = way("long", (64, 1), (64, _COLUMN), (64, _ROW), (96, 3))
-        ends = [through(x, w, self.norm, train, last_padding=0) for w in (short, long)]
-        second = jnp.concatenate(ends, axis=-1)
-        third = jnp.concatenate([conv(second, 192, 3, 2, 0, "conv5"), max_pool(second, 3, 2)], axis=-1)
-        return first, second, third
+        conv = partial(ConvNorm, norm=self.norm)
+        first = _first_maps(x, self.norm, train)
+        x = jnp.concatenate([max_pool(first, 3, 2), conv(96, 3, 2, 0, name="conv4")(first, train)], axis=-1)
+        short = shrinking("short", (64, 1), (96, 3), stride=1)
+        long = shrinking("long", (64, 1), (64, _COLUMN), (64, _ROW), (96, 3), stride=1)
+        second = jnp.concatenate([through(x, w, self.norm, train) for w in (short, long)], axis=-1)
+        halved = conv(192, 3, 2, 0, name="conv5")(second, train)
+        return first, second, jnp.concatenate([halved, max_pool(second, 3, 2)], axis=-1)
 
 
 class SmallStem(nn.Module):
@@ -66,15 +67,10 @@ class SmallStem(nn.Module):
         self, x: Float[Array, "b h w 3"], train: bool
     ) -> tuple[Float[Array, "b _h1 _w1 64"], Float[Array, "b _h2 _w2 192"], Float[Array, "b _h3 _w3 256"]]:
         """The last maps of strides 2, 4 and 8."""
-
-        def conv(x: Array, width: int, size: int, stride: int, padding: int | None, name: str) -> Array:
-            return ConvNorm(width, size, stride, padding, norm=self.norm, name=name)(x, train)
-
-        x = conv(conv(x, 32, 3, 2, 0, "conv1"), 32, 3, 1, 0, "conv2")
-        first = conv(x, 64, 3, 1, None, "conv3")
-        x = conv(max_pool(first, 3, 2), 80, 1, 1, None, "conv4")
-        second = conv(x, 192, 3, 1, 0, "conv5")
-        return first, second, conv(second, 256, 3, 2, 0, "conv6")
+        first = _first_maps(x, self.norm, train)
+        middle = (("conv4", 80, 1, 1, None), ("conv5", 192, 3, 1, 0))
+        second = through(max_pool(first, 3, 2), middle, self.norm, train)
+        return first, second, through(second, (("conv6", 256, 3, 2, 0),), self.norm, train)
 
 
 class Spread(nn.Module):

@@ -61,6 +61,24 @@ def run(words: Sequence[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     answers: list[Any] = []
     pictures = _picture_names([photo for photo, _ in photos])
+    read = 0
+    for number, name, image in _read(photos):
+        read += 1
+        batch = experiment.task.prepare([image], [number])
+        predictions = predict(batch)
+        for answer in experiment.task.to_json(batch, predictions, opened.classes)[0]:
+            answers.append({"file": name, **answer})
+        picture = experiment.task.draw_predictions(batch, predictions, opened.classes)
+        save_png(options.out / pictures[number], np.asarray(picture))
+    _write_answers(options.out, answers)
+    failed = len(photos) - read
+    done = f"{read} pictures and predictions.json written to {options.out}"
+    print(f"{done}; {failed} photographs could not be read" if failed else done)
+    return 1 if failed else 0
+
+
+def _read(photos: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Each photograph with its number and name; those that cannot be read are named on stderr."""
     failed = 0
     for number, (photo, name) in enumerate(photos):
         try:
@@ -69,19 +87,15 @@ def run(words: Sequence[str]) -> int:
             failed += 1
             print(f"vision-jax: left out: {error}", file=sys.stderr, flush=True)
             continue
-        batch = experiment.task.prepare([image], [number])
-        predictions = predict(batch)
-        for answer in experiment.task.to_json(batch, predictions, opened.classes)[0]:
-            answers.append({"file": name, **answer})
-        picture = experiment.task.draw_predictions(batch, predictions, opened.classes)
-        save_png(options.out / pictures[number], np.asarray(picture))
+        yield number, name, image
     if failed == len(photos):
         raise UserError(f"none of {failed} photographs could be read")
+
+
+def _write_answers(out: Path, answers: Sequence[Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(answer) for answer in answers)
-    (options.out / "predictions.json").write_text(f"[\n{lines}\n]\n")
-    done = f"{len(photos) - failed} pictures and predictions.json written to {options.out}"
-    print(f"{done}; {failed} photographs could not be read" if failed else done)
-    return 1 if failed else 0
+    (out / "predictions.json").write_text(f"[\n{lines}\n]\n")
 
 
 @dataclass(frozen=True)
@@ -125,27 +139,17 @@ def predict_pretrained(words: Sequence[str]) -> int:
     photos = list(find_photos(options.photos))
     network = from_torchvision(options.model, options.weights)
     classes = _class_names(options.classes, network.model.num_classes)
-    answers, failed = [], 0
-    for photo, name in photos:
-        try:
-            image = read_image(photo)
-        except UserError as error:
-            failed += 1
-            print(f"vision-jax: left out: {error}", file=sys.stderr, flush=True)
-            continue
+    answers = []
+    for _, name, image in _read(photos):
         found = {classes[k]: round(p, 5) for k, p in network.predict(image, options.best)}
         answers.append({"file": name, "best": found})
         print(name)
         for label, probability in found.items():
             print(f"  {probability:7.2%}  {label}")
-    if failed == len(photos):
-        raise UserError(f"none of {failed} photographs could be read")
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(json.dumps(answer) for answer in answers)
-        (options.out / "predictions.json").write_text(f"[\n{lines}\n]\n")
+        _write_answers(options.out, answers)
         print(f"predictions.json written to {options.out}")
-    return 1 if failed else 0
+    return 1 if len(answers) < len(photos) else 0
 
 
 def _class_names(file: Path | None, count: int) -> list[str]:
