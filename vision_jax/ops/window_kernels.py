@@ -101,23 +101,14 @@ def _spread_in_turn(like, corners, weights, gradient):
     shares = jnp.any(weights != 0, axis=(1, 2, 3))
     sums = jnp.max(jnp.where(shares, jnp.arange(1, len(shares) + 1), 0), initial=0)
 
-    def share(k):
-        n, s = k // per_sum, k % per_sum
-        return corners[n, s, 0], corners[n, s, 1], weights[n, s][..., None] * gradient[n]
-
-    return _add_windows(like, share, sums * per_sum, gradient)
-
-
-def _add_windows(like, share: Callable, count, gradient):
-    """Adds windows in place, one after the other: share(k) -> its first row and column, and its cells."""
-
     def add_window(k, summed):
-        row, column, cells = share(k)
-        place = (row, column, 0)
+        n, s = k // per_sum, k % per_sum
+        place = (corners[n, s, 0], corners[n, s, 1], 0)
+        cells = weights[n, s][..., None] * gradient[n]
         return _put(summed, _cut(summed, place, cells.shape) + cells, place)
 
     summed = jnp.zeros((*like.shape[:2], gradient.shape[1]), gradient.dtype)
-    return lax.fori_loop(0, count, add_window, summed)
+    return lax.fori_loop(0, sums * per_sum, add_window, summed)
 
 
 def _spread_at_once(like, corners, weights, gradient):
