@@ -23,6 +23,7 @@ from vision_jax.layers import FPN
 from vision_jax.layers.norms import NormKind
 from vision_jax.models.detection import RPN, MLPHead, SingleLevel, residual_head
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN, MLPMaskHead
+from vision_jax.pretrained import starting_from
 from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import instances
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
@@ -52,6 +53,8 @@ def experiment(
     nms_threshold: float = 0.5,
     max_detections: int = 100,
     augment: Augment = Augment(),
+    init: str | None = None,
+    freeze: tuple[str, ...] = (),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
         steps=540,
@@ -89,6 +92,8 @@ def experiment(
         nms_threshold: IoU above which the worse of two detections of a class goes.
         max_detections: an image.
         augment: how training images are varied.
+        init: what to start from: a file of torchvision's weights (then `--norm frozen`), or a run folder.
+        freeze: parts that stay as they are, such as `stem stage1` or `backbone`.
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
@@ -118,8 +123,9 @@ def experiment(
             max_detections=max_detections,
         ),
         task=instances(data, canvas, augment, masks),
-        stages=(Gradient(train),),
+        stages=(Gradient(train, freeze=freeze),),
         seed=seed,
+        init=starting_from(init),
     )
 
 

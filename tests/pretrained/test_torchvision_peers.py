@@ -1,11 +1,14 @@
 """Torchvision's weights give torchvision's numbers: logits, feature maps, gradients, statistics."""
 
+from functools import partial, reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from vision_jax.pretrained.names import variables_of
 from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision
 from vision_jax.types import UserError
 
@@ -99,26 +102,36 @@ def test_logits_and_maps(name):
         assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max()
 
 
-@pytest.mark.parametrize(("name", "size"), [("googlenet", 96), ("inception_v3", 299)])
-def test_auxiliary_classifiers(name, size):
-    network = peer(name, classes=10)
-    ours = from_torchvision(name, arrays(network))
-    for module in network.train().modules():
+def in_double_precision(tree):
+    """Of what torch and we hold; both sides' sums then agree to 1e-6 however deep the network is."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tree)
+
+
+def without_dropout(network):
+    for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.eval()
-    x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
+    return network
+
+
+@pytest.mark.parametrize(("name", "size"), [("googlenet", 96), ("inception_v3", 299)])
+def test_auxiliary_classifiers(name, size):
+    """While training, by the statistics of two images: in single precision that costs torch digits too."""
+    network = without_dropout(peer(name, classes=10).train())
+    ours = from_torchvision(name, arrays(network))
+    x = np.random.default_rng(0).normal(size=(2, size, size, 3))
     with torch.no_grad():
-        expected = network(torch.from_numpy(x).permute(0, 3, 1, 2))
-    found, _ = jax.jit(lambda v, x: ours.model.apply(v, x, True, method="scores", mutable=["batch_stats"]))(
-        ours.variables, x
-    )
+        expected = network.double()(torch.from_numpy(x).permute(0, 3, 1, 2))
+    with jax.enable_x64(True):
+        score = partial(ours.model.apply, train=True, method="scores", mutable=["batch_stats"])
+        found, _ = jax.jit(score)(in_double_precision(ours.variables), x)
     theirs = {"logits": expected.logits}
     if name == "googlenet":  # whose second output is the first classifier's, by the name of the second
         theirs |= {"auxiliary/1": expected.aux_logits1, "auxiliary/2": expected.aux_logits2}
     else:
         theirs["auxiliary/1"] = expected.aux_logits
     for key, value in theirs.items():
-        np.testing.assert_allclose(found[key], value.numpy(), atol=1e-4 * float(value.abs().max()), rtol=1e-3)
+        np.testing.assert_allclose(found[key], value.numpy(), atol=1e-6 * float(value.abs().max()))
     without = {key: value for key, value in arrays(network).items() if not key.lower().startswith("aux")}
     assert from_torchvision(name, without).model.auxiliary == ()
 
@@ -166,51 +179,71 @@ def test_messages_name_the_tensor():
         from_torchvision("resnet17", tensors)
 
 
+def gradient_and_changes(model, variables, x, labels, train):
+    """Of the mean cross-entropy, for every parameter."""
+
+    def loss(params):
+        outputs, changed = model.apply(
+            {**variables, "params": params}, x, train, method="scores", mutable=["batch_stats"]
+        )
+        chosen = jax.nn.log_softmax(outputs["logits"])[jnp.arange(len(labels)), labels]
+        return -chosen.mean(), changed
+
+    return jax.grad(loss, has_aux=True)(variables["params"])
+
+
+def their_gradient(network, x, labels):
+    network.zero_grad()
+    outputs = network(torch.from_numpy(x).permute(0, 3, 1, 2))
+    torch.nn.functional.cross_entropy(outputs, torch.from_numpy(labels)).backward()
+    return {key: parameter.grad.numpy() for key, parameter in network.named_parameters()}
+
+
+def compare(found, expected, relative):
+    """Each tensor by its norm; what is zero but for rounding (a bias before a norm) by the largest."""
+    largest = max(np.linalg.norm(leaf) for leaf in jax.tree.leaves(expected))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
+        mine = reduce(lambda tree, part: tree[part.key], path, found)
+        error = np.linalg.norm(np.asarray(mine) - leaf)
+        assert error <= relative * np.linalg.norm(leaf) + 1e-12 * largest, path
+
+
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", ["resnet50", "vgg16_bn", "mobilenet_v2"])
 def test_gradients_and_statistics(name, train):
-    """Of the mean cross-entropy, dropout left out, for every parameter."""
-    network = peer(name, classes=10).train(train)
-    for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.eval()
-    ours = from_torchvision(name, arrays(network))
+    """In double precision: in single, ReLUs flip, and torch's own gradients of ResNet-50 are 0.5 % off."""
+    network = without_dropout(peer(name, classes=10).train(train)).double()
+    layers = ARCHITECTURES[name]().layers
+    model = ARCHITECTURES[name]().build(10)
+    x = np.random.default_rng(0).normal(size=(3, 4, 64, 64, 3))
+    labels = np.array([1, 5, 0, 9])
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4)
+    step = jax.jit(partial(gradient_and_changes, model, train=train))
+    for images in x:
+        with jax.enable_x64(True):
+            variables = jax.tree.map(jnp.asarray, variables_of(layers, arrays(network)))
+            gradient, changed = step(variables, images, labels)
+        expected = their_gradient(network, images, labels)
+        compare(gradient, variables_of(layers, expected)["params"], 1e-6)
+        after = variables_of(layers, arrays(network))
+        compare(changed["batch_stats"], after["batch_stats"], 1e-6)
+        optimizer.step()
+
+
+def test_gradients_in_single_precision_are_as_exact_as_torchs():
+    network = peer("resnet50", classes=10)
+    layers = ARCHITECTURES["resnet50"]().layers
+    model = ARCHITECTURES["resnet50"]().build(10)
     x = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype(np.float32)
     labels = np.array([1, 5, 0, 9])
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-    variables = ours.variables
+    variables = jax.tree.map(jnp.asarray, variables_of(layers, arrays(network)))
+    ours, _ = jax.jit(partial(gradient_and_changes, model, train=False))(variables, x, labels)
+    theirs = variables_of(layers, their_gradient(network, x, labels))["params"]
+    exact = variables_of(layers, their_gradient(network.double(), x.astype(np.float64), labels))["params"]
 
-    @jax.jit
-    def step(variables, x):
-        def loss(params):
-            outputs, changed = ours.model.apply(
-                {**variables, "params": params}, x, train, method="scores", mutable=["batch_stats"]
-            )
-            chosen = jax.nn.log_softmax(outputs["logits"])[jnp.arange(4), labels]
-            return -chosen.mean(), changed
+    def error(found):
+        errors = jax.tree.map(lambda a, b: np.linalg.norm(a - b) / np.linalg.norm(b), found, exact)
+        return np.median(jax.tree.leaves(errors))
 
-        gradient, changed = jax.grad(loss, has_aux=True)(variables["params"])
-        return gradient, {**variables, **changed}
-
-    for i in range(3):
-        gradient, changed = step(variables, x + i)
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(
-            network(torch.from_numpy(x + i).permute(0, 3, 1, 2)), torch.from_numpy(labels)
-        )
-        loss.backward()
-        gradients = {key: parameter.grad.numpy() for key, parameter in network.named_parameters()}
-        statistics = {key: value for key, value in arrays(network).items() if "running" in key}
-        expected = from_torchvision(name, {**arrays(network), **gradients}).variables["params"]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
-            mine = gradient
-            for part in path:
-                mine = mine[part.key]
-            assert jnp.linalg.norm(mine - leaf) <= 1e-3 * jnp.linalg.norm(leaf), (path, i)
-        after = from_torchvision(name, {**arrays(network), **statistics}).variables["batch_stats"]
-        for ours_leaf, leaf in zip(
-            jax.tree.leaves(changed["batch_stats"]), jax.tree.leaves(after), strict=True
-        ):
-            np.testing.assert_allclose(ours_leaf, leaf, rtol=1e-3, atol=1e-4)
-        optimizer.step()
-        variables = from_torchvision(name, arrays(network)).variables
+    assert error(ours) <= 1.5 * error(theirs)
+    assert error(ours) < 0.01

@@ -32,7 +32,7 @@ def shrinking(
 
 
 def through(
-    x: Float[Array, "b h w i"], convolutions: Way, norm: NormKind, train: bool
+    x: Float[Array, "b h w i"], convolutions: Way, norm: NormKind, train: bool, width: float = 1.0
 ) -> Float[Array, "b hh ww o"]:
     """A map at the end of a way; to be called inside a module, whose parameters it takes.
 
@@ -41,9 +41,10 @@ def through(
         convolutions: the way.
         norm: after each.
         train: handed to the norms.
+        width: what channels are multiplied by.
     """
-    for name, width, size, stride, padding in convolutions:
-        x = ConvNorm(width, size, stride, padding, norm=norm, name=name)(x, train)
+    for name, features, size, stride, padding in convolutions:
+        x = ConvNorm(features, size, stride, padding, norm, width=width, name=name)(x, train)
     return x
 
 
@@ -57,6 +58,7 @@ class Ways(nn.Module):
         norm: after each convolution.
         padding: of those maxima.
         of_maxima: whether the 1x1 convolution is after a maximum of 3x3, not an average.
+        width: what channels are multiplied by.
     """
 
     ways: tuple[Way, ...]
@@ -64,13 +66,14 @@ class Ways(nn.Module):
     norm: NormKind
     padding: int = 0
     of_maxima: bool = False
+    width: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
-        ends = [through(x, convolutions, self.norm, train) for convolutions in self.ways]
+        ends = [through(x, convolutions, self.norm, train, self.width) for convolutions in self.ways]
         if self.pooled:
             around = max_pool(x, 3, 1, 1) if self.of_maxima else average_pool(x, 3, 1, 1)
-            ends.append(ConvNorm(self.pooled, norm=self.norm, name="pool")(around, train))
+            ends.append(ConvNorm(self.pooled, norm=self.norm, width=self.width, name="pool")(around, train))
         else:
             ends.append(max_pool(x, 3, 2, self.padding))
         return jnp.concatenate(ends, axis=-1)

@@ -23,10 +23,10 @@ _ROW, _COLUMN = (1, 7), (7, 1)
 _SHORT_ROW, _SHORT_COLUMN = (1, 3), (3, 1)
 
 
-def _first_maps(x: Array, norm: NormKind, train: bool) -> Array:
+def _first_maps(x: Array, norm: NormKind, train: bool, width: float) -> Array:
     """What both stems begin with: from images to maps of stride 2 in 64 channels."""
     begin = (("conv1", 32, 3, 2, 0), ("conv2", 32, 3, 1, 0), ("conv3", 64, 3, 1, None))
-    return through(x, begin, norm, train)
+    return through(x, begin, norm, train, width)
 
 
 class Stem(nn.Module):
@@ -34,21 +34,24 @@ class Stem(nn.Module):
 
     Attributes:
         norm: after each convolution.
+        width: what channels are multiplied by.
     """
 
     norm: NormKind
+    width: float
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool
-    ) -> tuple[Float[Array, "b _h1 _w1 64"], Float[Array, "b _h2 _w2 192"], Float[Array, "b _h3 _w3 384"]]:
+    ) -> tuple[Float[Array, "b _h1 _w1 _c1"], Float[Array, "b _h2 _w2 _c2"], Float[Array, "b _h3 _w3 _c3"]]:
         """The last maps of strides 2, 4 and 8."""
-        conv = partial(ConvNorm, norm=self.norm)
-        first = _first_maps(x, self.norm, train)
+        conv = partial(ConvNorm, norm=self.norm, width=self.width)
+        first = _first_maps(x, self.norm, train, self.width)
         x = jnp.concatenate([max_pool(first, 3, 2), conv(96, 3, 2, 0, name="conv4")(first, train)], axis=-1)
         short = shrinking("short", (64, 1), (96, 3), stride=1)
         long = shrinking("long", (64, 1), (64, _COLUMN), (64, _ROW), (96, 3), stride=1)
-        second = jnp.concatenate([through(x, w, self.norm, train) for w in (short, long)], axis=-1)
+        ends = [through(x, w, self.norm, train, self.width) for w in (short, long)]
+        second = jnp.concatenate(ends, axis=-1)
         halved = conv(192, 3, 2, 0, name="conv5")(second, train)
         return first, second, jnp.concatenate([halved, max_pool(second, 3, 2)], axis=-1)
 
@@ -58,19 +61,21 @@ class SmallStem(nn.Module):
 
     Attributes:
         norm: after each convolution.
+        width: what channels are multiplied by.
     """
 
     norm: NormKind
+    width: float
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool
-    ) -> tuple[Float[Array, "b _h1 _w1 64"], Float[Array, "b _h2 _w2 192"], Float[Array, "b _h3 _w3 256"]]:
+    ) -> tuple[Float[Array, "b _h1 _w1 _c1"], Float[Array, "b _h2 _w2 _c2"], Float[Array, "b _h3 _w3 _c3"]]:
         """The last maps of strides 2, 4 and 8."""
-        first = _first_maps(x, self.norm, train)
+        first = _first_maps(x, self.norm, train, self.width)
         middle = (("conv4", 80, 1, 1, None), ("conv5", 192, 3, 1, 0))
-        second = through(max_pool(first, 3, 2), middle, self.norm, train)
-        return first, second, through(second, (("conv6", 256, 3, 2, 0),), self.norm, train)
+        second = through(max_pool(first, 3, 2), middle, self.norm, train, self.width)
+        return first, second, through(second, (("conv6", 256, 3, 2, 0),), self.norm, train, self.width)
 
 
 class Spread(nn.Module):
@@ -78,14 +83,16 @@ class Spread(nn.Module):
 
     Attributes:
         norm: after each convolution.
+        width: what channels are multiplied by.
     """
 
     norm: NormKind
+    width: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w 1536"]:
-        def conv(x: Array, width: int, size: int | tuple[int, int], name: str) -> Array:
-            return ConvNorm(width, size, norm=self.norm, name=name)(x, train)
+    def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w _o"]:
+        def conv(x: Array, features: int, size: int | tuple[int, int], name: str) -> Array:
+            return ConvNorm(features, size, norm=self.norm, width=self.width, name=name)(x, train)
 
         def both(x: Array, name: str) -> list[Array]:
             return [conv(x, 256, _SHORT_ROW, f"{name}_row"), conv(x, 256, _SHORT_COLUMN, f"{name}_column")]
@@ -96,7 +103,7 @@ class Spread(nn.Module):
                 conv(average_pool(x, 3, 1, 1), 256, 1, "pool"),
                 conv(x, 256, 1, "one"),
                 *both(conv(x, 384, 1, "short"), "short"),
-                *both(through(x, long, self.norm, train), "long"),
+                *both(through(x, long, self.norm, train, self.width), "long"),
             ],
             axis=-1,
         )
@@ -108,43 +115,46 @@ class InceptionV4(nn.Module):
     Attributes:
         blocks: modules of each of the three grids.
         norm: after each convolution.
+        width: what the paper's channels are multiplied by, for a smaller network.
     """
 
     blocks: tuple[int, int, int] = (4, 7, 3)
     norm: NormKind = "batch"
+    width: float = 1.0
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
         """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
-        first, second, x = Stem(self.norm, name="stem")(x, train)
+        first, second, x = Stem(self.norm, self.width, name="stem")(x, train)
         maps = {"c1": first, "c2": second}
+        joined = partial(Ways, norm=self.norm, width=self.width)
         ways = (
             way("one", (96, 1)),
             way("two", (64, 1), (96, 3)),
             way("three", (64, 1), (96, 3), (96, 3)),
         )
         for i in range(self.blocks[0]):
-            x = Ways(ways, 96, self.norm, name=f"a{i + 1}")(x, train)
+            x = joined(ways, 96, name=f"a{i + 1}")(x, train)
         maps["c3"] = x
         ways = (shrinking("two", (384, 3)), shrinking("three", (192, 1), (224, 3), (256, 3)))
-        x = Ways(ways, 0, self.norm, name="reduce_a")(x, train)
+        x = joined(ways, 0, name="reduce_a")(x, train)
         ways = (
             way("one", (384, 1)),
             way("two", (192, 1), (224, _ROW), (256, _COLUMN)),
             way("three", (192, 1), (192, _ROW), (224, _COLUMN), (224, _ROW), (256, _COLUMN)),
         )
         for i in range(self.blocks[1]):
-            x = Ways(ways, 128, self.norm, name=f"b{i + 1}")(x, train)
+            x = joined(ways, 128, name=f"b{i + 1}")(x, train)
         maps["c4"] = x
         ways = (
             shrinking("two", (192, 1), (192, 3)),
             shrinking("three", (256, 1), (256, _ROW), (320, _COLUMN), (320, 3)),
         )
-        x = Ways(ways, 0, self.norm, name="reduce_b")(x, train)
+        x = joined(ways, 0, name="reduce_b")(x, train)
         for i in range(self.blocks[2]):
-            x = Spread(self.norm, name=f"c{i + 1}")(x, train)
+            x = Spread(self.norm, self.width, name=f"c{i + 1}")(x, train)
         maps["c5"] = x
         return maps
 
@@ -156,15 +166,17 @@ class ResidualWays(nn.Module):
         ways: the convolutions of each.
         scale: of what is added.
         norm: after each convolution but the linear one.
+        width: what channels are multiplied by.
     """
 
     ways: tuple[Way, ...]
     scale: float
     norm: NormKind
+    width: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        ends = jnp.concatenate([through(x, w, self.norm, train) for w in self.ways], axis=-1)
+        ends = jnp.concatenate([through(x, w, self.norm, train, self.width) for w in self.ways], axis=-1)
         return nn.relu(x + self.scale * Conv(x.shape[-1], 1, name="join")(ends))
 
 
@@ -202,12 +214,14 @@ class InceptionResNet(nn.Module):
         blocks: modules of each of the three grids.
         scale: of what a module adds; 0.1 to 0.3 in the paper.
         norm: after each convolution but the linear ones.
+        width: what the paper's channels are multiplied by, for a smaller network.
     """
 
     version: Literal["v1", "v2"] = "v2"
     blocks: tuple[int, int, int] = (5, 10, 5)
     scale: float = 0.17
     norm: NormKind = "batch"
+    width: float = 1.0
 
     @nn.compact
     def __call__(
@@ -215,13 +229,14 @@ class InceptionResNet(nn.Module):
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
         """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
         stem = SmallStem if self.version == "v1" else Stem
-        first, second, x = stem(self.norm, name="stem")(x, train)
+        first, second, x = stem(self.norm, self.width, name="stem")(x, train)
         maps, ways = {"c1": first, "c2": second}, _RESIDUALS[self.version]
-        residual = partial(ResidualWays, scale=self.scale, norm=self.norm)
+        residual = partial(ResidualWays, scale=self.scale, norm=self.norm, width=self.width)
         for grid, (letter, count) in enumerate(zip("abc", self.blocks, strict=True)):
             for i in range(count):
                 x = residual(ways[letter], name=f"{letter}{i + 1}")(x, train)
             maps[f"c{grid + 3}"] = x
             if letter != "c":
-                x = Ways(ways[f"reduce_{letter}"], 0, self.norm, name=f"reduce_{letter}")(x, train)
+                name = f"reduce_{letter}"
+                x = Ways(ways[name], 0, self.norm, width=self.width, name=name)(x, train)
         return maps

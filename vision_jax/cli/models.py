@@ -1,4 +1,4 @@
-"""`vision-jax models`: the architectures that torchvision's weights are for."""
+"""`vision-jax models`: the classifiers by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from vision_jax.types import UserError
 
 @dataclass(frozen=True)
 class ModelsOptions:
-    """Lists the architectures: parameters, multiplications for one image, feature maps and their strides.
+    """Lists the classifiers: parameters, multiplications for one image, feature maps and their strides.
+
+    Torchvision's weights fit those that it has too: all but Inception v2, v4 and the Inception-ResNets.
 
     Attributes:
         classes: of the last layer.
@@ -39,12 +41,18 @@ def run(words: Sequence[str]) -> None:
 
     from vision_jax.evaluation.tables import markdown_table
     from vision_jax.layers.multiplications import multiplications
+    from vision_jax.models.classification.inceptions import INCEPTIONS, inception
     from vision_jax.pretrained.torchvision import ARCHITECTURES
 
-    rows = []
+    known = []
     for name, make in ARCHITECTURES.items():
         architecture = make()
-        model, side = architecture.build(options.classes), architecture.crop
+        model = architecture.build(options.classes)
+        known.append((name, model, architecture.crop, architecture.source))
+    for name, (source, side) in INCEPTIONS.items():
+        known.append((name, inception(name, options.classes), side, source))
+    rows = []
+    for name, model, side, source in known:
         image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
         variables = jax.eval_shape(partial(model.init, method="scores"), jax.random.key(0), image)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
@@ -52,7 +60,6 @@ def run(words: Sequence[str]) -> None:
         maps = jax.eval_shape(partial(model.apply, method="scores"), variables, image)
         levels = [key for key in maps if key[0] == "c" and key[1:].isdigit()]
         strides = ", ".join(f"{key}: {2 ** int(key[1:])}" for key in sorted(levels))
-        row = [name, f"{parameters:,}", f"{count / 1e9:.2f}", f"{side}x{side}", strides, architecture.source]
-        rows.append(row)
+        rows.append([name, f"{parameters:,}", f"{count / 1e9:.2f}", f"{side}x{side}", strides, source])
     heads = ["name", "parameters", "billion multiplications", "at", "feature maps: strides", "source"]
     print(markdown_table(heads, rows))

@@ -2,7 +2,7 @@
 
     detection        coco:DIR_OR_JSON   voc:DIR   synthetic   tfds:DIR   records:DIR
     instances        coco:DIR_OR_JSON   voc:DIR   synthetic              records:DIR
-    classification   folder:DIR         idx:DIR   digits      tfds:DIR   records:DIR
+    classification   folder:DIR         idx:DIR   synthetic   tfds:DIR   records:DIR   digits
     segmentation     labels:DIR                   synthetic   tfds:DIR   records:DIR
 
 `tfds:` opens what tensorflow-datasets prepared in the format array_record (`vision_jax.data.tfds`);
@@ -18,7 +18,8 @@ Options, all of them optional:
   besides 255;
 - `length=N` (idx): train on the first N images;
 - `length=N`, `val_length=N`, `seed=S`, `canvas=PIXELS`, `objects=N` (synthetic): scenes to train on and to
-  judge on, which scenes, the side of their square, the most objects in one.
+  judge on, which scenes, the side of their square, the most objects in one. To classify there is one object,
+  a quarter to three quarters of the side long, and no option `objects`.
 
 For instances a VOC folder's splits are the lists in ImageSets/Segmentation, and its masks are in
 SegmentationObject (`vision_jax.data.voc_objects`).
@@ -60,7 +61,14 @@ _INSTANCES = {
     "records": {},
 }
 _DETECTION = {**_INSTANCES, "tfds": _PARTS}
-_CLASSIFICATION = {"folder": _SPLITS, "idx": {"length": int}, "digits": {}, "tfds": _PARTS, "records": {}}
+_CLASSIFICATION = {
+    "folder": _SPLITS,
+    "idx": {"length": int},
+    "digits": {},
+    "synthetic": {name: kind for name, kind in _SYNTHETIC.items() if name != "objects"},
+    "tfds": _PARTS,
+    "records": {},
+}
 _SEGMENTATION = {
     "labels": {**_SPLITS, "classes": int, "void": int},
     "synthetic": _SYNTHETIC,
@@ -121,7 +129,7 @@ def open_instances(
 def open_classification(
     spec: str, classes: tuple[str, ...] | None = None
 ) -> tuple[ClassificationSource, ClassificationSource]:
-    """Opens labelled images: `folder:DIR`, `idx:DIR`, `digits`, `tfds:DIR` or `records:DIR`.
+    """Opens labelled images: `folder:DIR`, `idx:DIR`, `digits`, `synthetic`, `tfds:DIR` or `records:DIR`.
 
     As `open_detection`.
     """
@@ -132,6 +140,11 @@ def open_classification(
         return open_idx(place, classes, **options)
     if kind in _PREPARED:
         return _open_prepared(kind, place, "classification", classes, options)
+    if kind == "synthetic":
+        scenes = _synthetic(**{"canvas": 64, **options}, alone=True)
+        train, val = (each.classification() for each in scenes)
+        _same_classes(spec, train.classes, classes)
+        return train, val
     from vision_jax.data.synthetic import Digits
 
     _same_classes(spec, Digits.classes, classes)
@@ -192,15 +205,22 @@ def _open_prepared(
 
 
 def _synthetic(
-    length: int = 4000, val_length: int = 200, seed: int = 0, canvas: int = 256, objects: int = 8
+    length: int = 4000,
+    val_length: int = 200,
+    seed: int = 0,
+    canvas: int = 256,
+    objects: int = 8,
+    alone: bool = False,
 ) -> tuple[Any, Any]:
-    """Training and judging scenes; the sizes of objects go with the canvas."""
+    """Training and judging scenes; the sizes of objects go with the canvas, larger where one is alone."""
     from vision_jax.data.synthetic import SyntheticScenes
 
-    sizes = (max(8.0, canvas / 16), max(8.0, canvas / 2))
+    least, greatest = (canvas / 4, 3 * canvas / 4) if alone else (canvas / 16, canvas / 2)
+    sizes = (max(8.0, least), max(8.0, greatest))
+    most = 1 if alone else objects
     return (
-        SyntheticScenes(length, 2 * seed, (canvas, canvas), (1, objects), sizes),
-        SyntheticScenes(val_length, 2 * seed + 1, (canvas, canvas), (1, objects), sizes),
+        SyntheticScenes(length, 2 * seed, (canvas, canvas), (1, most), sizes),
+        SyntheticScenes(val_length, 2 * seed + 1, (canvas, canvas), (1, most), sizes),
     )
 
 

@@ -197,6 +197,33 @@ class SyntheticScenes:
         """The same scenes with a label for each pixel."""
         return SyntheticSegmentation(self)
 
+    def classification(self) -> SyntheticClassification:
+        """The same scenes with one label each: that of the first object, which others should not hide."""
+        return SyntheticClassification(self)
+
+
+class SyntheticClassification:
+    """Drawn scenes as a classification source, for scenes of one object.
+
+    Attributes:
+        classes: the shapes' names.
+    """
+
+    def __init__(self, scenes: SyntheticScenes):
+        self._scenes = scenes
+        self.classes: tuple[str, ...] = scenes.classes
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def record(self, index: int) -> ClassificationRecord:
+        scene = self._scenes.record(index)
+        return ClassificationRecord(index, scene.name, int(scene.labels[0]))
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The drawn scene."""
+        return self._scenes.image(index)
+
 
 class SyntheticSegmentation:
     """Drawn scenes as a segmentation source: class 0 is the background, the shapes follow.

@@ -1,8 +1,9 @@
 """Small Flax modules that several systems share.
 
 They compute in the dtype of their parameters, which the training step casts: convolutions and linear layers
-cast their input to it. Normalisations take moments and statistics in float32 and put out what they were
-given. Nothing casts back: a system casts its raw outputs to float32 before losses and boxes are made of them.
+cast their input to it. Normalisations take moments and statistics in float32 at least and put out what they
+were given. Nothing casts back: a system casts its raw outputs to float32 before losses and boxes are made of
+them.
 """
 
 from vision_jax.layers.conv import Conv, Dense

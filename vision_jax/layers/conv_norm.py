@@ -20,6 +20,7 @@ class ConvNorm(nn.Module):
         norm: which.
         epsilon: of the norm.
         activate: whether there is the ReLU.
+        width: what `features` are multiplied by, for a narrower network; at least 8 are left.
     """
 
     features: int
@@ -29,9 +30,11 @@ class ConvNorm(nn.Module):
     norm: NormKind = "batch"
     epsilon: float = 1e-3
     activate: bool = True
+    width: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool = False) -> Float[Array, "b hh ww o"]:
-        conv = Conv(self.features, self.size, self.stride, bias=False, padding=self.padding, name="conv")
+        features = self.features if self.width == 1 else max(8, round(self.width * self.features))
+        conv = Conv(features, self.size, self.stride, bias=False, padding=self.padding, name="conv")
         x = Norm(self.norm, epsilon=self.epsilon, name="norm")(conv(x), train)
         return nn.relu(x) if self.activate else x

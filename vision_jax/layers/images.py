@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int, UInt8
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+HALF = (0.5, 0.5, 0.5)  # mean and deviation of networks that came from TensorFlow: values in -1..1
+
 
 def normalise(
     image: UInt8[Array | np.ndarray, "b h w 3"],

@@ -2,7 +2,7 @@
 
 Each is `x * a + b` with one `a` and `b` for each channel (and image): sums run over places first and
 over channels after, which keeps the passes over the feature map few. Moments, statistics, `a` and `b` are
-float32 for feature maps of any dtype; the outcome has the map's own.
+at least float32 for feature maps of any dtype; the outcome has the map's own.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h w c"]:
         dtype, channels = x.dtype, x.shape[-1]
-        x = x.astype(jnp.float32)  # part of the passes below, not one of its own
-        scale = self.param("scale", self.scale_init, (channels,)).astype(jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(jnp.float32)
+        exact = jnp.promote_types(dtype, jnp.float32)
+        x = x.astype(exact)  # part of the passes below, not one of its own
+        scale = self.param("scale", self.scale_init, (channels,)).astype(exact)
+        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(exact)
         if self.kind == "group":
             mean, variance = _group_moments(x, _divisor(channels, self.groups))
         else:

@@ -61,12 +61,13 @@ def variables_of(layers: Iterable[Layer], tensors: Mapping[str, np.ndarray]) -> 
     """All tensors of the layers as variables, whatever their shapes.
 
     Args:
-        layers: the table.
+        layers: the table; layers that are not there are passed over.
         tensors: by torch's names.
     """
     found = {}
     for layer in layers:
-        is_norm = tensors[f"{layer.theirs}.weight"].ndim == 1
+        weight = tensors.get(f"{layer.theirs}.weight")
+        is_norm = weight is not None and weight.ndim == 1
         for theirs, collection, leaf in _LEAVES:
             tensor = tensors.get(f"{layer.theirs}.{theirs}")
             if tensor is not None and leaf != ("kernel" if is_norm else "scale"):

@@ -24,6 +24,7 @@ from vision_jax.backbones.resnet import ResNetName, is_bottleneck, resnet
 from vision_jax.backbones.vgg import STAGES as VGGS
 from vision_jax.backbones.vgg import VGGName, vgg
 from vision_jax.layers.conv import torch_uniform
+from vision_jax.layers.images import HALF
 from vision_jax.models.classification.image_classifier import (
     Auxiliary,
     AverageHead,
@@ -173,7 +174,7 @@ def _googlenet() -> Architecture:
     def build(classes: int) -> ImageClassifier:
         auxiliary = tuple(Auxiliary(level, PooledHead()) for level in ("4a", "4d"))
         head = AverageHead(0.2)
-        return ImageClassifier(GoogLeNet(3), classes, head, auxiliary=auxiliary, mean=_HALF, std=_HALF)
+        return ImageClassifier(GoogLeNet(3), classes, head, auxiliary=auxiliary, mean=HALF, std=HALF)
 
     return Architecture(build, tuple(layers), "Szegedy et al. 2015")
 
@@ -193,7 +194,7 @@ def _inception_v3() -> Architecture:
     def build(classes: int) -> ImageClassifier:
         auxiliary = (Auxiliary("c4", ConvolutionHead()),)
         head = AverageHead(0.5)
-        return ImageClassifier(InceptionV3(), classes, head, auxiliary=auxiliary, mean=_HALF, std=_HALF)
+        return ImageClassifier(InceptionV3(), classes, head, auxiliary=auxiliary, mean=HALF, std=HALF)
 
     image = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
     shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
@@ -222,8 +223,6 @@ def _convolution(theirs: str, ours: str, first: int) -> tuple[Layer, Layer]:
     """A convolution and its norm, in a sequence of theirs from the place `first` on."""
     return Layer(f"{theirs}{first}", ours), Layer(f"{theirs}{first + 1}", f"{ours}_norm")
 
-
-_HALF = (0.5, 0.5, 0.5)  # mean and deviation, for values in 0..1, of networks that came from TensorFlow
 
 ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
     "alexnet": _alexnet,
@@ -310,7 +309,7 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
     tensors = dict(weights) if isinstance(weights, Mapping) else read_weights(weights)
     last = f"{architecture.layers[-1].theirs}.weight"
     if last not in tensors:
-        raise UserError(f"{where} has no {last}: it is not of {name}{_alike(tensors)}")
+        raise UserError(f"{where} has no {last}: it is not of {name}{alike(tensors)}")
     model = architecture.build(len(tensors[last]))
     if not any(key.lower().startswith("aux") for key in tensors):  # built with aux_logits=False
         model = model.clone(auxiliary=())
@@ -318,11 +317,29 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
     return Pretrained(model, variables, architecture.resize, architecture.crop)
 
 
-def _alike(tensors: Mapping[str, np.ndarray]) -> str:
-    """The architectures whose tensors these could be, for a message."""
+def recognise(tensors: Mapping[str, np.ndarray]) -> str | None:
+    """The architecture whose layers these tensors are, by their names and numbers of axes.
+
+    Args:
+        tensors: by torch's names; the last layer and auxiliary classifiers may be missing.
+
+    Returns:
+        Its name; None for no classifier of torchvision.
+    """
+    found = {key.removesuffix(".weight") for key in tensors if key.endswith(".weight")}
     for name, make in ARCHITECTURES.items():
-        if all(f"{layer.theirs}.weight" in tensors for layer in make().layers):
-            return f"; it may be of {name}"
+        *layers, last = (layer.theirs for layer in make().layers)
+        needed = {layer for layer in layers if not layer.lower().startswith("aux")}
+        if needed <= found <= {*layers, last}:
+            return name
+    return None
+
+
+def alike(tensors: Mapping[str, np.ndarray]) -> str:
+    """What these tensors could be of, for the end of a message."""
+    name = recognise(tensors)
+    if name is not None:
+        return f"; it may be of {name}"
     return f", whose tensors begin with {', '.join(list(tensors)[:3])}" if tensors else ""
 
 

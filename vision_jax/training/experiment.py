@@ -31,12 +31,14 @@ class TrainConfig:
     Attributes:
         steps: optimizer steps in all.
         batch_size: images a step, over all devices; divisible by their number times `accumulate`.
-        optimizer: sgd (with momentum) or adamw.
+        optimizer: sgd (with momentum), adamw, or rmsprop (with momentum).
         learning_rate: the peak, reached after the warm-up.
         reference_batch: the batch size that `learning_rate` was found for: the rate is multiplied by
-            batch_size / reference_batch for sgd, by its square root for adamw. 0 leaves it as it is.
-        momentum: of sgd.
-        weight_decay: added to gradients by sgd, decoupled in adamw; never on biases and norms.
+            batch_size / reference_batch for sgd, by its square root for the others. 0 leaves it as it is.
+        momentum: of sgd and rmsprop.
+        rms_decay: of rmsprop's running mean of squared gradients.
+        rms_epsilon: added to that mean.
+        weight_decay: added to gradients by sgd and rmsprop, decoupled in adamw; never on biases and norms.
         warmup_steps: linear rise of the learning rate from 0.
         schedule: what follows the warm-up: cosine to 0, steps down, or constant.
         milestones: for `step`: fractions of `steps` at which the rate is multiplied by `decay`.
@@ -56,10 +58,12 @@ class TrainConfig:
 
     steps: int = 1000
     batch_size: int = 8
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     learning_rate: float = 0.02
     reference_batch: int = 0
     momentum: float = 0.9
+    rms_decay: float = 0.9
+    rms_epsilon: float = 1.0
     weight_decay: float = 1e-4
     warmup_steps: int = 100
     schedule: Literal["cosine", "step", "constant"] = "cosine"
@@ -178,11 +182,14 @@ class Gradient:
         train: how long and how.
         name: for the log and the checkpoint.
         model: what it trains: module -> the same module with other settings, of the same parameters.
+        freeze: parts of the model that stay as they are, by their modules' names or the beginnings of them:
+            `backbone`, `stem`, `stage1` (`vision_jax.training.freezing`).
     """
 
     train: TrainConfig
     name: str = "train"
     model: Callable[[nn.Module], nn.Module] = _as_it_is
+    freeze: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,8 @@ class Experiment:
         task: its data, evaluators and pictures.
         stages: run in order; usually one `Gradient`.
         seed: of the initial parameters, the data's order and every draw.
+        init: what training starts from: the model's random variables -> variables of the same shapes
+            (`vision_jax.pretrained.starting_from`); they are taken as they are if None.
         evaluations: named ways to predict from one checkpoint: module -> the same module with other
             prediction settings. "default" is the module as it is.
     """
@@ -202,4 +211,5 @@ class Experiment:
     task: Task
     stages: tuple[Gradient | Fit, ...]
     seed: int = 0
+    init: Callable[[Any], Any] | None = None
     evaluations: Mapping[str, Callable[[nn.Module], nn.Module]] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.training.checkpoints import Progress, decode, encode
@@ -38,6 +39,7 @@ from vision_jax.training.distributed import (
 )
 from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient, Picture
 from vision_jax.training.files import storage_errors
+from vision_jax.training.freezing import check_freeze
 from vision_jax.training.memory import KnownCost
 from vision_jax.training.metrics import MetricsFile, TensorBoard
 from vision_jax.training.optimizers import check_config, peak_learning_rate
@@ -200,11 +202,13 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
         elif index == 0:
             check_fits(run.model, variables, share, f"the checkpoint of step {resumed.step}")
     assert variables is not None  # no stage is complete at step 0, so there was a checkpoint
+    check_freeze(variables["params"], stage.freeze)
     state = jax.jit(configured_state, static_argnums=1)(variables, config)
     if resumed.stage_step:
         state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
     state = replicate(state, run.devices)
-    step = KnownCost(data_parallel(configured_step(stage.model(run.model), config), run.devices))
+    step = configured_step(stage.model(run.model), config, stage.freeze)
+    step = KnownCost(data_parallel(step, run.devices))
 
     key = run.key(index)
     before = resumed.step - resumed.stage_step
@@ -304,13 +308,26 @@ def _fit_without_gradients(run: Run, stage: Fit, index: int, variables: Variable
 def _begin_model(run: Run, index: int, batch: Batch, share: Batch) -> Variables:
     """Draws the first parameters; shows what the model will be given."""
     key = jax.random.fold_in(run.key(index), 2**31 - 1)
-    variables = arrays_from_first(initial_variables(run.model, key, share))
+    variables = _initialised(run, initial_variables(run.model, key, share))
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
     logger.info("%s parameters", f"{count:,}")
     if is_first():
         picture = run.experiment.task.draw_batch(batch, run.data.classes)
         run.folder.write_picture("train_batch.png", picture)
     return variables
+
+
+def _initialised(run: Run, variables: Variables) -> Variables:
+    """What the experiment starts from, in all processes; the first reads it."""
+    found = variables
+
+    def read() -> None:
+        nonlocal found
+        if run.experiment.init is not None:
+            found = jax.tree.map(jnp.asarray, run.experiment.init(variables))
+
+    from_first(read)
+    return arrays_from_first(found)
 
 
 def _note_resumption(record: dict[str, Any], devices: list[Device]) -> None:

@@ -102,7 +102,7 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     if stage is None:
         raise UserError("no stage of the experiment trains by gradient, so there is no step to look at")
     config, model = stage.train, stage.model(experiment.model(data.classes))
-    step = data_parallel(configured_step(model, config), local_devices(1))
+    step = data_parallel(configured_step(model, config, stage.freeze), local_devices(1))
     key = jax.random.key(0)
 
     def begun(share: Batch) -> TrainState:

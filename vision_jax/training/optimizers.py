@@ -2,7 +2,9 @@
 
 SGD with momentum as torch defines it: the decay is added to the gradient, the sum enters the
 momentum, and the learning rate multiplies the momentum last. AdamW decouples the decay (Loshchilov
-and Hutter 2019). Gradients are clipped by their global norm first. The schedules: a linear warm-up
+and Hutter 2019). RMSProp (Tieleman and Hinton 2012) as Inception networks were trained with it (Szegedy
+et al. 2016, section 8): the gradient over the root of its mean square plus epsilon, before the momentum.
+Gradients are clipped by their global norm first. The schedules: a linear warm-up
 (Goyal et al. 2017, section 2.2), then half a cosine (Loshchilov and Hutter 2017, equation 5), steps
 (He et al. 2016), or nothing.
 
@@ -39,9 +41,9 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         UserError: naming the field.
     """
-    positive = ("steps", "batch_size", "learning_rate", "log_every", "accumulate")
+    positive = ("steps", "batch_size", "learning_rate", "rms_epsilon", "log_every", "accumulate")
     not_negative = (
-        *("momentum", "weight_decay", "warmup_steps", "clip_norm", "ema"),
+        *("momentum", "rms_decay", "weight_decay", "warmup_steps", "clip_norm", "ema"),
         *("reference_batch", "eval_every", "checkpoint_every", "workers"),
     )
     for name in positive:
@@ -50,14 +52,15 @@ def check_config(config: TrainConfig) -> None:
     for name in not_negative:
         if not getattr(config, name) >= 0:
             raise UserError(f"train.{name}: {getattr(config, name)} must not be negative")
-    if not config.ema < 1:
-        raise UserError(f"train.ema: {config.ema} must be below 1")
+    for name in ("ema", "rms_decay"):
+        if not getattr(config, name) < 1:
+            raise UserError(f"train.{name}: {getattr(config, name)} must be below 1")
     if config.precision not in get_args(Precision):
         raise UserError(f"train.precision: {config.precision!r} is none of {', '.join(get_args(Precision))}")
     if config.schedule not in ("cosine", "step", "constant"):
         raise UserError(f"train.schedule: {config.schedule!r} is none of cosine, step, constant")
-    if config.optimizer not in ("sgd", "adamw"):
-        raise UserError(f"train.optimizer: {config.optimizer!r} is none of sgd, adamw")
+    if config.optimizer not in ("sgd", "adamw", "rmsprop"):
+        raise UserError(f"train.optimizer: {config.optimizer!r} is none of sgd, adamw, rmsprop")
 
 
 def peak_learning_rate(config: TrainConfig) -> float:
@@ -83,6 +86,8 @@ class Numbers:
     milestones: Any
     decay: Any
     momentum: Any
+    rms_decay: Any
+    rms_epsilon: Any
     weight_decay: Any
     clip_norm: Any
     ema: Any
@@ -155,4 +160,7 @@ def optimizer(config: TrainConfig, numbers: Numbers | None = None) -> optax.Grad
     scale = optax.scale_by_learning_rate(learning_rate(config, n))
     if config.optimizer == "sgd":
         return optax.chain(clip, decay, optax.trace(n.momentum), scale)
+    if config.optimizer == "rmsprop":
+        rms = optax.scale_by_rms(n.rms_decay, n.rms_epsilon, eps_in_sqrt=True)
+        return optax.chain(clip, decay, rms, optax.trace(n.momentum), scale)
     return optax.chain(clip, optax.scale_by_adam(), decay, scale)

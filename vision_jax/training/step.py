@@ -28,6 +28,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.training.experiment import Batch, Precision, Predictions, TrainConfig
+from vision_jax.training.freezing import Freeze, frozen, judging
 from vision_jax.training.optimizers import Numbers, Schedule, learning_rate, optimizer
 from vision_jax.training.parallel import summed
 from vision_jax.training.state import TrainState, Variables
@@ -63,6 +64,7 @@ def train_step(
     precision: Precision = "float32",
     accumulate: int = 1,
     ema: float | Float[Array, ""] = 0.0,
+    freeze: Freeze = (),
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
     """Builds the step of a gradient stage.
 
@@ -84,6 +86,7 @@ def train_step(
         accumulate: microbatches that each device's share is taken in, dividing its size.
         ema: decay of the state's average, which after t steps is that or (1 + t) / (10 + t), if less: the
             first steps are not remembered for long. 0 where the state keeps none.
+        freeze: parts of the model that stay as they are (`freezing`).
 
     Returns:
         (state, this device's share of the batch, the stage's key) -> the next state, the metrics.
@@ -91,16 +94,19 @@ def train_step(
 
     def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(key, state.step)
+        still = frozen(state.params, freeze)
 
         def apply(params: Any, part: Batch) -> tuple[dict[str, Mean], Variables]:
-            means, collections = model.apply(
-                {"params": _cast(params, precision), **state.collections},
-                part,
-                method="loss",
-                train=True,
-                rngs={"sample": key},
-                mutable=list(state.collections),
-            )
+            stopped = jax.tree.map(lambda x, stays: jax.lax.stop_gradient(x) if stays else x, params, still)
+            with judging(freeze):
+                means, collections = model.apply(
+                    {"params": _cast(stopped, precision), **state.collections},
+                    part,
+                    method="loss",
+                    train=True,
+                    rngs={"sample": key},
+                    mutable=list(state.collections),
+                )
             return means, dict(collections)
 
         def objective(params: Any, part: Batch, weights: Scalars | None) -> tuple[Any, tuple[Any, Variables]]:
@@ -132,6 +138,7 @@ def train_step(
 
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        params = jax.tree.map(lambda new, old, stays: old if stays else new, params, state.params, still)
         collections = _synchronised(state.collections, collections)
         averaged = state.averaged
         if averaged is not None:
@@ -151,7 +158,7 @@ def train_step(
 
 
 def configured_step(
-    model: nn.Module, config: TrainConfig
+    model: nn.Module, config: TrainConfig, freeze: Freeze = ()
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
     """The step of a gradient stage, as its settings say, from a state of `configured_state`."""
 
@@ -163,6 +170,7 @@ def configured_step(
             precision=config.precision,
             accumulate=config.accumulate,
             ema=state.numbers.ema,
+            freeze=freeze,
         )(state, batch, key)
 
     return step

@@ -10,9 +10,18 @@ from jaxtyping import Array, Float
 from vision_jax.types import Classification, ClassificationBatch, Mean
 
 
-def class_loss(logits: Float[Array, "b k"], batch: ClassificationBatch) -> dict[str, Mean]:
-    """Cross-entropy over the images that are not filling and have a label."""
-    each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.labels, 0))
+def class_loss(
+    logits: Float[Array, "b k"], batch: ClassificationBatch, smoothing: float = 0.0
+) -> dict[str, Mean]:
+    """Cross-entropy over the images that are not filling and have a label.
+
+    Args:
+        logits: of the classes.
+        batch: with the labels.
+        smoothing: share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
+    """
+    target = optax.smooth_labels(nn.one_hot(jnp.maximum(batch.labels, 0), logits.shape[-1]), smoothing)
+    each = optax.softmax_cross_entropy(logits, target)
     return {"cross_entropy": Mean.over(each, where=batch.example_valid & (batch.labels >= 0))}
 
 

@@ -151,6 +151,7 @@ class ImageClassifier(nn.Module):
         head: (map, keys) -> features [B, F].
         level: the map that the head sees.
         auxiliary: classifiers of other maps, when it is trained.
+        label_smoothing: of the loss in training (`class_loss`).
         mean, std: by which images are normalised, for values in 0..1.
     """
 
@@ -159,6 +160,7 @@ class ImageClassifier(nn.Module):
     head: nn.Module = AverageHead()
     level: str = "c5"
     auxiliary: tuple[Auxiliary, ...] = ()
+    label_smoothing: float = 0.0
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -182,12 +184,11 @@ class ImageClassifier(nn.Module):
         """
         maps = self.backbone(x, train)  # type: ignore[operator]
         features = self.head(maps[self.level], keys)  # type: ignore[operator]
-        outputs = {**maps, "logits": self.classifier(features).astype(jnp.float32)}
+        outputs = {**maps, "logits": _at_least_float32(self.classifier(features))}
         if train or self.is_initializing():
             for i, each in enumerate(self.auxiliary):
                 features = self.auxiliary_heads[i](maps[each.level], keys, train)
-                logits = self.auxiliary_classifiers[i](features).astype(jnp.float32)
-                outputs[f"auxiliary/{i + 1}"] = logits
+                outputs[f"auxiliary/{i + 1}"] = _at_least_float32(self.auxiliary_classifiers[i](features))
         return outputs
 
     def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
@@ -206,12 +207,17 @@ class ImageClassifier(nn.Module):
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
         """Cross-entropy over the images that are not filling; in training the auxiliary classifiers' too."""
         outputs = self(batch, train)
-        terms = class_loss(outputs["logits"], batch)
+        smoothing = self.label_smoothing if train else 0.0
+        terms = class_loss(outputs["logits"], batch, smoothing)
         for i, each in enumerate(self.auxiliary if train else ()):
-            (term,) = class_loss(outputs[f"auxiliary/{i + 1}"], batch).values()
+            (term,) = class_loss(outputs[f"auxiliary/{i + 1}"], batch, smoothing).values()
             terms[f"auxiliary_{i + 1}"] = replace(term, total=each.weight * term.total)
         return terms
 
     def predict(self, batch: ClassificationBatch) -> Classification:
         """The most probable class of each image."""
         return most_probable(self(batch)["logits"])
+
+
+def _at_least_float32(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,0 +1,195 @@
+"""Training from what another network learnt: a file of weights, or a run of ours.
+
+Variables are matched by their paths. Backbones have one place and one spelling in all systems, so that those
+of a classifier fit a detector's; what has another shape is resized where that means something, and is drawn
+afresh elsewhere (the last layer of other classes).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vision_jax.evaluation.tables import markdown_table
+from vision_jax.pretrained.names import variables_of
+from vision_jax.pretrained.torchvision import ARCHITECTURES, alike, recognise
+from vision_jax.pretrained.weights import read_weights
+from vision_jax.training.predict import load_variables
+from vision_jax.types import UserError
+
+logger = logging.getLogger("vision_jax")
+
+Flat = dict[str, np.ndarray]
+Places = dict[str, tuple[int, int]]
+
+# A ResNet's last stage is the head of a detector that has no stage 4 ("C4", He et al. 2016, appendix A).
+_ELSEWHERE = (("/head/block", "/backbone/stage4_block"),)
+
+
+def starting_from(
+    path: str | os.PathLike[str] | None, parts: tuple[str, ...] = ()
+) -> Callable[[Any], Any] | None:
+    """What `Experiment.init` takes: a function that puts learnt variables in the place of random ones.
+
+    It logs one table: what was loaded, resized, left at its initial value, not used, and why.
+
+    Args:
+        path: a `.pth` or `.safetensors` file of a classifier of torchvision, a run folder, or what
+            `vision-jax convert` wrote; None for random numbers.
+        parts: modules to take, such as `backbone`; all if empty.
+
+    Returns:
+        variables -> variables of the same shapes and dtypes; None without a path. It raises a `UserError`
+        where nothing could be read or nothing fits.
+    """
+    if path is None:
+        return None
+
+    def start(variables: Any) -> Any:
+        source, places = _source(Path(path))
+        found, table = matched(variables, source, places, parts)
+        logger.info("starting from %s\n\n%s\n", path, table)
+        if found is None:
+            raise UserError(f"nothing in {path} fits the model{f' in {parts}' if parts else ''}:\n\n{table}")
+        return found
+
+    return start
+
+
+def matched(
+    variables: Any, source: Flat, places: Mapping[str, tuple[int, int]], parts: tuple[str, ...] = ()
+) -> tuple[Any, str]:
+    """The variables with what there is for them in another network's.
+
+    Args:
+        variables: of the model, in its shapes and dtypes.
+        source: by path, "params/backbone/...".
+        places: of linear layers that see a whole map: its rows and columns, by path.
+        parts: modules to take; all if empty.
+
+    Returns:
+        The variables, or None where none was found; and the table.
+    """
+    flat: dict[str, Any] = flatten_dict(jax.device_get(variables), sep="/")  # type: ignore[assignment]
+    rows, used = _Rows(), set()
+    outcome = dict(flat)
+    for path, old in flat.items():
+        theirs = _their_path(path, source)
+        if theirs is None or (parts and path.split("/")[1] not in parts):
+            rows.add("left", path, old, "not asked for" if theirs else "there is none")
+            continue
+        used.add(theirs)
+        elsewhere = "" if theirs == path else f"from {theirs.split('/')[1]}"
+        new = source[theirs]
+        if new.shape == old.shape:
+            rows.add("loaded", path, old, elsewhere)
+        else:
+            new, how = resized(new, old.shape, places.get(theirs))
+            rows.add("left" if new is None else "resized", path, old, how)
+        if new is not None:
+            outcome[path] = np.asarray(new, old.dtype)
+    for path in source.keys() - used:
+        kept = "the model's norms keep no statistics" if path.startswith("batch_stats") else ""
+        inside = any(known.startswith("/".join(path.split("/")[:-1])) for known in flat)
+        rows.add("not used", path, source[path], kept if kept and inside else "the model has no such layer")
+    anything = rows.has("loaded") or rows.has("resized")
+    return (unflatten_dict(outcome, sep="/") if anything else None), rows.table()
+
+
+def resized(
+    array: np.ndarray, shape: tuple[int, ...], places: tuple[int, int] | None = None
+) -> tuple[np.ndarray | None, str]:
+    """Weights of another shape, where there is a meaning to it.
+
+    Taps of a convolution, and the places of a map that a linear layer sees, are resized bilinearly and scaled
+    so that a constant map gives what it gave; kernels of colour images are summed for grey ones.
+
+    Args:
+        array: in our layout.
+        shape: wanted.
+        places: rows and columns of the map that a linear layer sees.
+
+    Returns:
+        The array in that shape, or None; and in words what was done, or why nothing was.
+    """
+    said = f"{_shape(array.shape)} there, {_shape(shape)} here"
+    if array.ndim == len(shape) == 4:
+        if array.shape[2] == 3 and (*array.shape[:2], 1, array.shape[3]) == shape:
+            return array.sum(2, keepdims=True), "summed over colours"
+        if array.shape[2:] == shape[2:]:
+            return _resized_places(array, shape), said
+    if array.ndim == len(shape) == 2 and places is not None and array.shape[1] == shape[1]:
+        channels = array.shape[0] // math.prod(places)
+        side = math.isqrt(shape[0] // channels)
+        if channels * side * side == shape[0]:
+            maps = array.reshape(*places, channels, shape[1])
+            return _resized_places(maps, (side, side, channels, shape[1])).reshape(shape), said
+    return None, said
+
+
+def _resized_places(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    scale = math.prod(array.shape[:2]) / math.prod(shape[:2])
+    return np.asarray(jax.image.resize(array, shape, "bilinear")) * scale
+
+
+def _source(path: Path) -> tuple[Flat, Places]:
+    """Variables by path, and the places of linear layers."""
+    if path.is_dir():
+        flat: dict[str, Any] = flatten_dict(load_variables(path, "best"), sep="/")  # type: ignore[assignment]
+        return {name: np.asarray(array) for name, array in flat.items()}, {}
+    tensors = read_weights(path)
+    name = recognise(tensors)
+    if name is None:
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"{path} is of no classifier that is known here{alike(tensors)}; known: {known}")
+    logger.info("%s is of %s", path, name)
+    layers = ARCHITECTURES[name]().layers
+    found: dict[str, Any] = flatten_dict(variables_of(layers, tensors), sep="/")  # type: ignore[assignment]
+    places = {f"params/{layer.ours}/kernel": layer.places for layer in layers if layer.places is not None}
+    return found, places
+
+
+def _their_path(path: str, source: Flat) -> str | None:
+    if path in source:
+        return path
+    for here, there in _ELSEWHERE:
+        if path.replace(here, there) in source:
+            return path.replace(here, there)
+    return None
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+@dataclass
+class _Rows:
+    """What became of variables: those of one module that had one fate share a row."""
+
+    found: dict[tuple[str, str, str], list[tuple[str, int]]] = field(default_factory=dict)
+
+    def add(self, fate: str, path: str, array: np.ndarray, why: str) -> None:
+        part = path.split("/")[1]
+        self.found.setdefault((fate, part, why), []).append((path, array.size))
+
+    def has(self, fate: str) -> bool:
+        return any(key[0] == fate for key in self.found)
+
+    def table(self) -> str:
+        order = ("loaded", "resized", "left", "not used")
+        rows = []
+        found = sorted(self.found.items(), key=lambda item: order.index(item[0][0]))
+        for (fate, part, why), members in found:
+            name = part if len(members) > 1 else members[0][0].partition("/")[2]
+            values = sum(size for _, size in members)
+            rows.append([fate, name, str(len(members)), f"{values:,}", why])
+        return markdown_table(["outcome", "part", "tensors", "values", "why"], rows)

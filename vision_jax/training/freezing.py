@@ -1,0 +1,79 @@
+"""Parts of a model that a stage leaves as they are: no gradient, no update, no new statistics.
+
+A part is a module by its name or by the beginning of it: `backbone`, `stem` (stem_conv, stem_norm), `stage1`
+(stage1_block1, ...). A frozen module is called as when judging: its batch norms use their running statistics.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from vision_jax.types import UserError
+
+Freeze = tuple[str, ...]
+
+
+def is_frozen(path: Iterable[str], freeze: Freeze) -> bool:
+    """Whether a module or a parameter lies in a frozen part.
+
+    Args:
+        path: names from the outermost module inwards.
+        freeze: names of parts.
+    """
+    return any(name == part or name.startswith(f"{part}_") for name in path for part in freeze)
+
+
+def frozen(params: Any, freeze: Freeze) -> Any:
+    """Which parameters are frozen: the same tree of bools."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: is_frozen(_names(path), freeze), params)
+
+
+def check_freeze(params: Any, freeze: Freeze) -> None:
+    """Checks that there is something of each name, and that something is left to train.
+
+    Raises:
+        UserError: naming the parts that there are.
+    """
+    paths = [_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for part in freeze:
+        if not any(is_frozen(path, (part,)) for path in paths):
+            there = dict.fromkeys(name.split("_")[0] for path in paths for name in path[:-1][:2])
+            raise UserError(f"freeze: no part of the model is called {part!r}; there are {', '.join(there)}")
+    if all(is_frozen(path, freeze) for path in paths):
+        raise UserError(f"freeze: {', '.join(freeze)} are all of the model; nothing is left to train")
+
+
+def judging(freeze: Freeze) -> AbstractContextManager[Any]:
+    """Within it, frozen modules are called with `train=False`, whatever they are given."""
+    return nn.intercept_methods(_Judging(freeze)) if freeze else nullcontext()
+
+
+_WHEN_JUDGING = {"train": False, "use_running_average": True, "deterministic": True}
+
+
+class _Judging:
+    def __init__(self, freeze: Freeze) -> None:
+        self.freeze = freeze
+
+    def __call__(
+        self, call: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], context: Any
+    ) -> Any:
+        if not is_frozen(context.module.path, self.freeze):
+            return call(*args, **kwargs)
+        method = inspect.signature(getattr(type(context.module), context.method_name))
+        given = method.bind_partial(context.module, *args, **kwargs)
+        given.apply_defaults()
+        for name, value in _WHEN_JUDGING.items():
+            if given.arguments.get(name) is not None:
+                given.arguments[name] = value
+        return call(*given.args[1:], **given.kwargs)
+
+
+def _names(path: Sequence[Any]) -> list[str]:
+    return [str(part.key) for part in path]
