@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_jax.data.open import open_classification
 from vision_jax.data.shapes import CLASSES, place, random_shape
 from vision_jax.data.synthetic import Digits, SyntheticScenes
 from vision_jax.types import UserError
@@ -163,6 +164,24 @@ def test_segmentation_view_shows_the_same_masks(scenes):
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(segmentation.image(4), scenes.image(4))
     assert len(segmentation) == 60
+
+
+def test_to_classify_there_is_one_large_object():
+    train, val = open_classification("synthetic?length=40&val_length=5&canvas=48")
+    assert (len(train), len(val), train.classes) == (40, 5, CLASSES)
+    scenes = SyntheticScenes(40, 0, (48, 48), (1, 1), (12.0, 36.0))
+    for i in range(40):
+        record = scenes.record(i)
+        assert len(record.labels) == 1
+        assert train.record(i).label == record.labels[0]
+        sides = record.boxes[0, 2:] - record.boxes[0, :2]
+        assert 10 <= sides.max() <= 38
+    np.testing.assert_array_equal(train.image(3), scenes.image(3))
+    assert {train.record(i).label for i in range(40)} == set(range(len(CLASSES)))
+    with pytest.raises(UserError, match="synthetic has no option 'objects'"):
+        open_classification("synthetic?objects=2")
+    with pytest.raises(UserError, match="but this run was trained on cat"):
+        open_classification("synthetic", ("cat",))
 
 
 def test_digits_are_all_there_once():

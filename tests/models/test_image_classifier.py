@@ -93,6 +93,21 @@ def test_dropout_in_training_alone():
     assert jnp.array_equal(plain["logits"], model.apply(variables, images)["logits"])
 
 
+def test_labels_are_smoothed_in_training_alone():
+    model, images = TINY["mobilenet"], batch(16)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    smooth = model.clone(label_smoothing=0.5)
+
+    def loss(model, train):
+        mean = model.apply(variables, images, train, method="loss", mutable=["batch_stats"])[0][
+            "cross_entropy"
+        ]
+        return float(mean.value())
+
+    assert loss(smooth, False) == loss(model, False)
+    assert abs(loss(smooth, True) - loss(model, True)) > 1e-4
+
+
 def test_auxiliary_classifiers_in_training_alone():
     auxiliary = tuple(Auxiliary(level, PooledHead(), 0.5) for level in ("4a", "4d"))
     model, images = ImageClassifier(GoogLeNet(), 3, auxiliary=auxiliary), batch(64, 2)

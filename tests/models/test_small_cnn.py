@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from vision_jax.models.classification.classifier import class_loss
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.types import ClassificationBatch
 
@@ -47,6 +48,16 @@ def test_the_loss_is_the_cross_entropy_of_the_logits_over_valid_images(variables
         mean = MODEL.apply(variables, batch, train=False, method="loss")["cross_entropy"]  # type: ignore[index]
         assert mean.weight == valid.sum()
         np.testing.assert_allclose(mean.total, each[valid].sum(), rtol=1e-5)
+
+
+def test_smoothed_labels_by_hand():
+    """0.2 of each target over 4 classes: 0.85 on its own, 0.05 on each other."""
+    logits = jnp.array([[2.0, 0.0, -1.0, 0.5], [0.0, 1.0, 0.0, 0.0]])
+    batch = make_batch(count=2).replace(labels=jnp.array([1, -1]))
+    log = np.asarray(jax.nn.log_softmax(logits[0]), np.float64)
+    expected = -(0.85 * log[1] + 0.05 * (log[0] + log[2] + log[3]))
+    mean = class_loss(logits, batch, 0.2)["cross_entropy"]
+    np.testing.assert_allclose((mean.total, mean.weight), (expected, 1.0), rtol=1e-6)
 
 
 def test_filling_may_carry_any_label(variables):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.pretrained.conftest import write_safetensors
 from vision_jax.cli import main
+from vision_jax.models.classification.inceptions import INCEPTIONS
 from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision, to_torchvision
 
 
@@ -58,5 +59,6 @@ def test_photographs_are_classified(tmp_path, capsys):
 def test_the_list_of_models(capsys):
     assert main(["models", "--classes", "10"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + len(ARCHITECTURES)
+    assert len(rows) == 2 + len(ARCHITECTURES) + len(INCEPTIONS)
+    assert any("inception_v4" in row and "299x299" in row and "Szegedy et al. 2017" in row for row in rows)
     assert any("resnet50" in row and "23,528,522" in row and "4.09" in row for row in rows)

@@ -226,6 +226,30 @@ def test_a_stage_may_train_the_module_with_other_settings(tmp_path):
     assert np.abs(moved["mean"]).min() > 0
 
 
+def test_a_run_starts_from_what_it_is_given_and_frozen_parts_stay(tmp_path):
+    given = []
+
+    def learnt(variables):
+        given.append(jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.25), variables))
+        return given[-1]
+
+    short = dataclasses.replace(DEFAULTS, steps=4)
+    stages = (Gradient(short, "head", freeze=("conv1", "norm1")), Gradient(short, "all"))
+    begun = dataclasses.replace(experiment(stages=stages), init=learnt)
+    fit(begun, tmp_path / "run", devices=2)
+    after_head = Checkpoints(tmp_path / "run" / "checkpoints").restore_variables(4)
+    after_all = load_variables(tmp_path / "run")
+    for part in ("conv1", "norm1"):
+        jax.tree.map(np.testing.assert_array_equal, after_head["params"][part], given[0]["params"][part])
+        assert np.any(after_all["params"][part].popitem()[1] != given[0]["params"][part].popitem()[1])
+    assert np.any(after_head["params"]["head"]["kernel"] != given[0]["params"]["head"]["kernel"])
+    fit(begun, tmp_path / "run", resume=True, devices=2)
+    assert len(given) == 1
+    wrong = dataclasses.replace(begun, stages=(Gradient(short, freeze=("stem",)),))
+    with pytest.raises(UserError, match="is called 'stem'; there are conv1, conv2, head, norm1, norm2"):
+        fit(wrong, tmp_path / "wrong", devices=2)
+
+
 def cut_short(tiny, run, step):
     """The experiment, failing as soon as the checkpoint of a step is there."""
 

@@ -34,7 +34,7 @@ def test_no_warm_up_starts_at_the_peak():
         assert rates([0], steps=10, learning_rate=0.5, warmup_steps=0, schedule=schedule) == [0.5]
 
 
-@pytest.mark.parametrize(("name", "factor"), [("sgd", 4.0), ("adamw", 2.0)])
+@pytest.mark.parametrize(("name", "factor"), [("sgd", 4.0), ("adamw", 2.0), ("rmsprop", 2.0)])
 def test_the_rate_follows_the_batch_size(name, factor):
     config = {"learning_rate": 0.01, "warmup_steps": 0, "schedule": "constant", "optimizer": name}
     assert rates([0], **config, batch_size=64, reference_batch=16) == [pytest.approx(0.01 * factor)]
@@ -89,6 +89,22 @@ def test_sgd_by_hand():
         np.testing.assert_allclose(params["kernel"], expected, rtol=1e-6)
 
 
+def test_rmsprop_by_hand():
+    """Mean squares 0.2 * 4 and 0.8 * 0.8 + 0.2 * 1; the momentum 0.5 is of what the root has divided."""
+    config = TrainConfig(
+        optimizer="rmsprop", learning_rate=0.1, momentum=0.5, rms_decay=0.8, rms_epsilon=0.25,
+        weight_decay=0.0, warmup_steps=0, schedule="constant", clip_norm=0.0,
+    )  # fmt: skip
+    rule = optimizer(config)
+    params = {"kernel": jnp.zeros((1, 1))}
+    state = rule.init(params)
+    first = 2 / (0.2 * 4 + 0.25) ** 0.5
+    second = 0.5 * first + 1 / (0.8 * 0.8 + 0.2 * 1 + 0.25) ** 0.5
+    for gradient, expected in ((2.0, -0.1 * first), (1.0, -0.1 * second)):
+        updates, state = rule.update({"kernel": jnp.full((1, 1), gradient)}, state, params)
+        np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-6)
+
+
 def test_clipping_is_by_the_norm_of_all_gradients_together():
     config = TrainConfig(
         learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_steps=0, schedule="constant", clip_norm=1.0
@@ -110,6 +126,8 @@ def test_clipping_is_by_the_norm_of_all_gradients_together():
         ("accumulate", 0),
         ("ema", 1.0),
         ("ema", -0.1),
+        ("rms_decay", 1.0),
+        ("rms_epsilon", 0.0),
         ("reference_batch", -1),
     ],
 )

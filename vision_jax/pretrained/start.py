@@ -59,7 +59,8 @@ def starting_from(
         found, table = matched(variables, source, places, parts)
         logger.info("starting from %s\n\n%s\n", path, table)
         if found is None:
-            raise UserError(f"nothing in {path} fits the model{f' in {parts}' if parts else ''}:\n\n{table}")
+            where = f" in {', '.join(parts)}" if parts else ""
+            raise UserError(f"nothing in {path} fits the model{where}:\n\n{table}")
         return found
 
     return start
@@ -97,10 +98,13 @@ def matched(
             rows.add("left" if new is None else "resized", path, old, how)
         if new is not None:
             outcome[path] = np.asarray(new, old.dtype)
+    layers = {_layer(path) for path in flat}
     for path in source.keys() - used:
-        kept = "the model's norms keep no statistics" if path.startswith("batch_stats") else ""
-        inside = any(known.startswith("/".join(path.split("/")[:-1])) for known in flat)
-        rows.add("not used", path, source[path], kept if kept and inside else "the model has no such layer")
+        why = "the model has no such layer"
+        if _layer(path) in layers:
+            statistics = path.startswith("batch_stats")
+            why = "the model's norms keep no statistics" if statistics else "the model's layer has none"
+        rows.add("not used", path, source[path], why)
     anything = rows.has("loaded") or rows.has("resized")
     return (unflatten_dict(outcome, sep="/") if anything else None), rows.table()
 
@@ -110,8 +114,8 @@ def resized(
 ) -> tuple[np.ndarray | None, str]:
     """Weights of another shape, where there is a meaning to it.
 
-    Taps of a convolution, and the places of a map that a linear layer sees, are resized bilinearly and scaled
-    so that a constant map gives what it gave; kernels of colour images are summed for grey ones.
+    Taps of a convolution, and the places of a map that a linear layer sees, are resized bilinearly, scaled
+    and shifted so that a constant map gives what it gave; kernels of colour images are summed for grey ones.
 
     Args:
         array: in our layout.
@@ -137,8 +141,9 @@ def resized(
 
 
 def _resized_places(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    scale = math.prod(array.shape[:2]) / math.prod(shape[:2])
-    return np.asarray(jax.image.resize(array, shape, "bilinear")) * scale
+    before, after = math.prod(array.shape[:2]), math.prod(shape[:2])
+    found = np.asarray(jax.image.resize(array, shape, "bilinear")) * (before / after)
+    return found + (array.sum((0, 1)) - found.sum((0, 1))) / after
 
 
 def _source(path: Path) -> tuple[Flat, Places]:
@@ -165,6 +170,11 @@ def _their_path(path: str, source: Flat) -> str | None:
         if path.replace(here, there) in source:
             return path.replace(here, there)
     return None
+
+
+def _layer(path: str) -> str:
+    """A path without its collection and its leaf."""
+    return "/".join(path.split("/")[1:-1])
 
 
 def _shape(shape: Iterable[int]) -> str:

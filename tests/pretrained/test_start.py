@@ -1,0 +1,197 @@
+"""Training from what another network learnt: what is loaded, resized, left, not used; and the table."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from tests.pretrained.conftest import write_safetensors
+from vision_jax.backbones import resnet
+from vision_jax.layers import FPN
+from vision_jax.models.classification.small_cnn import SmallCNN
+from vision_jax.models.detection import RPN, FasterRCNN, SingleLevel, residual_head
+from vision_jax.pretrained import starting_from
+from vision_jax.pretrained.start import matched, resized
+from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
+from vision_jax.training.checkpoints import Progress
+from vision_jax.training.run_folder import RunFolder
+from vision_jax.types import ClassificationBatch, DetectionBatch, UserError
+
+
+def shapes_of(model, side=64):
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="scores"), image)
+
+
+def shapes_of_detector(**parts):
+    batch = DetectionBatch(
+        image=np.zeros((1, 64, 64, 3), np.uint8),
+        size=np.full((1, 2), 64, np.int32),
+        boxes=np.zeros((1, 1, 4), np.float32),
+        labels=np.zeros((1, 1), np.int32),
+        valid=np.ones((1, 1), bool),
+        ignore=np.zeros((1, 1), bool),
+        id=np.zeros(1, np.int32),
+        scale=np.ones((1, 2), np.float32),
+        original_size=np.full((1, 2), 64, np.int32),
+        example_valid=np.ones(1, bool),
+    )
+    model = FasterRCNN(num_classes=3, **parts)
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(0)}
+    return jax.eval_shape(lambda b: model.init(keys, b, method="loss"), batch)
+
+
+def numbers(shapes, seed):
+    random = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), shapes)
+
+
+def flat(variables):
+    return flatten_dict(variables, sep="/")
+
+
+def rows_of(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+@pytest.fixture(scope="module")
+def resnet18(tmp_path_factory):
+    """A file of torchvision's names, and what it should become."""
+    variables = numbers(shapes_of(ARCHITECTURES["resnet18"]().build(1000)), 0)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    write_safetensors(path, to_torchvision("resnet18", variables))
+    return path, flat(variables)
+
+
+def test_a_classifiers_weights_begin_a_detector(resnet18, caplog):
+    path, source = resnet18
+    before = numbers(shapes_of_detector(backbone=resnet("resnet18", "frozen"), neck=FPN(8, "frozen")), 1)
+    with caplog.at_level(logging.INFO, "vision_jax"):
+        after = flat(starting_from(path)(before))
+    for name, value in flat(before).items():
+        expected = source[name] if name.split("/")[1] == "backbone" else value
+        np.testing.assert_array_equal(after[name], expected, err_msg=name)
+    rows = {(row[0], row[1]): row[2:] for row in rows_of(caplog.messages[-1].partition("\n\n")[2])}
+    assert rows["loaded", "backbone"] == ["100", "11,186,112", ""]
+    assert rows["left", "rpn"][2] == "there is none"
+    assert rows["not used", "classifier"] == ["2", "513,000", "the model has no such layer"]
+    assert {key[0] for key in rows} == {"loaded", "left", "not used"}
+
+
+def test_group_norms_have_no_use_for_statistics(resnet18):
+    before = numbers(shapes_of_detector(backbone=resnet("resnet18", "group"), neck=FPN(8, "group")), 1)
+    found, table = matched(before, resnet18[1], {})
+    assert "batch_stats" not in found
+    assert ["not used", "backbone", "40", "9,600", "the model's norms keep no statistics"] in rows_of(table)
+
+
+def test_the_last_stage_is_the_head_of_a_detector_without_one(resnet18):
+    parts = {"neck": SingleLevel("c4"), "rpn": RPN(((16, 32),)), "head": residual_head("resnet18", "frozen")}
+    shapes = shapes_of_detector(backbone=resnet("resnet18", "frozen", stages=3), pooled_size=14, **parts)
+    found, table = matched(numbers(shapes, 1), resnet18[1], {})
+    kernel = found["params"]["head"]["block2"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, resnet18[1]["params/backbone/stage4_block2/conv1/kernel"])
+    assert any(row[:2] == ["loaded", "head"] and row[4] == "from backbone" for row in rows_of(table))
+
+
+def test_other_classes_are_drawn_afresh_and_parts_can_be_left_out(resnet18):
+    before = numbers(shapes_of(ARCHITECTURES["resnet18"]().build(10)), 1)
+    after, table = matched(before, resnet18[1], {})
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_array_equal(
+            after["params"]["classifier"][leaf], before["params"]["classifier"][leaf]
+        )
+    assert ["left", "params/classifier/bias"[7:], "1", "10", "1000 there, 10 here"] in rows_of(table)
+    same, _ = matched(
+        numbers(shapes_of(ARCHITECTURES["resnet18"]().build(1000)), 1), resnet18[1], {}, ("backbone",)
+    )
+    assert not np.array_equal(flat(same)["params/classifier/bias"], resnet18[1]["params/classifier/bias"])
+    np.testing.assert_array_equal(
+        flat(same)["params/backbone/stem_conv/kernel"], resnet18[1]["params/backbone/stem_conv/kernel"]
+    )
+
+
+def test_resizing_keeps_what_a_constant_map_gives():
+    random = np.random.default_rng(0)
+    taps = random.normal(size=(7, 7, 3, 4)).astype(np.float32)
+    for side in (5, 9):
+        found, said = resized(taps, (side, side, 3, 4))
+        assert said == f"7x7x3x4 there, {side}x{side}x3x4 here"
+        np.testing.assert_allclose(found.sum((0, 1)), taps.sum((0, 1)), rtol=1e-4, atol=1e-4)
+    grey, said = resized(taps, (7, 7, 1, 4))
+    assert said == "summed over colours"
+    np.testing.assert_allclose(grey[..., 0, :], taps.sum(2), rtol=1e-6)
+    layer = random.normal(size=(6 * 6 * 2, 5)).astype(np.float32)
+    found, _ = resized(layer, (3 * 3 * 2, 5), (6, 6))
+    constant = np.tile([1.0, 2.0], 36) @ layer
+    np.testing.assert_allclose(np.tile([1.0, 2.0], 9) @ found, constant, rtol=1e-4, atol=1e-4)
+
+
+def test_resizing_keeps_the_pattern():
+    """A bump stays in its place, and half as many places have half as much of it."""
+    bump = np.exp(-((np.arange(8) - 2.5) ** 2) / 4)
+    taps = (bump[:, None] * bump)[..., None, None].astype(np.float32)
+    found = resized(taps, (4, 4, 1, 1))[0][..., 0, 0]
+    assert np.unravel_index(found.argmax(), (4, 4)) == (1, 1)
+    blocks = taps[..., 0, 0].reshape(4, 2, 4, 2).sum((1, 3))
+    assert np.corrcoef(found.ravel(), blocks.ravel())[0, 1] > 0.98
+    assert np.abs(found - blocks).max() < 0.25 * blocks.max()
+
+
+def test_what_has_no_meaning_is_not_resized():
+    taps, layer = np.ones((7, 7, 3, 4), np.float32), np.ones((72, 5), np.float32)
+    assert resized(layer, (18, 5)) == (None, "72x5 there, 18x5 here")
+    for array, shape in [(taps, (7, 7, 3, 5)), (taps, (7, 7, 2, 4)), (taps, (3, 4)), (layer, (18, 6))]:
+        assert resized(array, shape, (6, 6))[0] is None
+    assert resized(layer, (10, 5), (6, 6))[0] is None
+
+
+def test_a_run_of_ours_begins_another(tmp_path, caplog):
+    model = SmallCNN(num_classes=4, widths=(4, 8))
+    batch = ClassificationBatch(
+        np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, bool)
+    )
+    shapes = jax.eval_shape(lambda b: model.init(jax.random.key(0), b), batch)
+    learnt, before = numbers(shapes, 0), numbers(shapes, 1)
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.save(learnt, {"step": np.int32(0)}, Progress(step=3))
+    after = starting_from(tmp_path / "run")(before)
+    jax.tree.map(np.testing.assert_array_equal, after, learnt)
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+
+
+def test_messages(resnet18, tmp_path):
+    path, _ = resnet18
+    before = {"params": {"other": {"kernel": np.zeros((2, 2), np.float32)}}}
+    assert starting_from(None) is None
+    with pytest.raises(
+        UserError, match=r"(?s)nothing in .*resnet18\.safetensors fits the model:.*left .*other"
+    ):
+        starting_from(path)(before)
+    with pytest.raises(UserError, match=r"fits the model in neck:"):
+        starting_from(path, ("neck",))(before)
+    with pytest.raises(UserError, match=r"cannot read .*nowhere\.pth: No such file"):
+        starting_from(tmp_path / "nowhere.pth")(before)
+    stranger = tmp_path / "stranger.safetensors"
+    write_safetensors(stranger, {"layer.weight": np.zeros((2, 2), np.float32)})
+    with pytest.raises(
+        UserError, match="is of no classifier that is known here, whose tensors begin with layer"
+    ):
+        starting_from(stranger)(before)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no checkpoint"):
+        starting_from(tmp_path / "empty")(before)
+
+
+def test_architectures_are_told_apart_by_their_names():
+    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "vgg13", "vgg13_bn", "googlenet"):
+        tensors = {f"{layer.theirs}.weight": np.zeros(()) for layer in ARCHITECTURES[name]().layers}
+        assert recognise(tensors) == name
+        last = list(tensors)[-1]
+        del tensors[last]
+        without = {key: value for key, value in tensors.items() if not key.startswith("aux")}
+        assert recognise(without) == name
+        assert recognise({**tensors, "more.weight": np.zeros(())}) is None
