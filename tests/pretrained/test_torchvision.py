@@ -10,6 +10,7 @@ from tests.pretrained.conftest import write_safetensors
 from vision_jax.cli import main
 from vision_jax.models.classification.inceptions import INCEPTIONS
 from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision, to_torchvision
+from vision_jax.types import UserError
 
 
 def random_weights(name, classes):
@@ -54,6 +55,25 @@ def test_photographs_are_classified(tmp_path, capsys):
     ]:
         assert main([*words, *change, str(photo)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_ours_is_as_good_as_the_file(tmp_path, capsys):
+    tensors, variables = random_weights("mobilenet_v3_small", 3)
+    weights, folder = tmp_path / "weights.safetensors", tmp_path / "converted"
+    write_safetensors(weights, tensors)
+    words = ["convert", str(weights), "--model", "mobilenet_v3_small", "--out", str(folder)]
+    assert main(words) == 0
+    assert "mobilenet_v3_small of 3 classes" in capsys.readouterr().out
+    ours = from_torchvision("mobilenet_v3_small", folder)
+    jax.tree.map(np.testing.assert_array_equal, dict(ours.variables), variables)
+    assert ours.model.num_classes == 3
+    assert main(words) == 2
+    assert "give a new folder" in capsys.readouterr().err
+    assert main(["convert", str(weights), "--model", "resnet18", "--out", str(tmp_path / "other")]) == 2
+    assert "it may be of mobilenet_v3_small" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(UserError, match=r"converted, as resnet18: conv1\.weight .* is missing"):
+        from_torchvision("resnet18", folder)
 
 
 def test_the_list_of_models(capsys):

@@ -21,7 +21,8 @@ usage: vision-jax COMMAND ...
   evaluate RUN [options]                  judge a run's checkpoint: tables, pictures, predictions.json
   predict  RUN PHOTO ... [options]        run a trained model on photographs and folders of them
   predict  --model NAME --weights FILE PHOTO ...   the same with weights from torchvision
-  models                                  the architectures that take torchvision's weights
+  models                                  the classifiers by name: sizes, costs, feature maps
+  convert  WEIGHTS --model NAME --out FOLDER       torchvision's weights as a checkpoint
   convert-data DATA --out FOLDER          write a data set as records, for fast loading
   sweep    EXPERIMENT.py [options]        run every trial of the file's SWEEP, and report
   report   SWEEP                          a sweep's table, figure and verdicts
@@ -31,7 +32,18 @@ vision-jax COMMAND --help lists a command's options, and
 vision-jax train EXPERIMENT.py --help the experiment's own, with their types and defaults.
 """
 
-COMMANDS = ("train", "show", "evaluate", "predict", "models", "convert-data", "sweep", "report", "benchmark")
+COMMANDS = (
+    "train",
+    "show",
+    "evaluate",
+    "predict",
+    "models",
+    "convert",
+    "convert-data",
+    "sweep",
+    "report",
+    "benchmark",
+)
 
 
 # Huge pages, and memory that was freed is kept: nothing is mapped for one use, and one arena serves all

@@ -105,7 +105,8 @@ class PretrainedOptions:
     Attributes:
         photos: image files, and folders, whose images are all taken, those in folders inside too.
         model: the architecture; `vision-jax models` lists them.
-        weights: a .pth or .safetensors file of its state_dict. Nothing in it is run.
+        weights: a .pth or .safetensors file of its state_dict, in which nothing is run; or a folder that
+            `vision-jax convert` wrote.
         classes: a file with the name of each class on a line; without it classes are numbers.
         best: how many classes to print.
         out: folder for predictions.json; none is written if left out.

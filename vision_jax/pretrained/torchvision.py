@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -36,6 +37,7 @@ from vision_jax.models.classification.image_classifier import (
 )
 from vision_jax.pretrained.names import Layer, pairs, their_shape, to_ours, to_theirs
 from vision_jax.pretrained.weights import read_weights
+from vision_jax.training.predict import load_variables
 from vision_jax.types import UserError
 
 
@@ -292,8 +294,9 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
 
     Args:
         name: torchvision's: see `ARCHITECTURES`.
-        weights: a `.pth` or `.safetensors` file of its `state_dict`, or that as arrays by name. The last
-            layer says how many classes there are.
+        weights: a `.pth` or `.safetensors` file of its `state_dict`; a folder that `vision-jax convert`
+            wrote, or a run's, of that architecture; or arrays by torchvision's names. The last layer says how
+            many classes there are.
 
     Returns:
         Our module, its variables (float32), and the preprocessing of photographs.
@@ -306,7 +309,7 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
         raise UserError(f"there is no model {name!r}; known: {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[name]()
     where = "the weights" if isinstance(weights, Mapping) else str(weights)
-    tensors = dict(weights) if isinstance(weights, Mapping) else read_weights(weights)
+    tensors = dict(weights) if isinstance(weights, Mapping) else _read(name, Path(weights))
     last = f"{architecture.layers[-1].theirs}.weight"
     if last not in tensors:
         raise UserError(f"{where} has no {last}: it is not of {name}{alike(tensors)}")
@@ -315,6 +318,11 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
         model = model.clone(auxiliary=())
     variables = _variables(model, architecture, tensors, f"{where}, as {name}")
     return Pretrained(model, variables, architecture.resize, architecture.crop)
+
+
+def _read(name: str, path: Path) -> dict[str, np.ndarray]:
+    """Tensors by torchvision's names, from its file or from a checkpoint of ours."""
+    return to_torchvision(name, load_variables(path, "best")) if path.is_dir() else read_weights(path)
 
 
 def recognise(tensors: Mapping[str, np.ndarray]) -> str | None:
