@@ -15,8 +15,8 @@ class Settings:
     """How large the cases are.
 
     Attributes:
-        backbone: of classifiers and detectors.
-        batch: images that the backbone alone takes at a time; detectors take 1.
+        backbone: of detectors.
+        batch: images that a classifier takes at a time; detectors take 1.
         warped: images that a bilinear sampler warps at a time.
         image: height and width in pixels of both.
         canvas: height and width in pixels of what detectors and the input pipeline work on.

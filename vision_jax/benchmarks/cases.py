@@ -8,7 +8,7 @@ from functools import partial
 from vision_jax.benchmarks.case import Case, Settings
 from vision_jax.benchmarks.detectors import Detector
 from vision_jax.benchmarks.input_pipeline import InputPipeline
-from vision_jax.benchmarks.networks import Backbone
+from vision_jax.benchmarks.networks import Classifier
 from vision_jax.benchmarks.operations import NMS, BilinearSampling, BoxIoU, RoIAlign
 
 CASES: dict[str, Callable[[Settings], Case]] = {
@@ -20,8 +20,11 @@ CASES: dict[str, Callable[[Settings], Case]] = {
     "box_iou": BoxIoU,
     "sampling_forward": partial(BilinearSampling, gradient=False),
     "sampling_gradient": partial(BilinearSampling, gradient=True),
-    "backbone_forward": partial(Backbone, train=False),
-    "backbone_step": partial(Backbone, train=True),
+    **{
+        f"{name}_{what}": partial(Classifier, name=name, train=what == "step")
+        for name in ("resnet50", "vgg16", "mobilenet_v2", "inception_v3")
+        for what in ("forward", "step")
+    },
     "faster_rcnn_predict": partial(Detector, masks=False, train=False),
     "faster_rcnn_step": partial(Detector, masks=False, train=True),
     "mask_rcnn_predict": partial(Detector, masks=True, train=False),

@@ -1,79 +1,111 @@
-"""A residual network alone: features of a batch of images, and a step that learns from them."""
+"""Classifiers of the literature: logits of a batch of images, and a step that learns their classes."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+import optax
+from jaxtyping import Array, Float, Int
 
-from vision_jax.backbones import ResNet, ResNetName, resnet
 from vision_jax.benchmarks.case import Case, Settings, Side
 from vision_jax.benchmarks.operations import compiled
-from vision_jax.benchmarks.torchvision_weights import backbone_variables
 from vision_jax.benchmarks.training import training
+from vision_jax.models.classification.image_classifier import ImageClassifier
+from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision
 from vision_jax.training.state import Variables, initial_variables
 from vision_jax.types import Mean
 
+Labelled = tuple[Float[Array | np.ndarray, "b h w 3"], Int[Array | np.ndarray, " b"]]
 
-class Energy(nn.Module):
-    """A backbone that learns to put out zeros: the least work around it.
+
+class Learner(nn.Module):
+    """A classifier that takes normalised images and drops nothing, as the peer's does.
 
     Attributes:
-        backbone: images -> maps by name.
+        classifier: the network.
     """
 
-    backbone: ResNet
+    classifier: ImageClassifier
 
-    def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b _ _ _"]:
-        """The last map."""
-        return list(self.backbone(images, train).values())[-1]
+    def __call__(self, batch: Labelled, train: bool = False) -> dict[str, Float[Array, "..."]]:
+        """Its logits, when training those of auxiliary classifiers too."""
+        outputs = self.classifier.scores(jnp.asarray(batch[0]), train)
+        return {name: value for name, value in outputs.items() if name.startswith(("logits", "auxiliary"))}
 
-    def loss(self, images: Float[Array, "b h w 3"], train: bool = True) -> dict[str, Mean]:
-        """Its mean square."""
-        return {"energy": Mean.over(jnp.square(self(images, train)))}
+    def logits(self, batch: Labelled) -> Float[Array, "b k"]:
+        """When judging."""
+        return self(batch)["logits"]
+
+    def loss(self, batch: Labelled, train: bool = True) -> dict[str, Mean]:
+        """The cross-entropy of each."""
+        weights = {f"auxiliary/{i + 1}": each.weight for i, each in enumerate(self.classifier.auxiliary)}
+        terms = {}
+        for name, logits in self(batch, train).items():
+            each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(batch[1]))
+            terms[name] = Mean(weights.get(name, 1.0) * each.sum(), jnp.float32(len(each)))
+        return terms
 
 
-class Backbone(Case):
-    """A ResNet with batch norm and no classifier: forward with running statistics, or a training step."""
+class Classifier(Case):
+    """One of torchvision's: forward with running statistics, or a training step without dropout.
 
-    def __init__(self, settings: Settings, train: bool):
+    Images are as large as those that its weights are for, where `Settings.image` is 224.
+    """
+
+    def __init__(self, settings: Settings, name: str, train: bool):
         random = np.random.default_rng(0)
-        size = (settings.batch, settings.image, settings.image, 3)
         self.images = settings.batch
-        self._name: ResNetName = settings.backbone
-        self._train = train
-        self._batch = random.normal(size=size).astype(np.float32)
+        self._architecture = ARCHITECTURES[name]()
+        self._name, self._train = name, train
+        side = round(settings.image * self._architecture.crop / 224)
+        images = random.normal(size=(settings.batch, side, side, 3)).astype(np.float32)
+        self._batch = images, random.integers(0, 1000, settings.batch).astype(np.int32)
 
     def ours(self, peer: Any = None) -> Side:
-        model = Energy(resnet(self._name))
+        model = Learner(self._architecture.build(1000))
         variables: Variables
         if peer is None:
             variables = initial_variables(model, jax.random.key(0), self._batch)
         else:
-            theirs = backbone_variables(peer)
-            variables = {name: {"backbone": tree} for name, tree in theirs.items()}
+            tensors = {name: tensor.detach().numpy().copy() for name, tensor in peer.state_dict().items()}
+            loaded = from_torchvision(self._name, tensors).variables
+            variables = {name: {"classifier": tree} for name, tree in loaded.items()}
         if self._train:
             return training(model, variables, self._batch)
-        return compiled(model.apply, variables, self._batch)
+        return compiled(partial(model.apply, method="logits"), variables, self._batch)
 
     def theirs(self) -> Side:
         import torch
+        from torch.nn.functional import cross_entropy
 
-        from vision_jax.benchmarks.torchvision_models import classifier, features, stepping
+        from vision_jax.benchmarks.torchvision_models import classifier, stepping
 
-        body = classifier(self._name)
-        images = torch.from_numpy(self._batch.transpose(0, 3, 1, 2).copy())
+        network = classifier(self._name)
+        images = torch.from_numpy(self._batch[0].transpose(0, 3, 1, 2).copy())
+        labels = torch.from_numpy(self._batch[1].astype(np.int64))
+
+        def loss() -> Any:
+            outputs = network(images)
+            if not isinstance(outputs, tuple):
+                return cross_entropy(outputs, labels)
+            return cross_entropy(outputs[0], labels) + 0.3 * cross_entropy(outputs[1], labels)
+
         if self._train:
-            return Side(stepping(body, lambda: features(body, images).square().mean()), model=body)
-        body.eval()
+            step = stepping(network, loss)
+            for module in network.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.eval()
+            return Side(step, model=network)
+        network.eval()
 
         def run():
             with torch.no_grad():
-                return features(body, images)
+                return network(images)
 
-        return Side(run, model=body)
+        return Side(run, model=network)

@@ -21,15 +21,9 @@ from vision_jax.types import DetectionBatch, InstanceBatch
 
 
 def classifier(name: str) -> Any:
-    """A ResNet with batch norm and drawn weights."""
+    """A network with drawn weights."""
     torch.manual_seed(0)
     return getattr(torchvision.models, name)(weights=None)
-
-
-def features(body: Any, images: Any) -> Any:
-    """The last map of a ResNet."""
-    x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
-    return body.layer4(body.layer3(body.layer2(body.layer1(x))))
 
 
 def detector(settings: Settings, classes: int, masks: bool) -> Any:
