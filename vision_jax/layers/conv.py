@@ -75,7 +75,9 @@ def _in_parts(of_part: Callable[[Array, Array], Array], maps: Array, kernel: Arr
 
 
 def _parts(images: int, nbytes: int) -> int:
-    """Into how many equal parts a batch is cut."""
+    """Into how many equal parts a batch is cut; 1 where a single image would not fit in a cache either."""
+    if nbytes > images * _PART:
+        return 1
     return next(n for n in range(1, images + 1) if images % n == 0 and (nbytes <= n * _PART or n == images))
 
 
@@ -186,6 +188,9 @@ def _kernel_gradient_by_rows(
 ) -> Array:
     """One matrix product for each row of taps and part of the batch: inputs under the taps, times output
     gradients."""
+    if taps == (1, 1) and padding == (0, 0):
+        x = x[:, ::stride, ::stride].reshape(-1, x.shape[-1])
+        return lax.dot_general(x, g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ())))[None, None]
     height, width = g.shape[1:3]
     parts = _parts(len(x), max(x.nbytes, g.nbytes))
     x = jnp.pad(x, ((0, 0), *((pad, pad) for pad in padding), (0, 0)))
