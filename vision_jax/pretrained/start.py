@@ -85,10 +85,13 @@ def matched(
     outcome = dict(flat)
     for path, old in flat.items():
         theirs = _their_path(path, source)
-        if theirs is None or (parts and path.split("/")[1] not in parts):
-            rows.add("left", path, old, "not asked for" if theirs else "there is none")
+        if theirs is None:
+            rows.add("left", path, old, "there is none")
             continue
         used.add(theirs)
+        if parts and path.split("/")[1] not in parts:
+            rows.add("left", path, old, "not asked for")
+            continue
         elsewhere = "" if theirs == path else f"from {theirs.split('/')[1]}"
         new = source[theirs]
         if new.shape == old.shape:
@@ -99,7 +102,7 @@ def matched(
         if new is not None:
             outcome[path] = np.asarray(new, old.dtype)
     layers = {_layer(path) for path in flat}
-    for path in source.keys() - used:
+    for path in sorted(source.keys() - used):
         why = "the model has no such layer"
         if _layer(path) in layers:
             statistics = path.startswith("batch_stats")
