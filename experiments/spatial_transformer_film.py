@@ -92,7 +92,7 @@ def film(
     source = open_classification(data)[1]
     upright = [framed(source.image(i)) for i in range(digits)]
     turning = []
-    for angle in _WIDEST * np.sin(np.linspace(0, 2 * np.pi, 60, endpoint=False)):
+    for angle in _WIDEST * np.sin(np.linspace(0, 2 * np.pi, 30, endpoint=False)):
         turned = np.stack([turn(digit, angle) for digit in upright])
         turning.append(
             draw_warps(list(turned), *see(learnt, turned), title=f"turned by {angle:+.0f} degrees")
