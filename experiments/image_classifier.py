@@ -1,8 +1,8 @@
 r"""The literature's classifiers on a folder of images, from random numbers or from torchvision's weights.
 
-    vision-jax train experiments/image_classifier.py                        # drawn shapes, from nothing
-    vision-jax train experiments/image_classifier.py --data folder:FOLDER --init resnet18.pth
-    vision-jax train experiments/image_classifier.py --data folder:FOLDER --init vgg16.pth \
+    vision-jax train experiments/image_classifier.py                  # scikit-learn's 8x8 digits, enlarged
+    vision-jax train experiments/image_classifier.py --data folder:FOLDER --canvas 224 224 --init resnet18.pth
+    vision-jax train experiments/image_classifier.py --data folder:FOLDER --canvas 224 224 --init vgg16.pth \
         --network vgg16 --freeze backbone
 
 `--init` prints what was loaded and what was not; the last layer is drawn afresh where the classes are others.
@@ -53,8 +53,8 @@ Network = Literal[
 
 
 def experiment(
-    data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
+    data: str = "digits",
+    canvas: tuple[int, int] | None = (64, 64),
     network: Network = "resnet18",
     norm: NormKind = "batch",
     label_smoothing: float | None = None,
@@ -63,7 +63,7 @@ def experiment(
     freeze: tuple[str, ...] = (),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=400,
+        steps=200,
         batch_size=32,
         optimizer="adamw",
         learning_rate=1e-3,
@@ -75,8 +75,9 @@ def experiment(
     """Trains one classifier.
 
     Args:
-        data: `synthetic` (drawn shapes), `folder:FOLDER` (a folder of images for each class), `idx:FOLDER`.
-        canvas: long and short side, in pixels, that images are resized into; from the data if None.
+        data: `folder:FOLDER` (a folder of images for each class), `idx:FOLDER`, `digits`, or `synthetic`
+            (drawn shapes, which are hard to tell apart).
+        canvas: long and short side, in pixels, that images are resized into; 224 for torchvision's weights.
         network: which.
         norm: of its backbone: `batch` (over all devices), `frozen`, or `group`.
         label_smoothing: share of each label that is spread over all classes; the network's own if None.
