@@ -76,13 +76,15 @@ STEPWISE = TrainConfig(
 OTHER_NUMBERS = {
     "steps": 7, "learning_rate": 0.05, "warmup_steps": 2, "milestones": (0.5, 0.7), "decay": 0.5,
     "clip_norm": 0.1, "momentum": 0.5, "weight_decay": 0.1, "ema": 0.5, "reference_batch": 8,
+    "rms_decay": 0.5, "rms_epsilon": 0.1,
 }  # fmt: skip
 
 
-def test_settings_that_are_numbers_act_and_share_a_program():
+@pytest.mark.parametrize("rule", ["sgd", "rmsprop"])
+def test_settings_that_are_numbers_act_and_share_a_program(rule):
     batch, used, key = uneven_batch(), local_devices(1), jax.random.key(2)
     variables = initial_variables(TinyNet(), jax.random.key(1), batch)
-    base, programs = STEPWISE, []
+    base, programs = dataclasses.replace(STEPWISE, optimizer=rule), []
     for config in (base, dataclasses.replace(base, **OTHER_NUMBERS)):
         step = data_parallel(configured_step(TinyNet(), config), used, donate_argnums=())
         state = replicate(configured_state(variables, config), used)
