@@ -52,6 +52,16 @@ def test_grids_channels_and_counts(name):
     assert round(count / 1e9, 2) == billions
 
 
+@pytest.mark.parametrize("name", ["v4", "residual v1", "residual v2"])
+def test_a_quarter_of_the_width_has_a_quarter_of_the_channels(name):
+    backbone = NETWORKS[name][0].clone(blocks=(1, 1, 1), width=0.25)
+    image = jax.ShapeDtypeStruct((1, 75, 75, 3), jnp.float32)
+    maps = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x)[0], image)
+    whole = [channels for _, channels in NETWORKS[name][2]]
+    assert [maps[f"c{level}"].shape[-1] * 4 for level in range(1, 6)] == whole
+    assert maps["c5"].shape[1:3] == (1, 1)
+
+
 def test_a_residual_module_adds_what_its_ways_found():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4, 3)), jnp.float32)
     module = ResidualWays((way("one", (2, 1)), way("two", (2, 1), (4, 3))), 0.5, "batch")

@@ -20,19 +20,18 @@ INCEPTIONS: dict[InceptionName, tuple[str, int]] = {
 }
 
 
-def inception(name: InceptionName, num_classes: int, width: float = 1.0) -> ImageClassifier:
+def inception(name: InceptionName, num_classes: int) -> ImageClassifier:
     """A classifier; those of 2017 drop 0.2 of the features (their figure 9) and smooth labels by 0.1.
 
     Args:
         name: which.
         num_classes: K.
-        width: of every layer, as a share of the paper's; not of `inception_v2`, which has the paper's.
     """
     if name == "inception_v2":
         return ImageClassifier(InceptionV2(), num_classes, mean=HALF, std=HALF)
     if name == "inception_v4":
-        backbone = InceptionV4(width=width)
+        backbone = InceptionV4()
     else:
-        backbone = InceptionResNet("v1" if name == "inception_resnet_v1" else "v2", width=width)
+        backbone = InceptionResNet("v1" if name == "inception_resnet_v1" else "v2")
     head = AverageHead(0.2)
     return ImageClassifier(backbone, num_classes, head, label_smoothing=0.1, mean=HALF, std=HALF)
