@@ -21,7 +21,7 @@ INCEPTIONS: dict[InceptionName, tuple[str, int]] = {
 
 
 def inception(name: InceptionName, num_classes: int) -> ImageClassifier:
-    """A classifier; those of 2017 drop 0.2 of the features (their figure 9) and smooth labels by 0.1.
+    """A classifier; those of 2017 drop 0.2 of the features (their figure 9), and smooth labels as v3 does.
 
     Args:
         name: which.
