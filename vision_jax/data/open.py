@@ -141,7 +141,7 @@ def open_classification(
     if kind in _PREPARED:
         return _open_prepared(kind, place, "classification", classes, options)
     if kind == "synthetic":
-        scenes = _synthetic(**{"canvas": 64, **options}, alone=True)
+        scenes = _synthetic(**{"canvas": 64, **options}, objects=1, shares=(1 / 4, 3 / 4))
         train, val = (each.classification() for each in scenes)
         _same_classes(spec, train.classes, classes)
         return train, val
@@ -210,17 +210,15 @@ def _synthetic(
     seed: int = 0,
     canvas: int = 256,
     objects: int = 8,
-    alone: bool = False,
+    shares: tuple[float, float] = (1 / 16, 1 / 2),
 ) -> tuple[Any, Any]:
-    """Training and judging scenes; the sizes of objects go with the canvas, larger where one is alone."""
+    """Training and judging scenes; objects' least and greatest sizes are shares of the canvas."""
     from vision_jax.data.synthetic import SyntheticScenes
 
-    least, greatest = (canvas / 4, 3 * canvas / 4) if alone else (canvas / 16, canvas / 2)
-    sizes = (max(8.0, least), max(8.0, greatest))
-    most = 1 if alone else objects
+    sizes = (max(8.0, shares[0] * canvas), max(8.0, shares[1] * canvas))
     return (
-        SyntheticScenes(length, 2 * seed, (canvas, canvas), (1, most), sizes),
-        SyntheticScenes(val_length, 2 * seed + 1, (canvas, canvas), (1, most), sizes),
+        SyntheticScenes(length, 2 * seed, (canvas, canvas), (1, objects), sizes),
+        SyntheticScenes(val_length, 2 * seed + 1, (canvas, canvas), (1, objects), sizes),
     )
 
 
