@@ -1,6 +1,8 @@
 """Image files of every kind come out as the 8-bit RGB that was put in, upright."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -176,8 +178,70 @@ def test_label_maps_keep_their_indices(tmp_path):
     assert largest_index(tmp_path / "wide.png", frozenset()) == wide.max()
     assert largest_index(tmp_path / "grey.png", frozenset([int(GREY.max())])) == np.unique(GREY)[-2]
     Image.fromarray(PICTURE).save(tmp_path / "colour.png")
-    with pytest.raises(UserError, match=r"colour\.png: a label map must be"):
-        read_indices(tmp_path / "colour.png")
+    for read in (read_indices, lambda path: largest_index(path, frozenset())):
+        with pytest.raises(UserError, match=r"colour\.png: a label map must be .* stored as colours \(RGB\)"):
+            read(tmp_path / "colour.png")
+
+
+def _small_png(values, bits):
+    """A grey PNG of 1, 2 or 4 bits a pixel (RFC 2083), which Pillow does not write."""
+
+    def chunk(kind, content):
+        end = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + end
+
+    rows = b""
+    for row in values:
+        line = "".join(format(value, f"0{bits}b") for value in row)
+        line += "0" * (-len(line) % 8)
+        rows += b"\0" + bytes(int(line[i : i + 8], 2) for i in range(0, len(line), 8))
+    header = struct.pack(">IIBBBBB", len(values[0]), len(values), bits, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_label_maps_of_few_bits_keep_their_indices(tmp_path, bits):
+    values = [[0, 1, 2**bits - 1], [1, 0, 2**bits - 2]]
+    (tmp_path / "x.png").write_bytes(_small_png(values, bits))
+    np.testing.assert_array_equal(read_indices(tmp_path / "x.png"), values)
+    assert largest_index(tmp_path / "x.png", frozenset()) == 2**bits - 1
+    white = [[value * 255 // (2**bits - 1) for value in row] for row in values]
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _grey3(white))
+
+
+def test_label_maps_of_colours_are_looked_up_where_those_are_known(tmp_path):
+    colours = np.array([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 0, 1]], np.uint8)
+    indices = np.array([[3, 2, 1], [0, 1, 3]])
+    for suffix, mode in ((".png", "RGB"), (".png", "RGBA"), (".bmp", "RGB")):
+        Image.fromarray(colours[indices]).convert(mode).save(tmp_path / f"x{suffix}")
+        found = read_indices(tmp_path / f"x{suffix}", colours)
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, indices)
+    for colour in ([0, 1, 0], [255, 255, 255]):
+        pixels = colours[indices]
+        pixels[1, 0] = colour
+        Image.fromarray(pixels).save(tmp_path / "x.png")
+        with pytest.raises(UserError, match=r"x\.png: .* at row 1, column 0 \(from 0\) is not one of those"):
+            read_indices(tmp_path / "x.png", colours)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.array([[0, -1]], np.int32), "holds -1, which is no class index"),
+        (np.array([[0, 2**30]], np.int32), "holds 1073741824, which is no class index"),
+        (np.array([[0, 1.5]], np.float32), r"stored as floating point \(F\)"),
+    ],
+)
+def test_numbers_that_are_no_indices_are_refused(tmp_path, values, words):
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    with pytest.raises(UserError, match=rf"x\.tif: .*{words}"):
+        read_indices(tmp_path / "x.tif")
 
 
 def test_content_of_another_file_is_read_like_a_file():

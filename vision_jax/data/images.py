@@ -14,6 +14,8 @@ caller that knows the size which its annotations speak of passes it: the orienta
 only the stored, unturned picture has that size, and a picture that has it neither way is a `UserError`. An
 unreadable or truncated file is a `UserError` too.
 
+Label maps are read by `read_indices`: what a grey image stores, or a palette image's indices, not colours.
+
 A picture may also lie inside another file: `Encoded` is its content and says where it comes from.
 """
 
@@ -47,6 +49,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
+_LARGEST_INDEX = 65535
+_SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey values of 2 and 4 bits by
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,10 @@ def read_size(path: Path | Encoded, upright: bool = True) -> tuple[int, int]:
 
 
 def read_image(
-    path: Path | Encoded, size: tuple[int, int] | None = None, upright: bool = True
+    path: Path | Encoded,
+    size: tuple[int, int] | None = None,
+    upright: bool = True,
+    whose: str = "its annotation",
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Reads an image file as RGB.
 
@@ -114,6 +121,7 @@ def read_image(
         path: an image file, or the content of one.
         size: the (height, width) that annotations give; None takes the picture as it is.
         upright: with the EXIF orientation applied; else as stored.
+        whose: what gives that size, for the message.
 
     Returns:
         uint8 RGB, 0..255, an array of its own.
@@ -127,7 +135,7 @@ def read_image(
         if size is not None and size != (height, width):
             if (image.height, image.width) != size:
                 raise UserError(
-                    f"{path}: the image is {width}x{height} (width x height), but its annotation says "
+                    f"{path}: the image is {width}x{height} (width x height), but {whose} says "
                     f"{size[1]}x{size[0]}: correct the annotation or restore the image it was made for"
                 )
             turn = 1
@@ -137,34 +145,52 @@ def read_image(
         return _rgb(image, path)
 
 
-def read_indices(path: Path | Encoded) -> Int[np.ndarray, "h w"]:
+def read_indices(
+    path: Path | Encoded, colours: UInt8[np.ndarray, "n 3"] | None = None
+) -> Int[np.ndarray, "h w"]:
     """Reads a label map: the stored values of a grey image, the indices of a palette image.
 
     Args:
-        path: an image of one channel, 1, 8 or 16 bits, or the content of one; EXIF is not looked at.
+        path: an image of one channel, 1 to 16 bits, or the content of one; EXIF is not looked at.
+        colours: the colour of each index, by which a map stored as RGB is read, without its alpha; None
+            refuses such maps.
 
     Returns:
-        int32 indices, not mapped in any way.
+        int32 indices, 0..65535, not mapped in any way.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated or has colour channels.
+        UserError: the file is missing, unreadable, truncated, or holds colours that stand for no index or
+            values that are none.
     """
     with _opened(path) as image:
+        if colours is not None and image.mode in ("RGB", "RGBA"):
+            return _look_up(np.array(image)[..., :3], colours, path)
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+            kinds = {"LA": "grey with transparency", "F": "floating point"}
             raise UserError(
-                f"{path}: a label map must be a grey or palette image whose values are class indices; this "
-                f"one has mode {image.mode}: convert colours to indices first"
+                f"{path}: a label map must be a grey or palette image whose values are class indices, but "
+                f"this one is stored as {kinds.get(image.mode, 'colours')} ({image.mode}): write the index "
+                f"of each pixel's class, in a grey or palette PNG"
             )
-        return np.array(image).astype(np.int32)
+        tiles = getattr(image, "tile", ())
+        spread = _SPREAD.get(str(tiles[0][3]), 1) if tiles else 1
+        indices = np.array(image).astype(np.int32) // spread
+    low, high = indices.min(initial=0), indices.max(initial=0)
+    if low < 0 or high > _LARGEST_INDEX:
+        raise UserError(
+            f"{path}: holds {low if low < 0 else high}, which is no class index: write 0 and more, at most "
+            f"{_LARGEST_INDEX}, and 255 where void"
+        )
+    return indices
 
 
 def largest_index(path: Path, leave_out: frozenset[int]) -> int:
-    """The largest value stored in a label map, those to `leave_out` aside; -1 where there is none."""
-    with _opened(path) as image:
-        if image.mode in ("L", "P"):
-            present = np.flatnonzero(image.histogram())
-        else:
-            present = np.unique(np.array(image))
+    """The largest value stored in a label map, those to `leave_out` aside; -1 where there is none.
+
+    Raises:
+        UserError: as `read_indices`.
+    """
+    present = np.flatnonzero(np.bincount(read_indices(path).ravel()))
     return max((value for value in present.tolist() if value not in leave_out), default=-1)
 
 
@@ -219,6 +245,24 @@ def _rgb(image: Image.Image, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]
     if image.mode == "P":
         image = image.convert("RGBA")  # straight to RGB, Pillow warns about transparency kept as bytes
     return np.array(image.convert("RGB"))
+
+
+def _look_up(
+    pixels: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "n 3"], path: Path | Encoded
+) -> Int[np.ndarray, "h w"]:
+    """The index of each pixel's colour."""
+    numbers, known = (rgb.astype(np.int32) @ np.array([65536, 256, 1], np.int32) for rgb in (pixels, colours))
+    order = np.argsort(known, kind="stable").astype(np.int32)
+    indices = order[np.searchsorted(known[order[:-1]], numbers)]
+    strange = np.argwhere(known[indices] != numbers)
+    if len(strange):
+        row, column = strange[0].tolist()
+        raise UserError(
+            f"{path}: this label map is stored as colours (RGB), and {tuple(pixels[row, column].tolist())} "
+            f"at row {row}, column {column} (from 0) is not one of those that stand for indices: write the "
+            f"index of each pixel's class, in a grey or palette PNG"
+        )
+    return indices
 
 
 def _grey_to_rgb(values: np.ndarray, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]:

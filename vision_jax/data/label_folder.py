@@ -22,8 +22,10 @@ of the image's size whose stored values are class indices. Which index means wha
 
 With `classes.txt`, the run's classes are matched by name.
 
-Errors (`UserError`): at opening, no such folder, no pairs in a split, a class that the run has not; on
-reading, a damaged file, an index that is neither class nor void, a label map that has not its image's size.
+Errors (`UserError`): at opening, no such folder, no pairs in a split, a class that the run has not, nothing
+but void where the classes are to be counted; on reading, and where rule 3 counts, a damaged file or a label
+map of colours; on reading, an index that is neither class nor void, a label map of another size than its
+image.
 (The image's EXIF rotation is applied unless only the unturned picture fits the label map.)
 
 Counted, and reported once for the split: images without a label map and label maps without an image, both
@@ -39,9 +41,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vision_jax.data.annotations import Findings, labels_by_name
+from vision_jax.data.annotations import Findings
 from vision_jax.data.images import images_by_stem, largest_index, read_image, read_indices, read_size
-from vision_jax.data.label_maps import counted_meaning, named_meaning, to_labels, voids
+from vision_jax.data.label_maps import counted_meaning, listed_meaning, of_run, to_labels, voids
 from vision_jax.data.splits import choose, hold_out, report_single
 from vision_jax.types import UserError
 
@@ -63,7 +65,12 @@ class LabelFolder:
     classes: tuple[str, ...]
 
     def __init__(
-        self, pairs: Sequence[tuple[Path, Path]], classes: tuple[str, ...], meaning: Mapping[int, int]
+        self,
+        pairs: Sequence[tuple[Path, Path]],
+        classes: tuple[str, ...],
+        meaning: Mapping[int, int],
+        advice: str = "name them in a classes.txt, or add ?void={} to the folder if that is void",
+        colours: UInt8[np.ndarray, "n 3"] | None = None,
     ) -> None:
         """Takes pairs of files.
 
@@ -71,10 +78,14 @@ class LabelFolder:
             pairs: (image, label map) of each example.
             classes: class names in label order.
             meaning: {stored index: label}, -1 for void; other indices are errors when met.
+            advice: what to do about those, `{}` standing for the first.
+            colours: of the indices, by which label maps stored as RGB are read; None refuses them.
         """
         self.classes = classes
         self._pairs = tuple(pairs)
         self._meaning = dict(meaning)
+        self._advice = advice
+        self._colours = colours
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -90,7 +101,7 @@ class LabelFolder:
             UserError: the file is unreadable, or its size is not that of the label map.
         """
         image, labels = self._pairs[index]
-        return read_image(image, read_size(labels, upright=False))
+        return read_image(image, read_size(labels, upright=False), whose=f"its label map {labels}")
 
     def labels(self, index: int) -> Int[np.ndarray, "h w"]:
         """The label map: int32, 0..K-1, -1 where void.
@@ -99,8 +110,7 @@ class LabelFolder:
             UserError: the file is unreadable, or holds an index that means nothing.
         """
         path = self._pairs[index][1]
-        advice = "name them in a classes.txt, or add ?void={} to the folder if that is void"
-        return to_labels(read_indices(path), self._meaning, str(path), advice)
+        return to_labels(read_indices(path, self._colours), self._meaning, str(path), self._advice)
 
 
 def open_label_folder(
@@ -133,11 +143,7 @@ def open_label_folder(
     pairs = {name: _pairs(*folders[name]) for name in dict.fromkeys((train_name, val_name))}
     listing = root / "classes.txt"
     if listing.is_file():
-        names, meaning = _listed_classes(listing, void)
-        if classes is not None:
-            label = labels_by_name(names, classes, str(listing))
-            meaning = {value: label[names[old]] if old >= 0 else -1 for value, old in meaning.items()}
-            names = classes
+        names, meaning = of_run(*listed_meaning(listing, void), classes, str(listing))
     else:
         maps = [labels for found in pairs.values() for _, labels in found]
         names, meaning = _counted_classes(root, maps, classes, count, void)
@@ -202,14 +208,6 @@ def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _listed_classes(listing: Path, void: int | None) -> tuple[tuple[str, ...], dict[int, int]]:
-    """The classes that a `classes.txt` names, and what each index means."""
-    lines = [line.strip() for line in listing.read_text("utf-8-sig", "surrogateescape").splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    return named_meaning(lines, void, str(listing))
-
-
 def _counted_classes(
     root: Path, maps: Sequence[Path], classes: tuple[str, ...] | None, count: int | None, void: int | None
 ) -> tuple[tuple[str, ...], dict[int, int]]:
@@ -225,7 +223,10 @@ def _counted_classes(
         known = frozenset(voids(void))
         largest = max((largest_index(path, known) for path in maps), default=-1)
         if largest < 0:
-            raise UserError(f"{root}: all {len(maps)} label maps are void everywhere")
+            raise UserError(
+                f"{root}: all {len(maps)} label maps are void everywhere, so that they do not tell how many "
+                f"classes there are: name them in a classes.txt, or add ?classes=K to the folder"
+            )
         if largest == len(CAMVID) and void is None and maps[0].parent.name.endswith("annot"):
             names, count = CAMVID, len(CAMVID)
             logging.getLogger("vision_jax").warning(

@@ -8,15 +8,18 @@ indices that are not void by the first rule, and the index after the last is voi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
+from vision_jax.data.annotations import labels_by_name
 from vision_jax.types import UserError
 
 VOID = 255
 
 _VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")
+_SHOWN = 12
 
 
 def voids(void: int | None) -> dict[int, int]:
@@ -54,6 +57,37 @@ def named_meaning(
     return tuple(classes), meaning
 
 
+def listed_meaning(listing: Path, void: int | None) -> tuple[tuple[str, ...], dict[int, int]]:
+    """The same where a `classes.txt` names the indices, one a line."""
+    lines = [line.strip() for line in listing.read_text("utf-8-sig", "surrogateescape").splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    return named_meaning(lines, void, str(listing))
+
+
+def of_run(
+    own: tuple[str, ...], meaning: Mapping[int, int], classes: tuple[str, ...] | None, where: str
+) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Takes named classes to those of a run, by name.
+
+    Args:
+        own: the names of a source's classes.
+        meaning: {index: label among `own`}, -1 for void.
+        classes: those of the run; None leaves all as it is.
+        where: the source, for messages.
+
+    Returns:
+        The classes, and {index: label among them}, -1 for void.
+
+    Raises:
+        UserError: a class that is not in `classes`.
+    """
+    if classes is None:
+        return own, dict(meaning)
+    label = labels_by_name(own, classes, where)
+    return classes, {index: label[own[old]] if old >= 0 else -1 for index, old in meaning.items()}
+
+
 def counted_meaning(count: int, void: int | None) -> dict[int, int]:
     """Meanings where it is only known how many classes there are: {index: label}, -1 for void."""
     meaning = voids(void)
@@ -89,10 +123,11 @@ def to_labels(
     labels = table[stored]
     if labels.min(initial=0) == -2:
         odd = np.unique(stored[labels == -2]).tolist()
+        shown = ", ".join(map(str, odd[:_SHOWN])) + (f" and {len(odd) - _SHOWN} more" * (len(odd) > _SHOWN))
         void = sorted(value for value, label in meaning.items() if label < 0)
         known = sorted(meaning.keys() - void)
         raise UserError(
-            f"{where}: holds the indices {odd}, but the classes are {known[0]} to {known[-1]} and void is "
-            f"{void}: {advice.format(odd[0])}"
+            f"{where}: holds the indices [{shown}], but the classes are {known[0]} to {known[-1]} and void "
+            f"is {void}: {advice.format(odd[0])}"
         )
     return labels

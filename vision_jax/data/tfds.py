@@ -39,7 +39,7 @@ from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name
 from vision_jax.data.images import read_image, read_indices, read_size
-from vision_jax.data.label_maps import counted_meaning, named_meaning, to_labels
+from vision_jax.data.label_maps import counted_meaning, named_meaning, of_run, to_labels
 from vision_jax.data.splits import choose, report_single
 from vision_jax.data.tfds_files import Prepared, builder_from, import_tfds, only_feature
 from vision_jax.types import ClassificationRecord, DetectionRecord, UserError
@@ -230,11 +230,7 @@ class TfdsSegmentation(_TfdsPictures):
         feature = features[self._map]
         if isinstance(feature, tfds.features.LabeledImage) and feature.num_classes and count is None:
             own, self._meaning = named_meaning(feature.names, void, f"{where}, {self._map}")
-            if classes is not None:
-                number = labels_by_name(own, classes, where)
-                self._meaning = {
-                    index: number[own[label]] if label >= 0 else -1 for index, label in self._meaning.items()
-                }
+            own, self._meaning = of_run(own, self._meaning, classes, where)
         else:
             count = count or len(classes or ())
             if not count:
