@@ -1,5 +1,6 @@
 """`vision-jax convert-data` end to end: what it writes reads as its source does, and its gain is told."""
 
+import json
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from vision_jax.cli import main
 from vision_jax.cli.convert_data import file_bytes
-from vision_jax.data.open import open_classification, open_instances
+from vision_jax.data.open import open_classification, open_instances, open_segmentation
 
 
 @pytest.fixture
@@ -43,6 +44,55 @@ def test_a_folder_is_shrunk_and_the_gain_is_told(images, tmp_path, capsys):
     assert train.record(5).name == "bee/1.bmp"
     assert train.image(5).shape == (20, 30, 3)
     np.testing.assert_allclose(train.image(5), 70, atol=2)
+
+
+def _voc(root):
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for split, value in (("train", 20), ("val", 3)):
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text(f"{split}\n")
+        Image.new("RGB", (6, 4), (value, 2, 1)).save(root / f"JPEGImages/{split}.png")
+        stored = np.full((4, 6), value, np.uint8)
+        stored[0], stored[:, 0] = 0, 255
+        Image.fromarray(stored).save(root / f"SegmentationClass/{split}.png")
+
+
+def _coco(root):
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        Image.new("RGB", (6, 4), (9, 8, 7)).save(root / f"{split}/a.png")
+        boxes = [(1, 0, 5, 3), (2, 1, 3, 2)] if split == "train" else []
+        things = [
+            {"id": i, "image_id": 1, "category_id": 1 + i, "bbox": [x, y, r - x, b - y],
+             "segmentation": [[x, y, r, y, r, b, x, b]]}
+            for i, (x, y, r, b) in enumerate(boxes)
+        ]  # fmt: skip
+        crowd = {"id": 9, "image_id": 1, "category_id": 1, "iscrowd": 1, "bbox": [0, 0, 6, 4]}
+        crowd["segmentation"] = {"size": [4, 6], "counts": [20, 4]}
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "height": 4, "width": 6}],
+            "annotations": [*things, crowd],
+            "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        }
+        (root / f"{split}/_annotations.coco.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_label_maps_of_every_kind_convert(kind, tmp_path, capsys):
+    {"voc": _voc, "coco": _coco}[kind](tmp_path / "in")
+    spec = f"{kind}:{tmp_path / 'in'}"
+    words = ["--task", "segmentation", "--encoding", "png", "--out", str(tmp_path / "r")]
+    assert main(["convert-data", spec, *words]) == 0
+    assert "| segmentation | before | after |" in capsys.readouterr().out
+    before, after = open_segmentation(spec), open_segmentation(f"records:{tmp_path / 'r'}")
+    seen = set()
+    for source, records in zip(before, after, strict=True):
+        assert (len(source), source.classes) == (len(records), records.classes)
+        assert source.name(0) == records.name(0)
+        np.testing.assert_array_equal(records.labels(0), source.labels(0))
+        np.testing.assert_array_equal(records.image(0), source.image(0))
+        seen |= set(np.unique(records.labels(0)).tolist())
+    assert seen == ({-1, 0, 3, 20} if kind == "voc" else {-1, 0, 1, 2})
 
 
 def test_drawn_scenes_have_no_bytes_before(tmp_path, capsys):

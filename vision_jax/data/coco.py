@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name, missing_files
 from vision_jax.data.images import read_image, read_size
@@ -168,6 +168,10 @@ class CocoDetection:
     def __len__(self) -> int:
         return len(self._annotations)
 
+    def name(self, index: int) -> str:
+        """The image's `file_name`."""
+        return self._annotations.names[index]
+
     def record(self, index: int) -> DetectionRecord:
         """The boxes of one image; its id is COCO's, its name the `file_name`."""
         return self._annotations.record(index)
@@ -182,10 +186,23 @@ class CocoDetection:
 
     def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
         """Each box's object, pixel by pixel, in the record's order; all False where no shape is known."""
-        height, width = self._annotations.size(index)
+        masks = [self.mask(index, number) for number in range(len(self.outlined(index)))]
+        return np.stack(masks) if masks else np.zeros((0, *self._annotations.size(index)), bool)
+
+    def mask(self, index: int, number: int) -> Bool[np.ndarray, "h w"]:
+        """One of an image's `masks`."""
+        first = int(self._annotations.starts[index])
+        return self._shapes.mask(first + number, *self._annotations.size(index))
+
+    def outlined(self, index: int) -> Bool[np.ndarray, " n"]:
+        """Of each box, whether its object's shape is known, in the record's order."""
         first, end = self._annotations.starts[index : index + 2].tolist()
-        masks = [self._shapes.mask(row, height, width) for row in range(first, end)]
-        return np.stack(masks) if masks else np.zeros((0, height, width), bool)
+        return np.diff(self._shapes.starts[first : end + 1]) > 0
+
+    def outlines(self) -> tuple[Int[np.ndarray, " boxes"], Bool[np.ndarray, " boxes"]]:
+        """Of all boxes, one image after the other, the index of the image, and whether a shape is known."""
+        images = np.repeat(np.arange(len(self)), np.diff(self._annotations.starts))
+        return images, np.diff(self._shapes.starts) > 0
 
     def segmentations(self, index: int) -> list[list[list[float]] | dict[str, Any]]:
         """Each box's object as COCO's own tools take it, in the record's order.

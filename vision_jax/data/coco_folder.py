@@ -14,11 +14,16 @@ json's own and the data set's, that holds the file's first images. Which split t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from vision_jax.data.coco import CocoDetection, CocoFile, merged_classes
+from vision_jax.data.coco_labels import CocoSegmentation, semantic_classes
 from vision_jax.data.splits import choose, hold_out, report_single, role
 from vision_jax.types import UserError
+
+Source = TypeVar("Source")
 
 _OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info", "results")
 
@@ -46,6 +51,35 @@ def open_coco(
     Raises:
         UserError: no or several candidate files, or anything wrong in them.
     """
+    return _open(CocoDetection, merged_classes, place, classes, train, val, images, holdout)
+
+
+def open_coco_segmentation(
+    place: Path,
+    classes: tuple[str, ...] | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    images: str | None = None,
+    holdout: float = 0.0,
+) -> tuple[CocoSegmentation, CocoSegmentation]:
+    """Opens the same data with a label for each pixel (`vision_jax.data.coco_labels`).
+
+    Args, returns and raises as `open_coco`; the data's own classes are background and those.
+    """
+    return _open(CocoSegmentation, semantic_classes, place, classes, train, val, images, holdout)
+
+
+def _open(
+    make: Callable[[CocoFile, Path, tuple[str, ...], Sequence[int] | None], Source],
+    own_classes: Callable[[Sequence[CocoFile]], tuple[str, ...]],
+    place: Path,
+    classes: tuple[str, ...] | None,
+    train: str | None,
+    val: str | None,
+    images: str | None,
+    holdout: float,
+) -> tuple[Source, Source]:
+    """`open_coco` with what makes a split of (file, image folder, classes, positions to keep)."""
     splits = {_split_name(place): place} if place.is_file() else find_files(place)
     root = place
     if place.is_file():
@@ -56,18 +90,18 @@ def open_coco(
         name: root / images if images else find_images(root, name, file) for name, file in files.items()
     }
     if classes is None:
-        classes = merged_classes(list(files.values()))
+        classes = own_classes(list(files.values()))
     if train_name != val_name:
         return (
-            CocoDetection(files[train_name], folders[train_name], classes),
-            CocoDetection(files[val_name], folders[val_name], classes),
+            make(files[train_name], folders[train_name], classes, None),
+            make(files[val_name], folders[val_name], classes, None),
         )
     file, folder = files[train_name], folders[train_name]
     if holdout and len(file.images) > 1:
         kept, held = hold_out([str(image["file_name"]) for image in file.images], holdout)
-        return CocoDetection(file, folder, classes, kept), CocoDetection(file, folder, classes, held)
+        return make(file, folder, classes, kept), make(file, folder, classes, held)
     report_single(str(place), file.path.name, len(file.images))
-    source = CocoDetection(file, folder, classes)
+    source = make(file, folder, classes, None)
     return source, source
 
 

@@ -2,8 +2,8 @@
 
     detection        coco:DIR_OR_JSON   voc:DIR   synthetic   tfds:DIR   records:DIR
     instances        coco:DIR_OR_JSON   voc:DIR   synthetic              records:DIR
+    segmentation     coco:DIR_OR_JSON   voc:DIR   synthetic   tfds:DIR   records:DIR   labels:DIR
     classification   folder:DIR         idx:DIR   synthetic   tfds:DIR   records:DIR   digits
-    segmentation     labels:DIR                   synthetic   tfds:DIR   records:DIR
 
 `tfds:` opens what tensorflow-datasets prepared in the format array_record (`vision_jax.data.tfds`);
 `records:` what `vision-jax convert-data` wrote (`vision_jax.data.records`).
@@ -21,8 +21,9 @@ Options, all of them optional:
   judge on, which scenes, the side of their square, the most objects in one. To classify there is one object,
   a quarter to three quarters of the side long, and no option `objects`.
 
-For instances a VOC folder's splits are the lists in ImageSets/Segmentation, and its masks are in
-SegmentationObject (`vision_jax.data.voc_objects`).
+For instances and segmentation a VOC folder's splits are the lists in ImageSets/Segmentation; its masks are in
+SegmentationObject (`vision_jax.data.voc_objects`), its label maps in SegmentationClass
+(`vision_jax.data.voc_labels`). COCO's instances are painted as label maps (`vision_jax.data.coco_labels`).
 
 Each function gives (training, judging), two sources in random access that can be pickled; they are one and
 the same object where there is one split. Given the classes of a run, labels go to them by name, and a class
@@ -36,12 +37,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vision_jax.data.coco_folder import open_coco
+from vision_jax.data.coco_folder import open_coco, open_coco_segmentation
 from vision_jax.data.idx import open_idx
 from vision_jax.data.image_folder import open_image_folder
 from vision_jax.data.label_folder import open_label_folder
 from vision_jax.data.splits import nearest
 from vision_jax.data.voc import open_voc
+from vision_jax.data.voc_labels import open_voc_segmentation
 from vision_jax.data.voc_objects import open_voc_instances
 from vision_jax.types import (
     ClassificationSource,
@@ -70,6 +72,8 @@ _CLASSIFICATION = {
     "records": {},
 }
 _SEGMENTATION = {
+    "coco": {**_SPLITS, "images": str},
+    "voc": _SPLITS,
     "labels": {**_SPLITS, "classes": int, "void": int},
     "synthetic": _SYNTHETIC,
     "tfds": {**_PARTS, "classes": int, "void": int},
@@ -154,13 +158,17 @@ def open_classification(
 def open_segmentation(
     spec: str, classes: tuple[str, ...] | None = None
 ) -> tuple[SegmentationSource, SegmentationSource]:
-    """Opens images with label maps: `labels:DIR`, `synthetic`, `tfds:DIR` or `records:DIR`.
+    """Opens images with label maps: `coco:DIR`, `voc:DIR`, `labels:DIR`, `synthetic`, `tfds:DIR` and so on.
 
     As `open_detection`.
     """
     kind, place, options = _parse(spec, _SEGMENTATION, "segmentation", classes)
     if "classes" in options:
         options["count"] = options.pop("classes")
+    if kind == "coco":
+        return open_coco_segmentation(place, classes, **options)
+    if kind == "voc":
+        return open_voc_segmentation(place, classes, **options)
     if kind == "labels":
         return open_label_folder(place, classes, **options)
     if kind in _PREPARED:

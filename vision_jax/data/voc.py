@@ -32,11 +32,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name
-from vision_jax.data.images import images_by_stem, is_image, read_image, read_size
-from vision_jax.data.splits import choose, hold_out, report_single
+from vision_jax.data.images import read_image, read_size
+from vision_jax.data.voc_lists import Lists, folder_of
 from vision_jax.types import DetectionRecord, UserError
 
-_SPLITS = ("train", "val", "trainval", "test")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 Source = TypeVar("Source", bound="VocDetection")
@@ -188,10 +187,10 @@ def open_voc(
     Raises:
         UserError: see the module's text.
     """
-    return open_lists(root, "Main", lambda _, *parts: VocDetection(*parts), classes, train, val, holdout)
+    return open_annotated(root, "Main", lambda _, *parts: VocDetection(*parts), classes, train, val, holdout)
 
 
-def open_lists(
+def open_annotated(
     root: Path,
     folder: str,
     make: Callable[[Sequence[str], Sequence[Path], Sequence[VocFile | None], tuple[str, ...], str], Source],
@@ -201,7 +200,7 @@ def open_lists(
     holdout: float,
     unlisted: Callable[[str], bool] = lambda name: True,
 ) -> tuple[Source, Source]:
-    """Opens the splits that a folder of lists names.
+    """Opens the splits that a folder of lists names, with their annotation files.
 
     Args:
         root: of the data set.
@@ -217,87 +216,23 @@ def open_lists(
         UserError: see the module's text.
     """
     files = _annotation_files(root)
-    images = images_by_stem(_image_folder(root))
-    every = sorted(files.keys() | images.keys())
-    asked = tuple(name for name in (train, val) if name)
-    lists = _read_lists(root / "ImageSets" / folder, asked, set(every))
-    lists = lists or {"all": [name for name in every if unlisted(name)]}
-    train_name, val_name = choose(lists, str(root), train, val)
-
-    parsed: dict[str, VocFile | None] = {}
-    for name in dict.fromkeys(name for names in lists.values() for name in names):
-        parsed[name] = VocFile.read(files[name]) if name in files else None
+    lists = Lists.read(root, folder, files, train, val, unlisted)
+    parsed = {name: VocFile.read(files[name]) if name in files else None for name in lists.names()}
     if classes is None:
         classes = tuple(sorted({name for file in parsed.values() if file for name in file.names}))
 
-    def source(split: str, names: Sequence[str]) -> Source:
-        where = f"{root}, split {split}"
-        absent = [name for name in names if name not in images]
-        if absent:
-            raise UserError(
-                f"{where}: {len(absent)} of its {len(names)} images are not in {_image_folder(root)}; first: "
-                f"{absent[0]}"
-            )
-        annotations = [parsed[name] for name in names]
-        return make(names, [images[name] for name in names], annotations, classes, where)
+    def split(names: Sequence[str], images: Sequence[Path], where: str) -> Source:
+        return make(names, images, [parsed[name] for name in names], classes, where)
 
-    if train_name != val_name:
-        return source(train_name, lists[train_name]), source(val_name, lists[val_name])
-    names = lists[train_name]
-    if holdout and len(names) > 1:
-        kept, held = hold_out(names, holdout)
-        return (
-            source(train_name, [names[i] for i in kept]),
-            source(f"{train_name}, held out", [names[i] for i in held]),
-        )
-    report_single(str(root), train_name, len(names))
-    both = source(train_name, names)
-    return both, both
-
-
-def _read_lists(folder: Path, more: tuple[str, ...], known: set[str]) -> dict[str, list[str]]:
-    """The image names of each split list, less extensions and the second column of per-class lists."""
-    lists = {}
-    for split in dict.fromkeys((*_SPLITS, *more)):
-        path = folder / f"{split}.txt"
-        if not path.is_file():
-            continue
-        names = [
-            _listed_name(line, known)
-            for line in path.read_text("utf-8-sig", "surrogateescape").splitlines()
-            if line.strip()
-        ]
-        if not names:
-            raise UserError(f"{path}: lists no images")
-        seen: set[str] = set()
-        for name in names:
-            if name in seen:
-                raise UserError(f"{path}: {name} is listed twice: names must be unique in a split")
-            seen.add(name)
-        lists[split] = names
-    return lists
-
-
-def _listed_name(line: str, known: set[str]) -> str:
-    candidates = [line.strip(), line.split()[0]]
-    candidates += [Path(name).stem for name in candidates if is_image(Path(name))]
-    return next((name for name in candidates if name in known), candidates[1])
+    return lists.open(split, holdout)
 
 
 def _annotation_files(root: Path) -> dict[str, Path]:
-    folder = root / "Annotations"
-    if not folder.is_dir():
-        inside = sorted(path.parent.name for path in root.glob("*/Annotations"))
-        hint = f"; did you mean {root / inside[-1]}?" if inside else ""
-        raise UserError(f"{root}: no folder Annotations: this is not a VOC data set{hint}")
+    folder = folder_of(root, "Annotations", "this is not a VOC data set")
     files = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".xml"}
     if not files:
         raise UserError(f"{folder}: no annotation files (.xml)")
     return files
-
-
-def _image_folder(root: Path) -> Path:
-    return next((root / name for name in ("JPEGImages", "images") if (root / name).is_dir()), root)
 
 
 def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:

@@ -3,10 +3,10 @@
     DIR/SegmentationObject/NAME.png   DIR/ImageSets/Segmentation/{train,val,trainval,test}.txt
     and DIR/JPEGImages, DIR/Annotations as in `vision_jax.data.voc`
 
-A palette (or grey) PNG gives each pixel the number of its object: 0 is the background, 255 the void border
-between objects and around them, which belongs to none. The objects' boxes and classes are those of the
-annotation files; a box's area is its mask's, where it has one. Without lists, the images that have a PNG are
-one split.
+A palette (or grey) PNG gives each pixel the number of its object (`vision_jax.data.voc_maps`): 0 is the
+background, 255 the void border between objects and around them, which belongs to none. The objects' boxes and
+classes are those of the annotation files; a box's area is its mask's, where it has one. Without lists, the
+images that have a PNG are one split.
 
 Objects are numbered as the annotation files list them. This is checked when a split is opened, for which its
 PNGs are read once: an object belongs to the box that its own tight box overlaps best, its number counting for
@@ -29,10 +29,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vision_jax.data.annotations import Findings
-from vision_jax.data.images import images_by_stem, read_indices
-from vision_jax.data.voc import VocDetection, VocFile, open_lists
+from vision_jax.data.images import read_indices
+from vision_jax.data.voc import VocDetection, VocFile, open_annotated
+from vision_jax.data.voc_maps import COLOURS, find_maps, maps_of
 from vision_jax.types import UserError
 
+FOLDER = "SegmentationObject"
 VOID = 255
 
 _LEAST_OVERLAP = 0.1
@@ -85,7 +87,7 @@ class VocInstances(VocDetection):
         return self._map(index)[None] == values[:, None, None]
 
     def _map(self, index: int) -> Int[np.ndarray, "h w"]:
-        stored, (height, width) = read_indices(self._maps[index]), self._annotations.size(index)
+        stored, (height, width) = read_indices(self._maps[index], COLOURS), self._annotations.size(index)
         if stored.shape != (height, width):
             raise UserError(
                 f"{self._maps[index]}: the object map is {stored.shape[1]}x{stored.shape[0]} (width x "
@@ -180,12 +182,7 @@ def open_voc_instances(
     Raises:
         UserError: see the module's text.
     """
-    folder = root / "SegmentationObject"
-    if not folder.is_dir():
-        raise UserError(f"{root}: no folder SegmentationObject: this VOC data set has boxes but no masks")
-    maps = images_by_stem(folder)
-    if not maps:
-        raise UserError(f"{folder}: there are no object maps (.png)")
+    maps = find_maps(root, FOLDER, "object map", "this VOC data set has boxes but no masks")
 
     def split(
         names: Sequence[str],
@@ -194,12 +191,9 @@ def open_voc_instances(
         classes: tuple[str, ...],
         where: str,
     ) -> VocInstances:
-        absent = [name for name in names if name not in maps]
-        if absent:
-            raise UserError(
-                f"{where}: {len(absent)} of its {len(names)} images have no object map in {folder}; first: "
-                f"{absent[0]}.png: take them out of the list in ImageSets/Segmentation, or add their maps"
-            )
-        return VocInstances(images, annotations, [maps[name] for name in names], classes, where)
+        found = maps_of(names, maps, root / FOLDER, "object map", where)
+        return VocInstances(images, annotations, found, classes, where)
 
-    return open_lists(root, "Segmentation", split, classes, train, val, holdout, lambda name: name in maps)
+    return open_annotated(
+        root, "Segmentation", split, classes, train, val, holdout, lambda name: name in maps
+    )
