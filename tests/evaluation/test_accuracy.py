@@ -5,6 +5,8 @@ import math
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vision_jax.evaluation import ClassificationEvaluator, SegmentationEvaluator, segmentation_scores
 from vision_jax.evaluation.segmentation import _resize_nearest
@@ -83,6 +85,35 @@ def test_iou_worked_by_hand(tmp_path):
     assert rows[4] == ["c", "-", "-", "0.00 %"]
     report.write(tmp_path)
     assert cv2.imread(str(tmp_path / "confusion_matrix.png")).shape[0] > 200
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**16), st.integers(1, 4))
+def test_segmentation_scores_are_those_of_the_fcn_paper(seed, images):
+    """Its four formulas (Long et al. 2015, section 5), with sets of pixels in place of a matrix."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(-1, rng.integers(1, 5), (images, 6, 7))
+    answer = np.where(rng.random(truth.shape) < 0.5, np.maximum(truth, 0), rng.integers(0, 4, truth.shape))
+    truth[0, 0, 0] = 0  # Something is labelled.
+    judge = SegmentationEvaluator("abcd")
+    judge.add(*segmented(truth, answer))
+    pixels = [tuple(p) for p in np.argwhere(truth >= 0)]
+    n = {(i, j): sum(truth[p] == i and answer[p] == j for p in pixels) for i in range(4) for j in range(4)}
+    t = {i: sum(truth[p] == i for p in pixels) for i in range(4)}
+    iou = {}
+    for i in range(4):
+        union = t[i] + sum(n[j, i] for j in range(4)) - n[i, i]
+        if union:
+            iou[i] = n[i, i] / union
+    accuracies = [n[i, i] / t[i] for i in range(4) if t[i]]
+    expected = {
+        "pixel_accuracy": sum(n[i, i] for i in range(4)) / sum(t.values()),
+        "mean_accuracy": sum(accuracies) / len(accuracies),
+        "mIoU": sum(iou.values()) / len(iou),
+        "fwIoU": sum(t[i] * iou[i] for i in iou) / sum(t.values()),
+    }
+    metrics = judge.report().metrics
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_class_that_is_only_predicted_has_an_iou_of_zero():

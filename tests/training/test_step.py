@@ -261,6 +261,36 @@ def test_a_mean_over_devices_is_weighted_by_what_counts():
     assert bool(metrics.finite)
 
 
+def test_a_mean_by_hand_with_values_that_do_not_count_and_weights():
+    values = jnp.array([[1.0, 2.0, jnp.nan], [4.0, 5.0, 6.0]])
+    where = jnp.array([[True, True, False], [False, True, True]])
+    weights = jnp.array([[1.0, 0.5, jnp.nan], [jnp.inf, 0.0, 2.0]])
+    for mean, total, weight in (
+        (Mean.over(values[1]), 15, 3),
+        (Mean.over(values, where), 14, 4),
+        (Mean.over(values, where, weights), 1 + 1 + 12, 3.5),
+        (Mean.over(values[1], weights=jnp.array([0.5, 1, 2])), 2 + 5 + 12, 3.5),
+        # One weight for each row, column, and for all.
+        (Mean.over(values, where, jnp.array([[3.0], [1.0]])), 9 + 11, 8),
+        (Mean.over(values, where, jnp.array([3.0, 1.0, 0.5])), 3 + 2 + 5 + 3, 3 + 1 + 1 + 0.5),
+        (Mean.over(values[1].astype(jnp.bfloat16), weights=jnp.float32(0.25)), 3.75, 0.75),
+        (Mean.over(values, where & False, weights), 0, 0),
+    ):
+        assert (float(mean.total), float(mean.weight)) == (total, weight)
+        assert mean.total.dtype == mean.weight.dtype == jnp.float32
+        assert mean.total.shape == mean.weight.shape == ()
+        assert float(mean.value()) == pytest.approx(total / weight if weight else 0)
+
+
+def test_gradients_of_a_weighted_mean_pass_by_values_that_do_not_count():
+    values = jnp.array([1.0, jnp.nan, jnp.inf])
+    weights, where = jnp.array([2.0, jnp.nan, 3.0]), jnp.array([True, False, False])
+    total, pullback = jax.vjp(lambda v, w: Mean.over(v, where, w).total, values, weights)
+    assert float(total) == 2
+    for gradient, expected in zip(pullback(jnp.float32(1)), ([2, 0, 0], [1, 0, 0]), strict=True):
+        np.testing.assert_array_equal(gradient, expected)
+
+
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 3e38])
 def test_a_step_that_is_not_finite_leaves_the_state_alone(poison):
     x = scalar_batch()["x"]

@@ -5,6 +5,7 @@ image contributed is kept (`read_per_image`), and runs are compared by resamplin
 """
 
 from vision_jax.evaluation.bootstrap import Difference, Interval, difference, interval
+from vision_jax.evaluation.boundary import BoundaryEvaluator, band_counts, boundary_f1
 from vision_jax.evaluation.classification import ClassificationEvaluator
 from vision_jax.evaluation.coco import CocoEvaluator
 from vision_jax.evaluation.coco_instance import CocoInstanceEvaluator
@@ -15,6 +16,7 @@ from vision_jax.evaluation.segmentation import SegmentationEvaluator, segmentati
 from vision_jax.evaluation.voc import VocEvaluator, voc_average_precision, voc_hits
 
 __all__ = [
+    "BoundaryEvaluator",
     "ClassificationEvaluator",
     "CocoEvaluator",
     "CocoInstanceEvaluator",
@@ -24,6 +26,8 @@ __all__ = [
     "RecallEvaluator",
     "SegmentationEvaluator",
     "VocEvaluator",
+    "band_counts",
+    "boundary_f1",
     "detection_confusion",
     "difference",
     "interval",

@@ -1,8 +1,8 @@
-"""Figures of an evaluation: precision-recall curves and confusion matrices, drawn off screen."""
+"""Figures of an evaluation, off screen: precision-recall curves, confusion matrices, scores by width."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +116,33 @@ def write_confusion(
     of = "true class; background: of the predicted one" if background else "true class"
     bar.set_label(f"share of the {of}", fontsize=9)
     bar.outline.set_visible(False)  # type: ignore[operator]
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
+
+
+def write_by_width(
+    path: Path, widths: Sequence[int], scores: Mapping[str, Sequence[float]], title: str
+) -> None:
+    """Scores over the width of a band, on an axis of doublings.
+
+    Args:
+        path: a .png.
+        widths: in pixels.
+        scores: by name, one for each width, 0..1; NaN leaves a gap.
+        title: set above.
+    """
+    figure = _figure(5.6, 3.8)
+    axes = figure.add_subplot()
+    for (name, values), color, marker in zip(scores.items(), LINES, "os^Dv<", strict=False):
+        axes.plot(widths, values, color=color, marker=marker, markersize=4, linewidth=1.8, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(widths, [str(width) for width in widths])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="width of the band (pixels)", ylabel="score", ylim=(0, 1.02))
+    axes.legend(loc="best", frameon=False, fontsize=9)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
     figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
 
 

@@ -1,4 +1,5 @@
-"""The kinds of what an image contributes to metrics: means, pixels by class, matches of detections.
+"""The kinds of what an image contributes to metrics: means, pixels by class (of all of it, or near
+boundaries), matches of detections.
 
 Each has the `names` of its metrics and the number of `images`; gives `metrics` of draws, as
 `PerImage.metrics` does; and turns into arrays by name and back (`arrays`, `of`; the latter raises KeyError or
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int32, Int64, Shaped
+from jaxtyping import Float, Float64, Int32, Int64, Shaped
 
 from vision_jax.evaluation.per_image_ap import (
     JudgedDetections,
@@ -132,6 +133,89 @@ class Pixels:
 
 
 @dataclass(frozen=True, eq=False)
+class Boundaries:
+    """Scores of label maps near boundaries, as `vision_jax.evaluation.boundary` defines them.
+
+    Attributes:
+        widths: of the bands, ascending.
+        f1: boundary F1 of each class, NaN where it is not judged.
+        right: pixels of each class within a true boundary's band to which it was given.
+        true: pixels of each class in that band.
+        predicted: pixels in that band to which it was given.
+        shared: pixels to which it was rightly given, in the bands of both true and predicted boundaries.
+        outlined: pixels within a predicted boundary's band to which it was given.
+    """
+
+    kind: ClassVar[str] = "boundaries"
+    widths: Int64[np.ndarray, " widths"]
+    f1: Float64[np.ndarray, "images k"]
+    right: Int32[np.ndarray, "images widths k"]
+    true: Int32[np.ndarray, "images widths k"]
+    predicted: Int32[np.ndarray, "images widths k"]
+    shared: Int32[np.ndarray, "images widths k"]
+    outlined: Int32[np.ndarray, "images widths k"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        scores = "trimap", "trimap_accuracy", "boundary_IoU"
+        return "boundary_F1", *(f"{name}/{width}" for name in scores for width in self.widths)
+
+    @property
+    def images(self) -> int:
+        return len(self.f1)
+
+    def metrics(
+        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        floats = weights.astype(np.float64)
+        judged = (~np.isnan(self.f1)).sum(axis=1).astype(np.float64)
+        of_image = np.nansum(self.f1, axis=1) / np.maximum(judged, 1)
+        scores = {"boundary_F1": _quotient(floats @ of_image, floats @ (judged > 0))}
+        for i, width in enumerate(self.widths):
+            if {f"trimap/{width}", f"boundary_IoU/{width}"} & set(names):
+                trimap, boundary = self.class_iou(weights, i)
+                scores[f"trimap/{width}"] = mean_where_defined(trimap)
+                scores[f"boundary_IoU/{width}"] = mean_where_defined(boundary)
+            right, true = (floats @ counts[:, i].sum(axis=1) for counts in (self.right, self.true))
+            scores[f"trimap_accuracy/{width}"] = _quotient(right, true)
+        return {name: scores[name] for name in names}
+
+    def class_iou(
+        self, weights: Int32[np.ndarray, "draws images"], band: int
+    ) -> tuple[Float[np.ndarray, "draws k"], Float[np.ndarray, "draws k"]]:
+        """Each class's IoU in the band of true boundaries, and its boundary IoU.
+
+        Args:
+            weights: how often each image occurs in each draw.
+            band: its place among the widths.
+
+        Returns:
+            Both, NaN where the class does not occur there.
+        """
+        counts = self.right, self.true, self.predicted, self.shared, self.outlined
+        # Sums of whole numbers below 2**53: exact in float64.
+        floats = weights.astype(np.float64)
+        right, true, predicted, shared, outlined = (floats @ some[:, band] for some in counts)
+        return _quotient(right, true + predicted - right), _quotient(shared, true + outlined - shared)
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        return dict(vars(self))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Boundaries:
+        widths, f1 = arrays["widths"], arrays["f1"]
+        counts = [arrays[name] for name in ("right", "true", "predicted", "shared", "outlined")]
+        if widths.ndim != 1 or widths.dtype != np.int64 or np.any(np.diff(widths, prepend=0) <= 0):
+            raise ValueError("widths of bands do not ascend from 1")
+        if f1.ndim != 2 or f1.dtype != np.float64:
+            raise ValueError("not one boundary F1 an image and class")
+        shape = len(f1), len(widths), f1.shape[1]
+        if any(some.shape != shape or some.dtype != np.int32 for some in counts):
+            raise ValueError("not one number of pixels an image, band and class")
+        return cls(widths, f1, *counts)
+
+
+@dataclass(frozen=True, eq=False)
 class CocoMatches:
     """COCO's AP and AR; see `judge_detections`.
 
@@ -220,8 +304,10 @@ class VocMatches:
         return cls(JudgedDetections.of(arrays))
 
 
-Part = Means | Pixels | CocoMatches | VocMatches
-KINDS: dict[str, type[Part]] = {part.kind: part for part in (Means, Pixels, CocoMatches, VocMatches)}
+Part = Means | Pixels | Boundaries | CocoMatches | VocMatches
+KINDS: dict[str, type[Part]] = {
+    part.kind: part for part in (Means, Pixels, Boundaries, CocoMatches, VocMatches)
+}
 
 
 def folders(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +69,10 @@ class SegmentationEvaluator:
 
     def add(self, batch: SegmentationBatch, predictions: Segmentation) -> None:
         """Takes one batch and the label maps predicted for it; padding and invalid examples are skipped."""
-        for b in np.flatnonzero(np.asarray(batch.example_valid)):
-            height, width = np.asarray(batch.size[b])
-            answer = np.asarray(predictions.labels[b])[:height, :width]
-            if self._source is None:
-                truth = np.asarray(batch.labels[b])[:height, :width]
-            else:
-                truth = self._source.labels(int(batch.id[b]))
-                answer = _resize_nearest(answer, truth.shape[0], truth.shape[1])
+        for id, truth, answer in judged_maps(batch, predictions, self._source):
             confusion = _confusion(truth, answer, len(self.classes))
             self._confusion += confusion
-            self._ids.append(int(batch.id[b]))
+            self._ids.append(id)
             self._pixels.append(np.array([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)]))
 
     def report(self) -> Report:
@@ -124,6 +117,31 @@ class SegmentationEvaluator:
         counts = np.array(self._pixels, np.int64).reshape(-1, 3, len(self.classes))
         pixels = Pixels(counts[:, 0], counts[:, 1], counts[:, 2])
         PerImage(np.array(self._ids, np.int64), (pixels,)).write(path)
+
+
+def judged_maps(
+    batch: SegmentationBatch, predictions: Segmentation, source: SegmentationSource | None
+) -> Iterator[tuple[int, Int[np.ndarray, "_h _w"], Int[np.ndarray, "_h _w"]]]:
+    """The label maps to compare; padding and invalid examples are left out.
+
+    Args:
+        batch: says where in the canvas the images are.
+        predictions: for the batch.
+        source: of true label maps at their own size, to which predictions are resized (to the nearest
+            pixel); None takes the batch's.
+
+    Yields:
+        The example's id, its true label map, and the predicted one in the same size.
+    """
+    for b in np.flatnonzero(np.asarray(batch.example_valid)):
+        id = int(batch.id[b])
+        height, width = np.asarray(batch.size[b])
+        answer = np.asarray(predictions.labels[b])[:height, :width]
+        if source is None:
+            yield id, np.asarray(batch.labels[b])[:height, :width], answer
+        else:
+            truth = source.labels(id)
+            yield id, truth, _resize_nearest(answer, truth.shape[0], truth.shape[1])
 
 
 def _confusion(

@@ -3,7 +3,7 @@
 from vision_jax.ops.anchors import base_anchors, grid_anchors, pyramid_anchors
 from vision_jax.ops.boxes import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes
 from vision_jax.ops.chunks import map_used
-from vision_jax.ops.losses import sigmoid_focal_loss, smooth_l1
+from vision_jax.ops.losses import dice_loss, sigmoid_focal_loss, smooth_l1
 from vision_jax.ops.mask_crops import crop_masks
 from vision_jax.ops.matching import BACKGROUND, BETWEEN, match, sample_balanced
 from vision_jax.ops.nms import batched_nms, nms
@@ -31,6 +31,7 @@ __all__ = [
     "clip_boxes",
     "crop_masks",
     "decode_boxes",
+    "dice_loss",
     "encode_boxes",
     "grid_anchors",
     "map_used",

@@ -1,10 +1,14 @@
-"""Element-wise losses of detectors; how they are summed and weighted is the caller's matter."""
+"""Losses of detectors, element by element, and of label maps, image by image.
+
+How they are summed and weighted is the caller's matter.
+"""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 def smooth_l1(
@@ -44,3 +48,36 @@ def sigmoid_focal_loss(
         The loss of each element, at least 0.
     """
     return optax.losses.sigmoid_focal_loss(logits, targets, alpha=alpha if alpha >= 0 else None, gamma=gamma)
+
+
+def dice_loss(
+    probabilities: Float[Array, "h w k"], labels: Int[Array, "h w"], squared: bool = True
+) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+    """One less the soft Dice coefficient of one image's classes (V-Net, Milletari et al. 2016, section 3).
+
+    A class's coefficient is 2 sum(p g) / (sum(p^2) + sum(g)) over the pixels that are not void, where p is
+    its probability and g is 1 in its region, else 0. A small region so counts as much as a large one. Only
+    classes with a pixel in the image have one; the loss is one less their mean. Means of it are taken over
+    images, each of which lies on one device: `Mean.over(losses, where=counts)`.
+
+    Args:
+        probabilities: of the classes, 0..1; may be NaN where void.
+        labels: 0..K-1, -1 where void.
+        squared: p^2 in the denominator, as in the paper; else p, as others have it, with which answers
+            between 0 and 1 lose more.
+
+    Returns:
+        The loss, float32, 0..1; and whether it counts: not where all is void, it is 0 there.
+    """
+    labelled = labels >= 0
+    truth = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=jnp.float32)
+    answer = jnp.where(labelled[..., None], probabilities, 0).astype(jnp.float32)
+    true = truth.sum((0, 1))
+    present = true > 0
+    shared = (truth * answer).sum((0, 1))
+    # Where a class is present this is at least 1; elsewhere it could be 0.
+    both = jnp.where(present, (answer**2 if squared else answer).sum((0, 1)) + true, 1)
+    classes = present.sum()
+    counts = classes > 0
+    dice = (2 * shared / both).sum() / jnp.maximum(classes, 1)
+    return jnp.where(counts, 1 - dice, 0), counts

@@ -22,19 +22,33 @@ class Mean:
     weight: Float[Array, ""]
 
     @classmethod
-    def over(cls, values: Float[Array, "*shape"], where: Bool[Array, "*shape"] | None = None) -> Mean:
+    def over(
+        cls,
+        values: Float[Array, "..."],
+        where: Bool[Array, "..."] | None = None,
+        weights: Float[Array, "..."] | None = None,
+    ) -> Mean:
         """Sums the values that count.
 
         Args:
             values: any shape.
-            where: which values count; all of them if None. Values that do not count may be NaN.
+            where: of that shape, which values count; all of them if None. Values that do not count may be
+                NaN, and so may their weights.
+            weights: of a shape that broadcasts to that of the values, at least 0; all 1 if None.
 
         Returns:
-            The sum of `values[where]` and their number.
+            The sum of `weights[where] * values[where]`, and that of `weights[where]`.
         """
-        if where is None:
-            return cls(jnp.sum(values, dtype=jnp.float32), jnp.float32(values.size))
-        return cls(jnp.sum(jnp.where(where, values, 0), dtype=jnp.float32), jnp.sum(where, dtype=jnp.float32))
+        if where is not None:
+            # Before they are multiplied: a NaN times 0 has no gradient.
+            values = jnp.where(where, values, 0)
+        if weights is None:
+            weight = jnp.float32(values.size) if where is None else jnp.sum(where, dtype=jnp.float32)
+            return cls(jnp.sum(values, dtype=jnp.float32), weight)
+        weights = jnp.broadcast_to(weights, values.shape).astype(jnp.float32)
+        if where is not None:
+            weights = jnp.where(where, weights, 0)
+        return cls(jnp.sum(weights * values, dtype=jnp.float32), jnp.sum(weights))
 
     def value(self) -> Float[Array, ""]:
         """The mean; 0 where the weight is 0."""
