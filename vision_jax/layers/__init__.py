@@ -7,8 +7,9 @@ them.
 """
 
 from vision_jax.layers.conv import Conv, Dense
+from vision_jax.layers.conv_transpose import ConvTranspose
 from vision_jax.layers.fpn import FPN
 from vision_jax.layers.images import normalise
 from vision_jax.layers.norms import Norm
 
-__all__ = ["FPN", "Conv", "Dense", "Norm", "normalise"]
+__all__ = ["FPN", "Conv", "ConvTranspose", "Dense", "Norm", "normalise"]

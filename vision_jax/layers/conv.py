@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from vision_jax.layers import winograd
+from vision_jax.layers import dilated, winograd
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Initializer = Callable[..., Array]
@@ -36,6 +36,7 @@ def conv2d(
     kernel: Float[Array, "kh kw i o"],
     stride: int = 1,
     padding: int | tuple[int, int] = 0,
+    dilation: int = 1,
 ) -> Float[Array, "b hh ww o"]:
     """A 2-D cross-correlation, zero-padded alike on opposite sides (the convention of torch's conv2d).
 
@@ -46,19 +47,23 @@ def conv2d(
         kernel: one tap per place, input and output channel.
         stride: of both axes, in pixels.
         padding: zeros added on each side, in pixels; or (above and below, left and right).
+        dilation: from one tap to the next, in pixels (Yu and Koltun 2016, equation 2).
 
     Returns:
-        Feature maps of `(h + 2 * padding - kh) // stride + 1` rows, and columns likewise.
+        Feature maps of `(h + 2 * padding - dilation * (kh - 1) - 1) // stride + 1` rows, columns likewise.
     """
     padding = (padding, padding) if isinstance(padding, int) else padding
-    return cast(Array, _conv2d(x, kernel, stride, padding))
+    return cast(Array, _conv2d(x, kernel, stride, padding, dilation))
 
 
-def _forward(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    plain = partial(_plain, stride=stride, padding=padding)
-    if _by_winograd(kernel, stride, padding):
+def _forward(x: Array, kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
+    plain = partial(_plain, stride=stride, padding=padding, dilation=dilation)
+    if _by_winograd(kernel, stride, padding, dilation):
         fewer = partial(winograd.convolve, padding=padding[0])
         return lax.platform_dependent(x, kernel, cpu=fewer, default=plain)
+    if stride == 1 and dilated.is_faster(x, kernel, padding, dilation):
+        inside = partial(dilated.convolve, padding=padding, dilation=dilation)
+        return lax.platform_dependent(x, kernel, cpu=inside, default=plain)
     if kernel.shape[:2] != (1, 1) and stride == 1 and kernel.shape[2] >= _FEWEST_CHANNELS:
         in_parts = partial(_in_parts, plain)
         return lax.platform_dependent(x, kernel, cpu=in_parts, default=plain)
@@ -81,85 +86,116 @@ def _parts(images: int, nbytes: int) -> int:
     return next(n for n in range(1, images + 1) if images % n == 0 and (nbytes <= n * _PART or n == images))
 
 
-def _plain(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+def _plain(x: Array, kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
     if kernel.shape[:2] == (1, 1) and padding == (0, 0):
         x = x[:, ::stride, ::stride]
         return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     pads = [(pad, pad) for pad in padding]
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=DIMENSIONS)
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=DIMENSIONS
+    )
 
 
-def _by_winograd(kernel: Array, stride: int, padding: Padding) -> bool:
+def _by_winograd(kernel: Array, stride: int, padding: Padding, dilation: int) -> bool:
     """Where it gains more time than its many small programs take to compile.
 
     In bfloat16 the turned values would lose digits.
     """
     return (
         kernel.shape[:2] == (3, 3)
-        and stride == 1
+        and stride == dilation == 1
         and padding[0] == padding[1]
         and min(kernel.shape[2:]) >= _FEWEST_FOR_WINOGRAD
         and kernel.dtype.itemsize >= 4
     )
 
 
-_conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
+_conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2, 3, 4))
 
 
 def _with_residuals(
-    x: Array, kernel: Array, stride: int, padding: Padding
+    x: Array, kernel: Array, stride: int, padding: Padding, dilation: int
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _forward(x, kernel, stride, padding), (x, kernel)
+    return _forward(x, kernel, stride, padding, dilation), (x, kernel)
 
 
 def _gradients(
-    stride: int, padding: Padding, residuals: tuple[Array, Array], g: Array
+    stride: int, padding: Padding, dilation: int, residuals: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
     x, kernel = residuals
+    to_inputs = _input_gradient(x, kernel, g, stride, padding, dilation)
 
     def native(x: Array, g: Array) -> Array:
-        _, to_kernel = jax.vjp(lambda kernel: _plain(x, kernel, stride, padding), kernel)
+        _, to_kernel = jax.vjp(lambda kernel: _plain(x, kernel, stride, padding, dilation), kernel)
         return to_kernel(g)[0]
 
     if kernel.shape[3] < _FEWEST_CHANNELS:
-        return _input_gradient(x, kernel, g, stride, padding), native(x, g)
-    if _by_winograd(kernel, stride, padding):
+        return to_inputs, native(x, g)
+    if _by_winograd(kernel, stride, padding, dilation):
         products = partial(winograd.kernel_gradient, padding=padding[0])
     else:
-        taps = (kernel.shape[0], kernel.shape[1])
-        products = partial(_kernel_gradient_by_rows, taps=taps, stride=stride, padding=padding)
-    to_kernel = lax.platform_dependent(x, g, cpu=products, default=native)
-    return _input_gradient(x, kernel, g, stride, padding), to_kernel
+        products = _kernel_products(x, kernel, stride, padding, dilation)
+    return to_inputs, lax.platform_dependent(x, g, cpu=products, default=native)
 
 
-def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: Padding) -> Array:
+def _kernel_products(
+    x: Array, kernel: Array, stride: int, padding: Padding, dilation: int
+) -> Callable[[Array, Array], Array]:
+    """The form of the kernel's gradient that copies the least."""
+    rows, columns, channels, features = kernel.shape
+    wide = channels > 4 * features
+    if stride == 1 and not wide and dilated.is_faster(x, kernel, padding, dilation):
+        return partial(dilated.kernel_gradient, taps=(rows, columns), padding=padding, dilation=dilation)
+    by_rows = partial(_kernel_gradient_by_rows, taps=(rows, columns), stride=stride, dilation=dilation)
+    around = dilation * (rows - 1) - padding[0], dilation * (columns - 1) - padding[1]
+    no_larger = all(0 <= left <= pad for left, pad in zip(around, padding, strict=True))
+    if stride > 1 or channels < features or (rows, columns) == (1, 1) or not no_larger:
+        return partial(by_rows, padding=padding)
+
+    def under_outputs(x: Array, g: Array) -> Array:
+        """The fewer channels are those that are shifted: a tap right of an input is left of the output."""
+        return by_rows(g, x, padding=around)[::-1, ::-1].transpose(0, 1, 3, 2)
+
+    return under_outputs
+
+
+def _input_gradient(x: Array, kernel: Array, g: Array, stride: int, padding: Padding, dilation: int) -> Array:
     """At stride 1 a convolution with the turned kernel.
 
     XLA's own form of that says "turned" in the convolution's dimensions, which costs eight times as much
     on the CPU inside `lax.cond`, where the kernel is not turned beforehand.
     """
     if stride > 1:
-        return jax.vjp(lambda x: _plain(x, kernel, stride, padding), x)[1](g)[0]
+        return jax.vjp(lambda x: _plain(x, kernel, stride, padding, dilation), x)[1](g)[0]
     if kernel.shape[:2] == (1, 1) and padding == (0, 0):
         return lax.dot_general(g, kernel[0, 0], (((3,), (1,)), ((), ())))
-    around = kernel.shape[0] - 1 - padding[0], kernel.shape[1] - 1 - padding[1]
+    around = dilation * (kernel.shape[0] - 1) - padding[0], dilation * (kernel.shape[1] - 1) - padding[1]
 
     def turned(g: Array, kernel: Array) -> Array:
-        return _plain(g, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1, around)
+        return _plain(g, _turned(kernel), 1, around, dilation)
 
-    if _by_winograd(kernel, stride, padding):
+    def inside(g: Array, kernel: Array) -> Array:
+        return dilated.convolve(g, _turned(kernel), around, dilation)
+
+    if _by_winograd(kernel, stride, padding, dilation):
         fewer = partial(winograd.input_gradient, padding=padding[0])
         return lax.platform_dependent(g, kernel, cpu=fewer, default=turned)
+    if dilated.is_faster(g, kernel, around, dilation):
+        return lax.platform_dependent(g, kernel, cpu=inside, default=turned)
     places = x.shape[1] * x.shape[2]
     many = 1.5 if kernel.shape[2] < _FEWEST_CHANNELS else 3.0
     if places >= many * g.shape[1] * g.shape[2]:  # a convolution would multiply mostly zeros
-        fastest = partial(_input_gradient_by_rows, padding=padding)
+        fastest = partial(_input_gradient_by_rows, padding=padding, dilation=dilation)
     else:
         fastest = turned
     return lax.platform_dependent(g, kernel, cpu=partial(_in_parts, fastest), default=turned)
 
 
-def _input_gradient_by_rows(g: Array, kernel: Array, *, padding: Padding) -> Array:
+def _turned(kernel: Array) -> Array:
+    return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+def _input_gradient_by_rows(g: Array, kernel: Array, *, padding: Padding, dilation: int) -> Array:
     """One matrix product for each row of taps; what each tap gives is added where the tap lay."""
     rows, columns, channels, features = kernel.shape
     places = g.reshape(-1, features)
@@ -168,23 +204,23 @@ def _input_gradient_by_rows(g: Array, kernel: Array, *, padding: Padding) -> Arr
         taps = kernel[i].reshape(-1, features)
         shares = lax.dot_general(places, taps, (((1,), (1,)), ((), ())))
         shares = shares.reshape(*g.shape[:3], columns, channels)
-        wide = reduce(jnp.add, (_moved(shares[..., j, :], 2, j, columns) for j in range(columns)))
-        return _moved(wide, 1, i, rows)
+        moved = (_moved(shares[..., j, :], 2, j, columns, dilation) for j in range(columns))
+        return _moved(reduce(jnp.add, moved), 1, i, rows, dilation)
 
     whole = reduce(jnp.add, map(row, range(rows)))
     down, right = padding
     return whole[:, down : whole.shape[1] - down, right : whole.shape[2] - right]
 
 
-def _moved(share: Array, axis: int, tap: int, taps: int) -> Array:
+def _moved(share: Array, axis: int, tap: int, taps: int, dilation: int) -> Array:
     """Zeros around it along an axis, so that it lies where that tap of so many did."""
     pads = [(0, 0)] * share.ndim
-    pads[axis] = (tap, taps - 1 - tap)
+    pads[axis] = (tap * dilation, (taps - 1 - tap) * dilation)
     return jnp.pad(share, pads)
 
 
 def _kernel_gradient_by_rows(
-    x: Array, g: Array, *, taps: tuple[int, int], stride: int, padding: Padding
+    x: Array, g: Array, *, taps: tuple[int, int], stride: int, padding: Padding, dilation: int
 ) -> Array:
     """One matrix product for each row of taps and part of the batch: inputs under the taps, times output
     gradients."""
@@ -194,7 +230,8 @@ def _kernel_gradient_by_rows(
     x = jnp.pad(x, ((0, 0), *((pad, pad) for pad in padding), (0, 0)))
 
     def under(x: Array, axis: int, tap: int, places: int) -> Array:
-        return lax.slice_in_dim(x, tap, tap + (places - 1) * stride + 1, stride, axis)
+        begin = tap * dilation
+        return lax.slice_in_dim(x, begin, begin + (places - 1) * stride + 1, stride, axis)
 
     def of_part(part: tuple[Array, Array]) -> Array:
         x, g = part
@@ -227,10 +264,11 @@ class Conv(nn.Module):
         features: output channels.
         size: of the kernel, in pixels; or (rows, columns).
         stride: in pixels.
-        padding: zeros on each side, in pixels; half of the kernel's size if None, which at stride 1 keeps
+        padding: zeros on each side, in pixels; half of the kernel's extent if None, which at stride 1 keeps
             the map's size.
         bias: whether to add one.
         kernel_init: of the kernel.
+        dilation: from one tap to the next, in pixels.
     """
 
     features: int
@@ -239,13 +277,15 @@ class Conv(nn.Module):
     bias: bool = True
     kernel_init: Initializer = he_normal
     padding: int | None = None
+    dilation: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
         rows, columns = (self.size, self.size) if isinstance(self.size, int) else self.size
         kernel = self.param("kernel", self.kernel_init, (rows, columns, x.shape[-1], self.features))
-        padding = (rows // 2, columns // 2) if self.padding is None else self.padding
-        y = conv2d(x.astype(kernel.dtype), kernel, self.stride, padding)
+        half = rows // 2 * self.dilation, columns // 2 * self.dilation
+        padding = half if self.padding is None else self.padding
+        y = conv2d(x.astype(kernel.dtype), kernel, self.stride, padding, self.dilation)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.bias else y
 
 

@@ -3,10 +3,25 @@
 from vision_jax.ops.anchors import base_anchors, grid_anchors, pyramid_anchors
 from vision_jax.ops.boxes import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes
 from vision_jax.ops.chunks import map_used
+from vision_jax.ops.convolution import (
+    averaged_transposed_convolution,
+    bilinear_kernel,
+    convolution_matrix_1d,
+    convolution_matrix_2d,
+    overlap_counts,
+    resize_convolution,
+    transposed_convolution,
+)
 from vision_jax.ops.losses import dice_loss, sigmoid_focal_loss, smooth_l1
 from vision_jax.ops.mask_crops import crop_masks
 from vision_jax.ops.matching import BACKGROUND, BETWEEN, match, sample_balanced
 from vision_jax.ops.nms import batched_nms, nms
+from vision_jax.ops.pooling import (
+    max_pool_with_argmax,
+    max_unpool,
+    unpool_bed_of_nails,
+    unpool_nearest,
+)
 from vision_jax.ops.roi import multilevel_roi_align, multilevel_roi_pool, roi_align, roi_pool
 from vision_jax.ops.sampling import (
     affine_grid,
@@ -23,12 +38,16 @@ __all__ = [
     "BETWEEN",
     "affine_grid",
     "attention_grid",
+    "averaged_transposed_convolution",
     "base_anchors",
     "batched_nms",
+    "bilinear_kernel",
     "box_area",
     "box_giou",
     "box_iou",
     "clip_boxes",
+    "convolution_matrix_1d",
+    "convolution_matrix_2d",
     "crop_masks",
     "decode_boxes",
     "dice_loss",
@@ -36,12 +55,16 @@ __all__ = [
     "grid_anchors",
     "map_used",
     "match",
+    "max_pool_with_argmax",
+    "max_unpool",
     "multilevel_roi_align",
     "multilevel_roi_pool",
     "nms",
+    "overlap_counts",
     "projective_grid",
     "pyramid_anchors",
     "regular_points",
+    "resize_convolution",
     "roi_align",
     "roi_pool",
     "sample_balanced",
@@ -50,4 +73,7 @@ __all__ = [
     "smooth_l1",
     "target_points",
     "thin_plate_spline_grid",
+    "transposed_convolution",
+    "unpool_bed_of_nails",
+    "unpool_nearest",
 ]

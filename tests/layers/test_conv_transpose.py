@@ -1,0 +1,141 @@
+"""Transposed convolutions of batches: the operation of one map is the reference, in value and gradients."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from vision_jax.layers import ConvTranspose, conv_transpose
+from vision_jax.layers.conv import conv2d
+from vision_jax.layers.conv_transpose import bilinear_init, conv_transpose2d
+from vision_jax.ops.convolution import transposed_convolution
+
+# (rows, columns) of the kernel, stride, padding, output padding
+GEOMETRIES = [
+    ((2, 2), 2, 0, 0),
+    ((4, 4), 2, 1, 0),
+    ((3, 3), 2, 1, 1),
+    ((3, 3), 2, 0, 1),
+    ((3, 5), 3, 1, 2),
+    ((1, 1), 2, 0, 1),
+    ((2, 5), 4, 0, 3),
+    ((3, 3), 1, 1, 0),
+    ((1, 2), 1, 1, 0),
+    ((16, 16), 8, 4, 0),
+    ((9, 8), 9, 0, 0),
+]
+
+
+def arrays(taps, channels=(3, 4), seed=0, batch=2):
+    rng = np.random.default_rng(seed)
+    x = jnp.asarray(rng.normal(size=(batch, 5, 4, channels[0])), jnp.float32)
+    return x, jnp.asarray(rng.normal(size=(*taps, channels[1], channels[0])) / channels[0], jnp.float32)
+
+
+def value_and_gradients(function, x, kernel):
+    @jax.jit
+    def both(x, kernel):
+        value, pull = jax.vjp(function, x, kernel)
+        return value, pull(jnp.sin(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape))
+
+    return both(x, kernel)
+
+
+@pytest.mark.parametrize(("taps", "stride", "padding", "output_padding"), GEOMETRIES)
+@pytest.mark.parametrize("channels", [(3, 4), (18, 16)])
+@pytest.mark.parametrize("cache", [1, 2**22])
+def test_it_is_the_operation_of_each_map(taps, stride, padding, output_padding, channels, cache, monkeypatch):
+    monkeypatch.setattr(conv_transpose, "_CACHE", cache)
+    x, kernel = arrays(taps, channels)
+    geometry = {"stride": stride, "padding": padding, "output_padding": output_padding}
+
+    def one_by_one(x, kernel):
+        return jax.vmap(lambda x: transposed_convolution(x, kernel, **geometry))(x)
+
+    ours = value_and_gradients(partial(conv_transpose2d, **geometry), x, kernel)
+    expected = value_and_gradients(one_by_one, x, kernel)
+    chex.assert_trees_all_close(ours, expected, atol=2e-4, rtol=1e-4)
+    chex.assert_trees_all_close(
+        conv_transpose._native(x, kernel, **geometry), expected[0], atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(("taps", "stride", "padding", "output_padding"), GEOMETRIES)
+def test_gradients_equal_finite_differences(taps, stride, padding, output_padding):
+    with jax.enable_x64(True):
+        x, kernel = (jnp.asarray(array, float) for array in arrays(taps, (2, 2), batch=1))
+        function = jax.jit(lambda x, k: conv_transpose2d(x, k, stride, padding, output_padding))
+        check_grads(function, (x, kernel), order=1, modes=("rev",), eps=1e-5, atol=1e-8, rtol=1e-8)
+
+
+def test_it_is_the_transpose_of_the_convolution_with_its_kernel():
+    large, kernel = arrays((3, 3), (6, 4))
+    small, to_inputs = jax.vjp(lambda x: conv2d(x, kernel.swapaxes(2, 3), 2, 1), large)
+    back = conv_transpose2d(small, kernel.swapaxes(2, 3), 2, 1)
+    expected = to_inputs(small)[0]
+    assert back.shape == (2, 5, 3, 6)  # three rows come of five or of six, two columns of three or of four
+    chex.assert_trees_all_close(back, expected[:, :, :3], atol=1e-5)
+    more = conv_transpose2d(small, kernel.swapaxes(2, 3), 2, 1, 1)
+    chex.assert_trees_all_close(more[:, :5], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"),
+    [(1, 1), (3, 1), (1, 2), (2, 2), (3, 2), (4, 2), (7, 2), (2, 3), (5, 3), (4, 4), (7, 4)],
+)
+def test_without_padding_given_the_map_becomes_stride_times_as_large(size, stride):
+    layer = ConvTranspose(3, size, stride)
+    x = jax.ShapeDtypeStruct((2, 5, 4, 6), jnp.float32)
+    y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    assert y.shape == (2, 5 * stride, 4 * stride, 3)
+    assert variables["params"]["kernel"].shape == (size, size, 3, 6)
+
+
+def test_the_bias_and_the_padding_given():
+    x = jnp.ones((1, 2, 2, 3))
+    kernel, bias = jnp.ones((2, 2, 4, 3)), jnp.arange(4.0)
+    variables = {"params": {"kernel": kernel, "bias": bias}}
+    expected = jnp.broadcast_to(3 + bias, (1, 4, 4, 4))
+    chex.assert_trees_all_close(ConvTranspose(4, 2, 2).apply(variables, x), expected)
+    bare = ConvTranspose(4, 2, 2, padding=1, output_padding=1, bias=False)
+    chex.assert_trees_all_close(bare.apply({"params": {"kernel": kernel}}, x), jnp.full((1, 3, 3, 4), 3.0))
+    assert set(bare.init(jax.random.key(0), x)["params"]) == {"kernel"}
+
+
+@pytest.mark.parametrize(("size", "stride"), [(4, 2), (5, 3), (16, 8)])
+def test_initialised_to_interpolate(size, stride):
+    x, _ = arrays((1, 1))
+    layer = ConvTranspose(3, size, stride, bias=False, kernel_init=bilinear_init(stride))
+    y, _ = layer.init_with_output(jax.random.key(0), x)
+    expected = jax.image.resize(x, y.shape, "bilinear")
+    inside = slice(stride, -stride)
+    chex.assert_trees_all_close(y[:, inside, inside], expected[:, inside, inside], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 2, 3), (4, 3, 2, 2)])
+def test_what_cannot_interpolate_is_refused(shape):
+    with pytest.raises(ValueError, match="interpolate"):
+        bilinear_init(2)(jax.random.key(0), shape)
+
+
+def test_an_output_padding_of_a_stride_is_refused():
+    x, kernel = arrays((3, 3))
+    with pytest.raises(ValueError, match="output_padding"):
+        conv_transpose2d(x, kernel, 2, 1, 2)
+
+
+def test_inputs_are_cast_to_the_kernel():
+    x, kernel = arrays((4, 4), (16, 16))
+    layer = ConvTranspose(16, bias=False)
+
+    def value(kernel, dtype):
+        y = layer.apply({"params": {"kernel": kernel.astype(dtype)}}, x)
+        assert y.dtype == dtype
+        return jnp.sum(jnp.sin(y.astype(jnp.float32)))
+
+    full, half = (jax.grad(value)(kernel, dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    assert np.linalg.norm(full - half) <= 2e-2 * np.linalg.norm(full)

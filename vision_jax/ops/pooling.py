@@ -1,0 +1,234 @@
+"""Unpooling: by repetition, by zeros, and to where the maxima were.
+
+Max unpooling puts each pooled value back to its switch, the place of the maximum it came from (Zeiler and
+Fergus 2014, section 2.1; Noh, Hong and Han 2015, section 3.2; Badrinarayanan, Kendall and Cipolla 2017).
+
+A switch lies in its own window. So a place of the large map asks the few windows that reach it whether it is
+theirs, which is comparisons of whole maps, where a scatter would go from value to value. All functions are of
+one image; `vmap` them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+Size = tuple[int, int]
+
+
+def unpool_nearest(
+    features: Float[Array, "h w c"], stride: int = 2
+) -> Float[Array, "{stride}*h {stride}*w c"]:
+    """Enlarges a map by repeating each value over its cell: nearest-neighbour upsampling.
+
+    Args:
+        features: a feature map.
+        stride: rows and columns of a cell, at least 1.
+
+    Returns:
+        The larger map, same dtype.
+    """
+    height, width, channels = features.shape
+    cells = jnp.broadcast_to(features[:, None, :, None], (height, stride, width, stride, channels))
+    return cells.reshape(height * stride, width * stride, channels)
+
+
+def unpool_bed_of_nails(
+    features: Float[Array, "h w c"], stride: int = 2
+) -> Float[Array, "{stride}*h {stride}*w c"]:
+    """Enlarges a map by writing each value to the top left of its cell, and zeros elsewhere.
+
+    Args:
+        features: a feature map.
+        stride: rows and columns of a cell, at least 1.
+
+    Returns:
+        The larger map, same dtype.
+    """
+    between = (0, stride - 1, stride - 1)
+    return lax.pad(features, jnp.zeros((), features.dtype), (between, between, (0, 0, 0)))
+
+
+def max_pool_with_argmax(
+    features: Float[Array, "h w c"], size: int = 2, stride: int = 2, padding: int = 0
+) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+    """Max pooling that says where its maxima were (torch's `max_pool2d` with `return_indices`).
+
+    Reverse-mode differentiable: a window's gradient goes to its argmax alone.
+
+    Args:
+        features: a feature map.
+        size: of the square windows, in pixels.
+        stride: between them, in pixels.
+        padding: pixels on each side that are never the largest; at most half of a window.
+
+    Returns:
+        Of `(h + 2 * padding - size) // stride + 1` rows of windows, columns likewise, the largest value; and
+        its place: int32, `row * w + column` in the map. Of equal ones it is the first in reading order; a NaN
+        is larger than all before it.
+
+    Raises:
+        ValueError: the padding is more than half of a window.
+    """
+    if not 0 <= 2 * padding <= size:
+        raise ValueError(f"padding {padding} is more than half of a window of {size}")
+    height, width, _ = features.shape
+    return cast(tuple[Array, Array], _pool(features, (height, width), size, stride, padding))
+
+
+def max_unpool(
+    values: Float[Array, "hh ww c"],
+    argmax: Int[Array, "hh ww c"],
+    shape: Size,
+    size: int = 2,
+    stride: int = 2,
+    padding: int = 0,
+) -> Float[Array, "{shape[0]} {shape[1]} c"]:
+    """Puts pooled values back to where their maxima were (torch's `max_unpool2d`).
+
+    Reverse-mode differentiable in `values`.
+
+    Args:
+        values: one for each window.
+        argmax: of `max_pool_with_argmax`, in the same order.
+        shape: (h, w) of the map that was pooled.
+        size: of the windows it was pooled in.
+        stride: of its pooling.
+        padding: of its pooling.
+
+    Returns:
+        A map of that shape, zero elsewhere. Of windows that name the same place the last in reading order
+        gives its value, and takes the gradient.
+    """
+    return cast(Array, _unpool(values, argmax, shape, size, stride, padding))
+
+
+def _maxima(
+    features: Array, shape: Size, size: int, stride: int, padding: int
+) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+    rows, columns = ((length + 2 * padding - size) // stride + 1 for length in shape)
+    if padding:
+        around = (padding, padding)
+        features = jnp.pad(features, (around, around, (0, 0)), constant_values=-jnp.inf)
+    top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
+    inside = _indices(jnp.maximum(top, 0), jnp.maximum(left, 0), shape)
+    largest = _under(features, 0, 0, rows, columns, stride)
+    argmax = jnp.broadcast_to(inside, largest.shape)
+    for i, j in product(range(size), repeat=2):
+        if (i, j) == (0, 0):
+            continue
+        tap = _under(features, i, j, rows, columns, stride)
+        larger = (tap > largest) | jnp.isnan(tap)
+        largest = jnp.where(larger, tap, largest)
+        argmax = jnp.where(larger, _indices(top + i, left + j, shape), argmax)
+    return largest, argmax
+
+
+def _begins(windows: int, stride: int, padding: int) -> Int[Array, " n"]:
+    """The first row (column) of each window."""
+    return jnp.arange(windows, dtype=jnp.int32) * stride - padding
+
+
+def _indices(rows: Int[Array, " hh"], columns: Int[Array, " ww"], shape: Size) -> Int[Array, "hh ww 1"]:
+    return (rows[:, None] * shape[1] + columns)[..., None]
+
+
+def _under(features: Array, i: int, j: int, rows: int, columns: int, stride: int) -> Array:
+    """What lies under a tap of each window."""
+    last = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
+    return features[i : last[0] : stride, j : last[1] : stride]
+
+
+def _spread(
+    values: Array, argmax: Array, shape: Size, size: int, stride: int, padding: int, add: bool
+) -> Float[Array, "h w c"]:
+    """Each value at its argmax: the last of them, or their sum.
+
+    The large map is cut into cells of the stride; those of a window, and of the windows up to `reach` before
+    it, are asked together.
+    """
+    rows, columns = (-(-(length + padding) // stride) for length in shape)
+    down, across = _begins(rows * stride, 1, padding), _begins(columns * stride, 1, padding)
+    places = _indices(down, across, shape).reshape(rows, stride, columns, stride, 1)
+    reach = range(-(-size // stride) - 1, -1, -1)
+    total = jnp.zeros((*places.shape[:-1], values.shape[-1]), values.dtype)
+    for before in product(reach, reach):  # windows in reading order
+        moved_values, moved_argmax = (
+            _moved(of, before, rows, columns, fill)[:, None, :, None]
+            for of, fill in ((values, 0), (argmax, -1))
+        )
+        theirs = places == moved_argmax
+        total = jnp.where(theirs, total + moved_values if add else moved_values, total)
+    total = total.reshape(rows * stride, columns * stride, -1)
+    return total[padding : padding + shape[0], padding : padding + shape[1]]
+
+
+def _moved(of: Array, by: tuple[int, int], rows: int, columns: int, fill: int) -> Array:
+    """A map moved down and right, on a grid of so many rows and columns."""
+    down, right = by
+    rows, columns = rows - down - of.shape[0], columns - right - of.shape[1]
+    return lax.pad(of, jnp.asarray(fill, of.dtype), ((down, rows, 0), (right, columns, 0), (0, 0, 0)))
+
+
+def _read(
+    features: Array, argmax: Array, shape: Size, size: int, stride: int, padding: int
+) -> Float[Array, "hh ww c"]:
+    """Of each window what lies at its argmax."""
+    rows, columns = argmax.shape[:2]
+    behind = (
+        max((windows - 1) * stride + size - padding - length, 0)
+        for windows, length in zip((rows, columns), shape, strict=True)
+    )
+    features = jnp.pad(features, (*((padding, more) for more in behind), (0, 0)))
+    top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
+    total = jnp.zeros(argmax.shape, features.dtype)
+    for i, j in product(range(size), repeat=2):
+        tap = _under(features, i, j, rows, columns, stride)
+        total = jnp.where(argmax == _indices(top + i, left + j, shape), tap, total)
+    return total
+
+
+def _is_last(argmax: Array, size: int, stride: int) -> Bool[Array, "hh ww c"]:
+    """Whether no later window in reading order names the same place."""
+    reach = -(-size // stride) - 1
+    last = jnp.ones(argmax.shape, bool)
+    for down, right in product(range(reach + 1), range(-reach, reach + 1)):
+        if (down, right) > (0, 0):
+            last &= argmax != _moved(argmax, (-down, -right), *argmax.shape[:2], fill=-1)
+    return last
+
+
+_pool = jax.custom_vjp(_maxima, nondiff_argnums=(1, 2, 3, 4))
+_unpool = jax.custom_vjp(partial(_spread, add=False), nondiff_argnums=(2, 3, 4, 5))
+
+
+def _maxima_with_residuals(features: Array, *windows: Any) -> tuple[tuple[Array, Array], Array]:
+    values, argmax = _maxima(features, *windows)
+    return (values, argmax), argmax
+
+
+def _gradient_of_maxima(
+    shape: Size, size: int, stride: int, padding: int, argmax: Array, g: tuple[Array, Any]
+) -> tuple[Array]:
+    return (_spread(g[0], argmax, shape, size, stride, padding, add=True),)
+
+
+def _spread_with_residuals(values: Array, argmax: Array, *windows: Any) -> tuple[Array, Array]:
+    return _spread(values, argmax, *windows, add=False), argmax
+
+
+def _gradient_of_spread(
+    shape: Size, size: int, stride: int, padding: int, argmax: Array, g: Array
+) -> tuple[Array, None]:
+    read = _read(g, argmax, shape, size, stride, padding)
+    return jnp.where(_is_last(argmax, size, stride), read, 0), None
+
+
+_pool.defvjp(_maxima_with_residuals, _gradient_of_maxima)
+_unpool.defvjp(_spread_with_residuals, _gradient_of_spread)
