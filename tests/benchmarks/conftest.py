@@ -10,6 +10,7 @@ def tiny():
     return Settings(
         backbone="resnet18",
         batch=1,
+        segmented=2,
         image=33,
         canvas=64,
         proposals=30,

@@ -70,6 +70,28 @@ def test_steps_of_a_classifier(tiny):
         np.testing.assert_allclose(ours.run().loss, theirs.run(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["unpooling_gradient", "transposed_gradient"])
+def test_maps_made_larger_and_their_gradients(name, tiny):
+    ours, theirs = sides(name, tiny)
+    mine, their = ours.run(), theirs.run()
+    for a, b in zip(mine, their, strict=True):
+        expected = b.permute(0, 2, 3, 1).detach().numpy()
+        np.testing.assert_allclose(a, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["segnet_basic", "fcn_resnet50"])
+def test_scores_of_pixels(name, tiny):
+    ours, theirs = sides(f"{name}_forward", tiny)
+    expected = theirs.run().permute(0, 2, 3, 1).numpy()
+    assert np.abs(ours.run() - expected).max() / np.abs(expected).max() < 1e-4
+
+
+def test_steps_of_a_segmenter(tiny):
+    ours, theirs = sides("segnet_basic_step", tiny)
+    for _ in range(3):
+        np.testing.assert_allclose(ours.run().loss, theirs.run(), rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["faster_rcnn_predict", "mask_rcnn_predict"])
 def test_detections(name, tiny):
     ours, theirs = sides(name, tiny)

@@ -69,7 +69,7 @@ def test_words_mean_cases():
         "nms_dense",
         "nms_chain",
     ]
-    assert len(chosen([])) == 21
+    assert len(chosen([])) == 29
     with pytest.raises(UserError, match=r"--only box_iuo.*Did you mean box_iou\?"):
         chosen(["box_iuo"])
     with pytest.raises(UserError, match="no such case"):

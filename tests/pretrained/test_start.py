@@ -10,9 +10,12 @@ from flax.traverse_util import flatten_dict
 
 from tests.pretrained.conftest import write_safetensors
 from vision_jax.backbones import resnet
+from vision_jax.backbones.vgg import vgg
 from vision_jax.layers import FPN
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.models.detection import RPN, FasterRCNN, SingleLevel, residual_head
+from vision_jax.models.segmentation.fcn import FCN, ConvolvedLayers
+from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.pretrained import starting_from
 from vision_jax.pretrained.start import matched, resized
 from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
@@ -199,3 +202,39 @@ def test_architectures_are_told_apart_by_their_names():
         without = {key: value for key, value in tensors.items() if not key.startswith("aux")}
         assert recognise(without) == name
         assert recognise({**tensors, "more.weight": np.zeros(())}) is None
+
+
+def shapes_of_segmenter(network):
+    return shapes_of(Segmenter(network))
+
+
+def test_a_classifiers_weights_begin_a_segmenters_backbone(resnet18):
+    path, source = resnet18
+    before = numbers(shapes_of_segmenter(FCN(5, resnet("resnet18"))), 1)
+    after = flat(starting_from(path, ("backbone",))(before))
+    for name, value in flat(before).items():
+        expected = source[name.replace("/network/", "/")] if "/backbone/" in name else value
+        np.testing.assert_array_equal(after[name], expected, err_msg=name)
+
+
+def test_linear_layers_become_convolutions():
+    """VGG's first one sees 7x7 places, and answers at every place as a 7x7 convolution."""
+    x = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype(np.float32)
+    dense = np.random.default_rng(1).normal(size=(2 * 3 * 4, 5)).astype(np.float32)
+    kernel, _ = resized(dense, (2, 3, 4, 5), (2, 3))
+    answer = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(answer[0, 0], x.reshape(1, -1) @ dense, rtol=1e-4)
+    assert resized(dense, (1, 1, 5, 5), (2, 3))[0] is None
+
+    vgg16 = numbers(shapes_of(ARCHITECTURES["vgg11"]().build(10), 32), 0)
+    before = shapes_of_segmenter(FCN(5, vgg("vgg11"), head=ConvolvedLayers()))
+    places = {"params/head/layer1/kernel": (7, 7)}
+    found, table = matched(numbers(before, 1), flat(vgg16), places)
+    layer = vgg16["params"]["head"]["layer1"]["kernel"].reshape(7, 7, 512, 4096)
+    np.testing.assert_allclose(found["params"]["network"]["head"]["layer1"]["kernel"], layer, atol=1e-5)
+    layer = vgg16["params"]["head"]["layer2"]["kernel"]
+    np.testing.assert_array_equal(found["params"]["network"]["head"]["layer2"]["kernel"][0, 0], layer)
+    resized_rows = [row[1] for row in rows_of(table) if row[0] == "resized"]
+    assert resized_rows == ["head/layer1/kernel", "head/layer2/kernel"]

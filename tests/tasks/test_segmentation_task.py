@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from vision_jax.data.open import open_segmentation
 from vision_jax.tasks import segmentation
 from vision_jax.tasks.segmentation import run_lengths
-from vision_jax.types import Segmentation, SegmentationBatch
+from vision_jax.types import Segmentation, SegmentationBatch, UserError
 
 SPEC = "synthetic?length=4&val_length=3&canvas=128"
 
@@ -96,3 +97,35 @@ def test_a_summary_counts_pixels(tmp_path):
     assert report.tables["classes.md"].splitlines()[-1] == f"| all | {4 * 128**2} | {3 * 128**2} |"
     report.write(tmp_path)
     assert (tmp_path / "data.png").stat().st_size > 1000
+
+
+def test_weights_follow_the_training_labels_or_are_given():
+    assert segmentation(SPEC).class_weights() is None
+    assert "class_weights" not in segmentation(SPEC).settle()
+    train = open_segmentation(SPEC)[0]
+    counts = np.array([np.bincount(train.labels(i).ravel(), minlength=len(train.classes)) for i in range(4)])
+    seen = [counts[counts[:, k] > 0].sum() for k in range(len(train.classes))]
+    share = np.array([counts[:, k].sum() / s if s else np.nan for k, s in enumerate(seen)])
+    balanced = segmentation(SPEC, balance="median_frequency")
+    expected = np.nan_to_num(np.nanmedian(share) / share)
+    np.testing.assert_allclose(balanced.class_weights(), expected, atol=1e-4)
+    assert balanced.settle()["class_weights"] == balanced.class_weights()
+    mild = segmentation(SPEC, balance="mild").class_weights()
+    np.testing.assert_allclose(mild, np.sqrt(expected), atol=1e-4)
+    assert segmentation(SPEC, balance="mild", class_weights=(1.0, 2.0)).class_weights() == (1.0, 2.0)
+
+
+def test_weights_of_another_number_of_classes_are_refused():
+    with pytest.raises(UserError, match=r"class_weights has 2 numbers for \d+ classes: background, "):
+        segmentation(SPEC, class_weights=(1.0, 2.0)).open(None)
+
+
+def test_boundaries_are_judged_where_that_is_asked_for():
+    data = segmentation(SPEC, boundaries=True).open(None)
+    areas, near = data.evaluators()
+    for batch in data.evaluation(2):
+        labels = answer(batch, np.maximum(batch.labels, 0), len(data.classes))
+        areas.add(batch, labels)
+        near.add(batch, labels)
+    assert near.report().metrics["boundary_F1"] == 1
+    assert near.report().metrics["trimap/4"] == areas.report().metrics["mIoU"] == 1

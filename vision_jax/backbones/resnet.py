@@ -30,26 +30,28 @@ class Block(nn.Module):
         stride: of the first 3x3 convolution.
         bottleneck: which kind.
         norm: after each convolution.
+        dilation: of the convolution that has the stride.
     """
 
     features: int
     stride: int
     bottleneck: bool
     norm: NormKind
+    dilation: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
-        def conv(x: Array, features: int, size: int, stride: int, name: str) -> Array:
-            x = Conv(features, size, stride, bias=False, name=f"conv{name}")(x)
+        def conv(x: Array, features: int, size: int, stride: int, name: str, dilation: int = 1) -> Array:
+            x = Conv(features, size, stride, bias=False, dilation=dilation, name=f"conv{name}")(x)
             return Norm(self.norm, name=f"norm{name}")(x, train)
 
         out = self.features * 4 if self.bottleneck else self.features
         if self.bottleneck:
             y = nn.relu(conv(x, self.features, 1, 1, "1"))
-            y = nn.relu(conv(y, self.features, 3, self.stride, "2"))
+            y = nn.relu(conv(y, self.features, 3, self.stride, "2", self.dilation))
             y = conv(y, out, 1, 1, "3")
         else:
-            y = nn.relu(conv(x, self.features, 3, self.stride, "1"))
+            y = nn.relu(conv(x, self.features, 3, self.stride, "1", self.dilation))
             y = conv(y, out, 3, 1, "2")
         if self.stride != 1 or x.shape[-1] != out:
             x = conv(x, out, 1, self.stride, "_shortcut")
@@ -66,6 +68,8 @@ class ResNet(nn.Module):
         width: channels of the first stage.
         remat: whether the backward pass computes each block again instead of keeping what is inside it (Chen
             et al. 2016, "Training deep nets with sublinear memory cost"): less memory, more time.
+        output_stride: of the last map. Stages that would pass it keep their input's, and their convolutions
+            are dilated instead, so that they see as far (Yu and Koltun 2016; Chen et al. 2015).
     """
 
     stages: tuple[int, ...]
@@ -73,22 +77,31 @@ class ResNet(nn.Module):
     norm: NormKind = "batch"
     width: int = 64
     remat: bool = False
+    output_stride: int = 32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c2`, `c3`, `c4`, `c5` of strides 4, 8, 16, 32, one a stage."""
+        """Normalised images -> `c2`, `c3`, `c4`, `c5`, one a stage, of strides 4, 8, 16, 32 at most."""
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         x = Conv(self.width, 7, 2, bias=False, name="stem_conv")(x)
         x = nn.relu(Norm(self.norm, name="stem_norm")(x, train))
         x = max_pool_3x3(x)
         maps = {}
+        reached, dilation = 4, 1
         for s, blocks in enumerate(self.stages):
+            shrinks = s > 0 and 2 * reached <= self.output_stride
+            reached *= 2 if shrinks else 1
             for b in range(blocks):
-                stride = 2 if s > 0 and b == 0 else 1
+                stride = 2 if shrinks and b == 0 else 1
+                # Without its stride a stage dilates what comes after the place where that would have been.
+                dilation *= 2 if s > 0 and not shrinks and b == 1 else 1
                 name = f"stage{s + 1}_block{b + 1}"
-                x = block(self.width * 2**s, stride, self.bottleneck, self.norm, name=name)(x, train)
+                layer = block(
+                    self.width * 2**s, stride, self.bottleneck, self.norm, dilation=dilation, name=name
+                )
+                x = layer(x, train)
             maps[f"c{s + 2}"] = x
         return maps
 

@@ -22,17 +22,19 @@ STAGES: dict[VGGName, tuple[int, ...]] = {
 
 
 class VGG(nn.Module):
-    """A VGG network's convolutions; images have at least 32 pixels a side.
+    """A VGG network's convolutions; images have at least 2 pixels a side for each pooling, 32 for five.
 
     Attributes:
-        stages: 3x3 convolutions of each stage.
+        stages: convolutions of each stage.
         widths: channels of each stage.
         norm: after each convolution; the paper has none.
+        size: of the kernels, in pixels.
     """
 
     stages: tuple[int, ...]
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
     norm: NormKind | None = None
+    size: int = 3
 
     @nn.compact
     def __call__(
@@ -42,7 +44,7 @@ class VGG(nn.Module):
         maps = {}
         for s, (count, width) in enumerate(zip(self.stages, self.widths, strict=True)):
             for i in range(count):
-                x = Conv(width, name=f"stage{s + 1}_conv{i + 1}")(x)
+                x = Conv(width, self.size, name=f"stage{s + 1}_conv{i + 1}")(x)
                 if self.norm is not None:
                     x = Norm(self.norm, name=f"stage{s + 1}_norm{i + 1}")(x, train)
                 x = nn.relu(x)

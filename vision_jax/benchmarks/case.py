@@ -18,8 +18,9 @@ class Settings:
         backbone: of detectors.
         batch: images that a classifier takes at a time; detectors take 1.
         warped: images that a bilinear sampler warps at a time.
-        image: height and width in pixels of both.
-        canvas: height and width in pixels of what detectors and the input pipeline work on.
+        segmented: images that a segmenter takes at a time.
+        image: height and width in pixels of what classifiers and samplers work on.
+        canvas: height and width in pixels of what detectors, segmenters and the input pipeline work on.
         proposals: an image, before and after suppression, when predicting; twice as many when training.
         samples: regions of an image that a detector learns from; a quarter as many objects are in it.
         boxes: that are suppressed, and compared with as many others.
@@ -32,6 +33,7 @@ class Settings:
     backbone: ResNetName = "resnet50"
     batch: int = 4
     warped: int = 16
+    segmented: int = 2
     image: int = 224
     canvas: int = 512
     proposals: int = 1000

@@ -10,6 +10,7 @@ from vision_jax.benchmarks.detectors import Detector
 from vision_jax.benchmarks.input_pipeline import InputPipeline
 from vision_jax.benchmarks.networks import Classifier
 from vision_jax.benchmarks.operations import NMS, BilinearSampling, BoxIoU, RoIAlign
+from vision_jax.benchmarks.segmenters import MaxUnpooling, SegmentingNetwork, TransposedConvolution
 
 CASES: dict[str, Callable[[Settings], Case]] = {
     "roi_align_forward": partial(RoIAlign, gradient=False),
@@ -25,6 +26,14 @@ CASES: dict[str, Callable[[Settings], Case]] = {
         for name in ("resnet50", "vgg16", "mobilenet_v2", "inception_v3")
         for what in ("forward", "step")
     },
+    "unpooling_forward": partial(MaxUnpooling, gradient=False),
+    "unpooling_gradient": partial(MaxUnpooling, gradient=True),
+    "transposed_forward": partial(TransposedConvolution, gradient=False),
+    "transposed_gradient": partial(TransposedConvolution, gradient=True),
+    "segnet_basic_forward": partial(SegmentingNetwork, name="segnet_basic", train=False),
+    "segnet_basic_step": partial(SegmentingNetwork, name="segnet_basic", train=True),
+    "fcn_resnet50_forward": partial(SegmentingNetwork, name="fcn_resnet50", train=False),
+    "fcn_resnet50_step": partial(SegmentingNetwork, name="fcn_resnet50", train=True),
     "faster_rcnn_predict": partial(Detector, masks=False, train=False),
     "faster_rcnn_step": partial(Detector, masks=False, train=True),
     "mask_rcnn_predict": partial(Detector, masks=True, train=False),

@@ -56,6 +56,47 @@ def detector(settings: Settings, classes: int, masks: bool) -> Any:
     return model
 
 
+class SegNetBasic(torch.nn.Module):
+    """Four stages of one 7x7 convolution down, four up by max unpooling, without ReLUs."""
+
+    def __init__(self, classes: int, width: int = 64) -> None:
+        super().__init__()
+        sizes = [3, width, width, width]
+        self.encoders = torch.nn.ModuleList(
+            torch.nn.Sequential(
+                torch.nn.Conv2d(inputs, width, 7, padding=3, bias=False),
+                torch.nn.BatchNorm2d(width),
+                torch.nn.ReLU(),
+            )
+            for inputs in sizes
+        )
+        self.decoders = torch.nn.ModuleList(
+            torch.nn.Sequential(
+                torch.nn.Conv2d(width, width, 7, padding=3, bias=False), torch.nn.BatchNorm2d(width)
+            )
+            for _ in sizes
+        )
+        self.score = torch.nn.Conv2d(width, classes, 1)
+
+    def forward(self, x: Any) -> Any:
+        pools = []
+        for encoder in self.encoders:
+            x, places = torch.nn.functional.max_pool2d(encoder(x), 2, return_indices=True)
+            pools.append(places)
+        for decoder in self.decoders:
+            x = decoder(torch.nn.functional.max_unpool2d(x, pools.pop(), (2, 2)))
+        return self.score(x)
+
+
+def segmenter(name: str, classes: int) -> Any:
+    """A network with drawn weights, `fcn_resnet50` with its auxiliary scores."""
+    torch.manual_seed(0)
+    if name == "segnet_basic":
+        return SegNetBasic(classes)
+    make = getattr(torchvision.models.segmentation, name)
+    return make(weights=None, weights_backbone=None, num_classes=classes, aux_loss=True)
+
+
 def count_regions(model: Any) -> dict[str, int]:
     """A tally that each training step of a detector fills in: regions sampled, and those with objects."""
     tally: dict[str, int] = {}

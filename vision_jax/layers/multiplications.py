@@ -9,7 +9,10 @@ import flax.linen as nn
 import jax
 
 from vision_jax.layers.conv import Conv, Dense, Double
+from vision_jax.layers.conv_transpose import ConvTranspose
 from vision_jax.layers.depthwise import DepthwiseConv
+
+_LAYERS = Conv | ConvTranspose | Dense | Double | DepthwiseConv
 
 
 def multiplications(function: Callable[..., Any], *arguments: Any) -> int:
@@ -28,8 +31,8 @@ def multiplications(function: Callable[..., Any], *arguments: Any) -> int:
         nonlocal total
         outcome = call(*args, **kwargs)
         module = context.module
-        if context.method_name == "__call__" and isinstance(module, Conv | Dense | Double | DepthwiseConv):
-            places = args[0] if isinstance(module, Double) else outcome
+        if context.method_name == "__call__" and isinstance(module, _LAYERS):
+            places = args[0] if isinstance(module, Double | ConvTranspose) else outcome
             total += places.size // places.shape[-1] * module.variables["params"]["kernel"].size
         return outcome
 

@@ -31,8 +31,9 @@ logger = logging.getLogger("vision_jax")
 Flat = dict[str, np.ndarray]
 Places = dict[str, tuple[int, int]]
 
-# A ResNet's last stage is the head of a detector that has no stage 4 ("C4", He et al. 2016, appendix A).
-_ELSEWHERE = (("/head/block", "/backbone/stage4_block"),)
+# A ResNet's last stage is the head of a detector that has no stage 4 ("C4", He et al. 2016, appendix A). A
+# segmenter's network holds a backbone, and a classifier's linear layers as convolutions.
+_ELSEWHERE = (("/head/block", "/backbone/stage4_block"), ("/network/", "/"))
 
 
 def starting_from(
@@ -89,10 +90,10 @@ def matched(
             rows.add("left", path, old, "there is none")
             continue
         used.add(theirs)
-        if parts and path.split("/")[1] not in parts:
+        if parts and not set(parts) & set(path.split("/")):
             rows.add("left", path, old, "not asked for")
             continue
-        elsewhere = "" if theirs == path else f"from {theirs.split('/')[1]}"
+        elsewhere = "" if _part(theirs) == _part(path) else f"from {_part(theirs)}"
         new = source[theirs]
         if new.shape == old.shape:
             rows.add("loaded", path, old, elsewhere)
@@ -119,6 +120,7 @@ def resized(
 
     Taps of a convolution, and the places of a map that a linear layer sees, are resized bilinearly, scaled
     and shifted so that a constant map gives what it gave; kernels of colour images are summed for grey ones.
+    A linear layer becomes a convolution, which answers at every place (Long et al. 2015, section 3.1).
 
     Args:
         array: in our layout.
@@ -134,6 +136,10 @@ def resized(
             return array.sum(2, keepdims=True), "summed over colours"
         if array.shape[2:] == shape[2:]:
             return _resized_places(array, shape), said
+    if array.ndim == 2 and len(shape) == 4:
+        seen = places or (1, 1)
+        if array.shape == (math.prod(seen) * shape[2], shape[3]):
+            return _resized_places(array.reshape(*seen, *shape[2:]), shape), said
     if array.ndim == len(shape) == 2 and places is not None and array.shape[1] == shape[1]:
         channels = array.shape[0] // math.prod(places)
         side = math.isqrt(shape[0] // channels)
@@ -175,6 +181,12 @@ def _their_path(path: str, source: Flat) -> str | None:
     return None
 
 
+def _part(path: str) -> str:
+    """The outermost module, or the one inside it where that is a segmenter's network."""
+    first, *rest = path.split("/")[1:]
+    return rest[0] if first == "network" and len(rest) > 1 else first
+
+
 def _layer(path: str) -> str:
     """A path without its collection and its leaf."""
     return "/".join(path.split("/")[1:-1])
@@ -191,7 +203,7 @@ class _Rows:
     found: dict[tuple[str, str, str], list[tuple[str, int]]] = field(default_factory=dict)
 
     def add(self, fate: str, path: str, array: np.ndarray, why: str) -> None:
-        part = path.split("/")[1]
+        part = _part(path)
         self.found.setdefault((fate, part, why), []).append((path, array.size))
 
     def has(self, fate: str) -> bool:
@@ -202,7 +214,8 @@ class _Rows:
         rows = []
         found = sorted(self.found.items(), key=lambda item: order.index(item[0][0]))
         for (fate, part, why), members in found:
-            name = part if len(members) > 1 else members[0][0].partition("/")[2]
+            alone = members[0][0].partition("/")[2].removeprefix("network/")
+            name = part if len(members) > 1 else alone
             values = sum(size for _, size in members)
             rows.append([fate, name, str(len(members)), f"{values:,}", why])
         return markdown_table(["outcome", "part", "tensors", "values", "why"], rows)

@@ -316,7 +316,9 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
     model = architecture.build(len(tensors[last]))
     if not any(key.lower().startswith("aux") for key in tensors):  # built with aux_logits=False
         model = model.clone(auxiliary=())
-    variables = _variables(model, architecture, tensors, f"{where}, as {name}")
+    image = jax.ShapeDtypeStruct((1, architecture.crop, architecture.crop, 3), jnp.float32)
+    shapes = jax.eval_shape(partial(model.init, method="scores"), jax.random.key(0), image)
+    variables = filled(shapes, architecture.layers, tensors, f"{where}, as {name}")
     return Pretrained(model, variables, architecture.resize, architecture.crop)
 
 
@@ -363,15 +365,25 @@ def to_torchvision(name: str, variables: Any) -> dict[str, np.ndarray]:
     return {theirs: to_theirs(np.asarray(ours[path]), places) for theirs, path, places in found}
 
 
-def _variables(
-    model: ImageClassifier, architecture: Architecture, tensors: Mapping[str, np.ndarray], where: str
-) -> Any:
-    image = jax.ShapeDtypeStruct((1, architecture.crop, architecture.crop, 3), jnp.float32)
-    shapes = jax.eval_shape(partial(model.init, method="scores"), jax.random.key(0), image)
+def filled(shapes: Any, layers: Sequence[Layer], tensors: Mapping[str, np.ndarray], where: str) -> Any:
+    """Variables made of torch's tensors, each of which must be there, fit and be used.
+
+    Args:
+        shapes: of the variables.
+        layers: the table; layers that are not among the shapes are passed over.
+        tensors: by torch's names.
+        where: what the tensors are, for messages.
+
+    Returns:
+        The variables, float32.
+
+    Raises:
+        UserError: a tensor that is missing, left over, or of another shape than the layer's.
+    """
     wanted: dict[str, Any] = flatten_dict(shapes, sep="/")  # type: ignore[assignment]
     found: dict[str, np.ndarray] = {}
     used = set()
-    for theirs, ours, places in pairs(architecture.layers, wanted):
+    for theirs, ours, places in pairs(layers, wanted):
         shape = their_shape(wanted[ours].shape)
         if theirs not in tensors:
             raise UserError(f"{where}: {theirs} {shape} is missing")

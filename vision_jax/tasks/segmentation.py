@@ -3,43 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
 
 from vision_jax.data.batching import segmentation_batch
+from vision_jax.data.class_frequency import class_counts, median_frequency_weights
 from vision_jax.data.geometry import oriented
 from vision_jax.data.open import open_segmentation
 from vision_jax.data.reading import read_segmentation
 from vision_jax.data.transforms import Augment, Fit
-from vision_jax.evaluation import SegmentationEvaluator
+from vision_jax.evaluation import BoundaryEvaluator, SegmentationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
-from vision_jax.training.experiment import Classes, Data, Task
+from vision_jax.training.experiment import Classes, Data, Evaluator, Task
 from vision_jax.types import (
     Report,
     Segmentation,
     SegmentationBatch,
     SegmentationExample,
     SegmentationSource,
+    UserError,
 )
 from vision_jax.visualization import draw_class_counts, draw_segmentation_batch, draw_segmentations
 
 _COUNTED = 200
 
+Balance = Literal["none", "mild", "median_frequency"]
+_POWER: dict[Balance, float] = {"mild": 0.5, "median_frequency": 1.0}
 
-def segmentation(data: str, canvas: Sides | None = None, augment: Augment = Augment()) -> Task:
+
+@dataclass(frozen=True)
+class SegmentationTask(Task):
+    """A task whose losses may weigh classes.
+
+    Attributes:
+        class_weights: one for each class, or None where all weigh the same. The training labels are read,
+            once, where they are to be balanced and no weights were given.
+    """
+
+    class_weights: Callable[[], tuple[float, ...] | None] = lambda: None
+
+
+def segmentation(
+    data: str,
+    canvas: Sides | None = None,
+    augment: Augment = Augment(),
+    balance: Balance = "none",
+    class_weights: tuple[float, ...] | None = None,
+    boundaries: bool = False,
+) -> SegmentationTask:
     """Joins a data set of images with label maps, its judge and its pictures.
 
     Args:
-        data: `synthetic` or `labels:FOLDER`, with the options of `vision_jax.data.open`.
+        data: `synthetic`, `labels:FOLDER` or another of those that `vision_jax.data.open` lists.
         canvas: (long, short) sides in pixels that images are resized into, aspect kept, lying or standing as
             most training images do. None takes their median shape, at most 512 pixels long, in multiples
             of 32.
         augment: how training images are varied.
+        balance: what the weight of a class's pixels follows from: nothing, its frequency in the training
+            labels (`median_frequency_weights`), or `mild`: the square root of that.
+        class_weights: in place of those, one for each class.
+        boundaries: whether to judge near boundaries too (`BoundaryEvaluator`).
 
     Returns:
         The task, which judges at the size of the original label maps; data are opened when first needed.
@@ -57,30 +86,54 @@ def segmentation(data: str, canvas: Sides | None = None, augment: Augment = Augm
     def sides(classes: Classes | None = None) -> Sides:
         return canvas or derived_sides(sampled_sizes(opened(classes)[0]))
 
-    def open_data(classes: Classes | None) -> Data:
-        return _data(*opened(classes), sides(classes), augment)
+    @cache
+    def weights() -> tuple[float, ...] | None:
+        if class_weights is not None or balance == "none":
+            return class_weights
+        found = median_frequency_weights(class_counts(opened(None)[0]), _POWER[balance])
+        return tuple(round(float(weight), 4) for weight in found)
 
-    return Task(
+    def open_data(classes: Classes | None) -> Data:
+        train, judge = opened(classes)
+        if class_weights is not None and len(class_weights) != len(train.classes):
+            names = ", ".join(train.classes)
+            raise UserError(
+                f"class_weights has {len(class_weights)} numbers for {len(train.classes)} classes: {names}"
+            )
+        return _data(train, judge, sides(classes), augment, boundaries)
+
+    def settle() -> dict[str, Any]:
+        found = weights()
+        return {"canvas": sides()} | ({} if found is None else {"class_weights": found})
+
+    return SegmentationTask(
         open=open_data,
         prepare=lambda images, ids: _prepare(images, ids, sides()),
         draw_batch=draw_segmentation_batch,
         draw_predictions=draw_segmentations,
         to_json=_to_json,
         metric="mIoU",
-        settle=lambda: {"canvas": sides()},
+        settle=settle,
+        class_weights=weights,
     )
 
 
-def _data(train: SegmentationSource, judge: SegmentationSource, sides: Sides, augment: Augment) -> Data:
+def _data(
+    train: SegmentationSource, judge: SegmentationSource, sides: Sides, augment: Augment, boundaries: bool
+) -> Data:
     training, judging = _loading(train, sides), _loading(judge, sides)
     plain = Augment(hflip=0)
+
+    def evaluators(source: SegmentationSource) -> list[Evaluator]:
+        near = [BoundaryEvaluator(source.classes, source)] if boundaries else []
+        return [SegmentationEvaluator(source.classes, source), *near]
 
     def overfit(n: int) -> Data:
         return Data(
             classes=train.classes,
             train=lambda batch_size, seed, workers: training.train(plain, batch_size, seed, workers, n),
             evaluation=lambda batch_size: training.evaluation(batch_size, n),
-            evaluators=lambda: [SegmentationEvaluator(train.classes, train)],
+            evaluators=lambda: evaluators(train),
             overfit=overfit,
             summary=lambda: _summary({"train": train}, training, plain, n),
         )
@@ -89,7 +142,7 @@ def _data(train: SegmentationSource, judge: SegmentationSource, sides: Sides, au
         classes=train.classes,
         train=lambda batch_size, seed, workers: training.train(augment, batch_size, seed, workers),
         evaluation=judging.evaluation,
-        evaluators=lambda: [SegmentationEvaluator(judge.classes, judge)],
+        evaluators=lambda: evaluators(judge),
         overfit=overfit,
         summary=lambda: _summary({"train": train, "val": judge}, training, augment, None),
     )

@@ -1,0 +1,94 @@
+"""Do skips sharpen boundaries?  FCN-32s, 16s and 8s (Long, Shelhamer and Darrell 2015, tables 2 and 3).
+
+    vision-jax sweep experiments/fcn_skips.py --data labels:FOLDER
+
+On PASCAL VOC 2011 val the paper has mean IU 59.4, 62.4 and 62.7, and 45.4 where only the last layer of
+FCN-32s is trained. Its networks begin with VGG-16's ImageNet weights; here a ResNet-18 begins with random
+numbers, which are then what frozen features are of, or with `--init FILE`. Near boundaries the gap should be
+widest: mIoU in bands of some pixels around them. Measured: experiments/results/fcn_skips.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vision_jax.backbones import resnet
+from vision_jax.data.transforms import Augment
+from vision_jax.layers.norms import NormKind
+from vision_jax.models.segmentation.fcn import FCN
+from vision_jax.models.segmentation.segmenter import Segmenter
+from vision_jax.pretrained import starting_from
+from vision_jax.sweeps import Claim, PaperFigures, grid
+from vision_jax.tasks import segmentation
+from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+
+SKIPS = {"32s": ("c5",), "16s": ("c5", "c4"), "8s": ("c5", "c4", "c3")}
+
+
+def experiment(
+    skips: Literal["32s", "16s", "8s"] = "8s",
+    frozen: bool = False,
+    data: str = "synthetic",
+    canvas: tuple[int, int] | None = None,
+    norm: NormKind = "batch",
+    init: str | None = None,
+    augment: Augment = Augment(scale=(0.75, 1.5)),
+    seed: int = 0,
+    train: TrainConfig = TrainConfig(
+        steps=600, batch_size=8, optimizer="adamw", learning_rate=2e-3, weight_decay=1e-2, warmup_steps=50
+    ),
+) -> Experiment:
+    """Trains one FCN; judged near boundaries too.
+
+    Args:
+        skips: the finest stride that is scored.
+        frozen: whether the backbone stays as it is, and only scores are learnt.
+        data: `labels:FOLDER` of images and label PNGs, `voc:FOLDER` or `synthetic`.
+        canvas: long and short side in pixels, that images are resized into; from the data if None.
+        norm: of the backbone.
+        init: weights of the backbone: torchvision's ResNet-18, or a run folder.
+        augment: how training images are varied.
+        seed: of the initial parameters, the order of the data and every draw.
+        train: how long and how to train.
+    """
+    return Experiment(
+        model=lambda classes: Segmenter(FCN(len(classes), resnet("resnet18", norm), SKIPS[skips])),
+        task=segmentation(data, canvas, augment, boundaries=True),
+        stages=(Gradient(train, freeze=("backbone",) if frozen else ()),),
+        seed=seed,
+        init=starting_from(init, ("backbone",)),
+    )
+
+
+SWEEP = [
+    *grid(skips=["32s", "16s", "8s"], frozen=[False], seed=range(3)),
+    *grid(skips=["32s"], frozen=[True], seed=range(3)),
+]
+
+METRICS = ("mIoU", "pixel_accuracy", "boundary_F1", "trimap/1", "trimap/4", "trimap/16")
+
+PAPER = [
+    PaperFigures(
+        "Long et al. 2015, tables 2 and 3, VOC 2011 val",
+        {"skips": skips, "frozen": frozen},
+        {"mIoU": iou, "pixel_accuracy": accuracy},
+    )
+    for skips, frozen, iou, accuracy in (
+        ("32s", False, 0.594, 0.891),
+        ("16s", False, 0.624, 0.900),
+        ("8s", False, 0.627, 0.903),
+        ("32s", True, 0.454, 0.830),
+    )
+]
+
+CLAIMS = [
+    *(
+        Claim(text, metric, {"skips": fewer}, {"skips": more}, {"frozen": False})
+        for text, metric, fewer, more in (
+            ("one skip helps", "mIoU", "32s", "16s"),
+            ("a second skip helps", "mIoU", "16s", "8s"),
+            ("skips help within 4 pixels of boundaries", "trimap/4", "32s", "8s"),
+        )
+    ),
+    Claim("the backbone should be trained", "mIoU", {"frozen": True}, {"frozen": False}, {"skips": "32s"}),
+]

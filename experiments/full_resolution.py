@@ -1,0 +1,73 @@
+"""What does downsampling save?  (CS231n, "Detection and segmentation".)
+
+    vision-jax sweep experiments/full_resolution.py --data labels:FOLDER
+
+A network that never downsamples against one that goes down to stride 8 and up again by interpolation, both
+trained for ever more steps: operations, memory and seconds of a step stand beside the mIoU that was reached,
+so that both can be read off at equal mIoU. Measured: experiments/results/full_resolution.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vision_jax.data.transforms import Augment
+from vision_jax.models.segmentation.encoder_decoder import EncoderDecoder
+from vision_jax.models.segmentation.full_resolution import FullResolution
+from vision_jax.models.segmentation.segmenter import Segmenter
+from vision_jax.sweeps import Claim, grid
+from vision_jax.tasks import segmentation
+from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+
+
+def experiment(
+    network: Literal["full_resolution", "down_and_up"] = "down_and_up",
+    data: str = "synthetic",
+    canvas: tuple[int, int] | None = None,
+    width: int = 32,
+    depth: int = 8,
+    widths: tuple[int, ...] = (32, 64, 128),
+    augment: Augment = Augment(scale=(0.75, 1.5)),
+    seed: int = 0,
+    train: TrainConfig = TrainConfig(
+        steps=400, batch_size=8, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, warmup_steps=20
+    ),
+) -> Experiment:
+    """Trains one of the two.
+
+    Args:
+        network: which.
+        data: `labels:FOLDER` of images and label PNGs, or `synthetic`.
+        canvas: long and short side in pixels, that images are resized into; from the data if None.
+        width: channels of the network at full resolution.
+        depth: its layers.
+        widths: channels of the stages of the other.
+        augment: how training images are varied.
+        seed: of the initial parameters, the order of the data and every draw.
+        train: how long and how to train.
+    """
+
+    def model(classes: tuple[str, ...]) -> Segmenter:
+        if network == "full_resolution":
+            return Segmenter(FullResolution(len(classes), width, depth))
+        return Segmenter(EncoderDecoder(len(classes), widths, upsampling="bilinear"))
+
+    return Experiment(
+        model=model, task=segmentation(data, canvas, augment), stages=(Gradient(train),), seed=seed
+    )
+
+
+SWEEP = grid({"train.steps": [50, 100, 200, 400]}, network=["full_resolution", "down_and_up"])
+
+METRICS = ("mIoU", "pixel_accuracy")
+
+CLAIMS = [
+    Claim(
+        f"after {steps} steps the network that downsamples is ahead",
+        "mIoU",
+        worse={"network": "full_resolution"},
+        better={"network": "down_and_up"},
+        where={"train.steps": steps},
+    )
+    for steps in (100, 400)
+]

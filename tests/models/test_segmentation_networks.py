@@ -1,0 +1,143 @@
+"""Every network that segments: shapes, gradients, what it can learn, and the papers' sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.models.segmentation_nets import NETWORKS, K, make_batch, striped_batch
+from vision_jax.models.segmentation.deconvnet import DeconvNet
+from vision_jax.models.segmentation.encoder_decoder import EncoderDecoder
+from vision_jax.models.segmentation.fcn import FCN
+from vision_jax.models.segmentation.segmenter import Segmenter
+from vision_jax.models.segmentation.segnet import segnet, segnet_basic
+from vision_jax.models.segmentation.unet import UNet
+from vision_jax.types import UserError
+
+
+def parameters(network, side: int = 64) -> int:
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_pixel_is_scored_and_every_parameter_matters(name):
+    network = NETWORKS[name]()
+    model = Segmenter(network)
+    batch = make_batch(height=30, width=45)
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    # Zero scores would stop the gradient.
+    params = jax.tree.map(
+        lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), variables["params"]
+    )
+    others = {name: value for name, value in variables.items() if name != "params"}
+
+    def loss(params):
+        rngs = {"sample": jax.random.key(0)}
+        terms, _ = model.apply(
+            {"params": params, **others}, batch, method="loss", rngs=rngs, mutable=["batch_stats"]
+        )
+        return sum(term.value() for term in terms.values())
+
+    gradient = jax.jit(jax.grad(loss))(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.isfinite(leaf).all(), path
+        assert np.any(leaf), path
+    shapes = jax.eval_shape(model.apply, variables, batch)
+    assert shapes["logits"].shape == (2, 30, 45, K)
+    assert shapes["logits"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", ["max_unpooling", "transposed", "fcn", "deconvnet", "unet_stem"])
+def test_it_learns_two_images_by_heart(name):
+    model = Segmenter(NETWORKS[name]())
+    batch = striped_batch()
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    optimizer = optax.adam(2e-2)
+    rngs = {"sample": jax.random.key(0)}
+
+    @jax.jit
+    def step(params, stats, moments):
+        def loss(params):
+            terms, new = model.apply(
+                {"params": params, "batch_stats": stats},
+                batch,
+                method="loss",
+                mutable=["batch_stats"],
+                rngs=rngs,
+            )
+            return terms["cross_entropy"].value(), new["batch_stats"]
+
+        (_, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, moments = optimizer.update(gradient, moments)
+        return optax.apply_updates(params, updates), stats, moments
+
+    params, stats = variables["params"], variables["batch_stats"]
+    moments = optimizer.init(params)
+    for _ in range(60):
+        params, stats, moments = step(params, stats, moments)
+    found = model.apply({"params": params, "batch_stats": stats}, batch, method="predict")
+    assert (found.labels == batch.labels).mean() > 0.9
+
+
+def test_unpooled_values_lie_where_the_maxima_did():
+    """With a decoder that passes on: one stage, identity kernels, as on paper."""
+    network = EncoderDecoder(1, (1,), 1, size=1, upsampling="max_unpooling", decoder_relu=False)
+    image = jnp.array([[1.0, 2, 6, 3], [3, 5, 2, 1], [1, 2, 2, 1], [7, 3, 4, 8]])
+    x = jnp.tile(image[None, ..., None], (1, 1, 1, 3))
+    variables = network.init(jax.random.key(0), x)
+    params = jax.tree.map(jnp.ones_like, variables["params"])
+    for norm in (params["encoder1"]["conv1"]["norm"], params["decoder1_norm1"]):
+        norm["bias"] = jnp.zeros(1)
+    params["encoder1"]["conv1"]["conv"]["kernel"] /= 3
+    params["score"]["bias"] = jnp.zeros(1)
+    logits = network.apply({**variables, "params": params}, x)["logits"][0, ..., 0]
+    expected = [[0, 0, 6, 0], [0, 5, 0, 0], [0, 0, 0, 0], [7, 0, 0, 8]]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4)
+
+
+def test_skips_can_be_added_one_after_the_other():
+    image = jnp.ones((1, 32, 32, 3))
+    network = NETWORKS["fcn"]()
+    variables = network.init(jax.random.key(0), image)
+    for used, names in ((1, {"score/c3"}), (2, {"score/c3", "score/c2"}), (None, None)):
+        outputs = network.clone(used=used).apply(variables, image)
+        scored = {name for name in outputs if name.startswith("score/")}
+        assert scored == (names or {"score/c3", "score/c2", "score/c1"})
+
+
+def test_an_fcn_begins_as_bilinear_interpolation_of_its_scores():
+    network = FCN(1, NETWORKS["fcn"]().backbone, ("c3",), deepest=8)
+    image = jax.random.normal(jax.random.key(0), (1, 48, 48, 3))
+    variables = network.init(jax.random.key(0), image)
+    score = variables["params"]["score_c3"]
+    score["kernel"] = jax.random.normal(jax.random.key(1), score["kernel"].shape)
+    outputs = network.apply(variables, image)
+    wanted = jax.image.resize(outputs["score/c3"], (1, 48, 48, 1), "bilinear")
+    # Transposed convolutions fade out at the border, where there is no neighbour to interpolate with.
+    np.testing.assert_allclose(outputs["logits"][:, 4:-4, 4:-4], wanted[:, 4:-4, 4:-4], atol=1e-5)
+
+
+def test_a_map_smaller_than_the_bottleneck_is_refused():
+    network = DeconvNet(K, (4, 4, 4), (1, 1, 1), neck=7, neck_width=4)
+    with pytest.raises(UserError, match=r"6x4 places.*56 pixels"):
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 48, 3)))
+
+
+def test_sizes_are_the_papers():
+    """SegNet's table 1, millions of parameters, but for norms, biases and the classifier: a few percent."""
+    millions = {
+        variant: parameters(segnet_basic(11, variant)) / 1e6
+        for variant in ("segnet_basic", "encoder_addition", "single_channel_decoder", "bilinear", "fcn_basic")
+    }
+    assert millions["segnet_basic"] == pytest.approx(1.425, rel=0.01)
+    assert millions["encoder_addition"] == pytest.approx(1.425, rel=0.01)
+    assert millions["single_channel_decoder"] == pytest.approx(0.625, rel=0.01)
+    assert millions["bilinear"] == pytest.approx(0.625, rel=0.03)
+    assert millions["fcn_basic"] == pytest.approx(0.65, rel=0.03)
+    assert parameters(segnet(11)) / 1e6 == pytest.approx(29.45, rel=0.01)
+    assert parameters(UNet(2)) / 1e6 == pytest.approx(31.03, rel=0.01)
+    # VGG's 138 millions less its last layer, mirrored: table 2.
+    assert parameters(DeconvNet(21), 224) / 1e6 == pytest.approx(251.8, rel=0.01)

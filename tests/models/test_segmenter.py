@@ -1,0 +1,182 @@
+"""What comes before and after a segmenter's network: padding, losses, views; and its step on many devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models.segmentation_nets import NETWORKS, K, make_batch
+from vision_jax.models.segmentation.full_resolution import FullResolution
+from vision_jax.models.segmentation.segmenter import Segmenter, Views, cross_entropy, mirrored
+from vision_jax.models.segmentation.unet import UNet
+from vision_jax.training.state import initial_variables
+
+MODEL = Segmenter(UNet(K, (4, 6, 8), blocks=1))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(MODEL.init)(jax.random.key(0), make_batch())
+
+
+def logits_of(model, variables, batch) -> np.ndarray:
+    return np.asarray(jax.jit(model.apply)(variables, batch)["logits"])
+
+
+def plain_terms(logits, labels, weights=None):
+    """Sum and weight of the cross-entropy, pixel by pixel."""
+    total = weight = 0.0
+    for row, label in zip(
+        logits.reshape(-1, logits.shape[-1]).astype(np.float64), labels.ravel(), strict=True
+    ):
+        if label >= 0:
+            w = 1.0 if weights is None else weights[label]
+            total += w * (np.log(np.exp(row).sum()) - row[label])
+            weight += w
+    return total, weight
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 0.0)])
+def test_the_loss_is_the_weighted_cross_entropy_over_labelled_pixels(variables, weights):
+    batch = make_batch(content=(24, 40)).replace(example_valid=jnp.array([True, False]))
+    model = MODEL.clone(class_weights=weights)
+    total, weight = plain_terms(logits_of(model, variables, batch)[0], np.asarray(batch.labels[0]), weights)
+    mean = model.apply(variables, batch, train=False, method="loss")["cross_entropy"]
+    np.testing.assert_allclose(mean.weight, weight, rtol=1e-6)
+    np.testing.assert_allclose(mean.total, total, rtol=1e-5)
+
+
+def test_dice_counts_images_with_labels_and_is_scaled(variables):
+    batch = make_batch(3).replace(labels=make_batch(3).labels.at[1].set(-1))
+    terms = MODEL.clone(dice=0.25).apply(variables, batch, train=False, method="loss")
+    assert terms["dice"].weight == 2
+    assert 0 < terms["dice"].total < 0.25 * 2
+    whole = MODEL.clone(dice=1.0).apply(variables, batch, train=False, method="loss")
+    np.testing.assert_allclose(terms["dice"].total, whole["dice"].total / 4, rtol=1e-6)
+
+
+def test_an_image_without_a_label_costs_nothing_and_moves_nothing(variables):
+    batch = make_batch()
+    void = batch.replace(labels=jnp.full_like(batch.labels, -1))
+    model = MODEL.clone(dice=1.0, class_weights=(1.0, 2.0, 3.0))
+
+    def loss(params):
+        terms = model.apply({**variables, "params": params}, void, train=False, method="loss")
+        return sum(term.value() for term in terms.values())
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(variables["params"])
+    assert value == 0
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_auxiliary_scores_are_a_weighted_term_in_training_only():
+    model = Segmenter(NETWORKS["fcn_interpolated"](), auxiliary_weight=0.3)
+    batch = make_batch()
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    score = variables["params"]["network"]["score_auxiliary"]
+    score["bias"] = jnp.array([2.0, 0.0, -1.0])
+
+    def terms(train):
+        rngs = {"sample": jax.random.key(0)}
+        return model.apply(variables, batch, train=train, method="loss", rngs=rngs, mutable=["batch_stats"])[
+            0
+        ]
+
+    assert terms(False).keys() == {"cross_entropy"}
+    logits = np.broadcast_to(np.array([2.0, 0.0, -1.0]), (2, 32, 48, K))
+    total, weight = plain_terms(logits, np.asarray(batch.labels))
+    np.testing.assert_allclose(terms(True)["auxiliary"].total, 0.3 * total, rtol=1e-5)
+    assert terms(True)["auxiliary"].weight == weight
+
+
+def test_a_canvas_that_strides_would_cut_is_filled_up_with_zeros(variables):
+    batch = make_batch(height=30, width=45)
+    assert MODEL.network.stride == 4
+    filled = make_batch(height=32, width=48, content=(30, 45))
+    image = jnp.zeros((2, 32, 48, 3), jnp.uint8).at[:, :30, :45].set(batch.image)
+    filled = filled.replace(image=image)
+    odd = logits_of(MODEL, variables, batch)
+    assert odd.shape == (2, 30, 45, K)
+    np.testing.assert_allclose(odd, logits_of(MODEL, variables, filled)[:, :30, :45], atol=1e-5)
+
+
+def test_what_lies_in_the_padding_is_not_seen(variables):
+    batch = make_batch(content=(24, 40))
+    content = (jnp.arange(32)[:, None] < 24) & (jnp.arange(48) < 40)
+    littered = batch.replace(image=jnp.where(content[..., None], batch.image, 200))
+    np.testing.assert_allclose(
+        logits_of(MODEL, variables, batch), logits_of(MODEL, variables, littered), atol=1e-5
+    )
+
+
+def test_mirroring_turns_the_content_and_leaves_the_padding():
+    x = jnp.array([[1.0, 2, 3, 0, 0], [4, 5, 6, 7, 8]]).reshape(2, 1, 5, 1)
+    turned = mirrored(x, jnp.array([[1, 3], [1, 5]]))
+    np.testing.assert_array_equal(turned[..., 0], [[[3, 2, 1, 0, 0]], [[8, 7, 6, 5, 4]]])
+
+
+def test_views_average_probabilities(variables):
+    batch = make_batch(content=(32, 40))
+    predict = lambda views, batch: MODEL.clone(views=views).apply(variables, batch, method="predict")  # noqa: E731
+    plain = predict(Views(), batch).probabilities
+    np.testing.assert_allclose(plain.sum(-1), 1, rtol=1e-5)
+    turned = batch.replace(image=mirrored(batch.image, batch.size))
+    other = mirrored(predict(Views(), turned).probabilities, batch.size)
+    both = predict(Views(flip=True), batch)
+    np.testing.assert_allclose(both.probabilities, (plain + other) / 2, atol=1e-6)
+    np.testing.assert_array_equal(both.labels, both.probabilities.argmax(-1))
+    # So the answer for a mirrored image is the mirrored answer.
+    again = predict(Views(flip=True), turned).probabilities
+    np.testing.assert_allclose(mirrored(again, batch.size), both.probabilities, atol=1e-6)
+
+    half = predict(Views((0.5,)), batch).probabilities
+    assert half.shape == plain.shape
+    np.testing.assert_allclose(predict(Views((1.0, 0.5)), batch).probabilities, (plain + half) / 2, atol=1e-6)
+
+
+def test_a_smooth_image_gets_nearly_the_same_answer_at_another_scale():
+    """Of a network without padding's effects: one 1x1 layer."""
+    model = Segmenter(FullResolution(K, width=8, depth=0))
+    ramp = jnp.tile(jnp.arange(0, 240, 5, dtype=jnp.uint8)[None, None, :, None], (1, 32, 1, 3))
+    batch = make_batch(1).replace(image=ramp)
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    one, two = (
+        model.clone(views=Views((scale,))).apply(variables, batch, method="predict").probabilities
+        for scale in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(one, two, atol=5e-3)
+
+
+def test_cross_entropy_of_a_perfect_answer_is_nothing():
+    labels = jnp.array([[[0, 1, -1]]])
+    logits = 50 * jax.nn.one_hot(jnp.array([[[0, 1, 1]]]), K)
+    mean = cross_entropy(logits, labels)
+    assert mean.weight == 2
+    np.testing.assert_allclose(mean.total, 0, atol=1e-6)
+
+
+def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
+    # From no void at all to nothing but void on a device.
+    batch = make_batch(8)
+    shares = jnp.array([0.0, 0.9, 0.5, 1.0, 0.2, 0.99, 0.7, 0.3])
+    drawn = jax.random.uniform(jax.random.key(0), batch.labels.shape)
+    labels = jnp.where(drawn < shares[:, None, None], -1, jnp.maximum(batch.labels, 0))
+    batch = jax.tree.map(np.asarray, batch.replace(labels=labels))
+    model = Segmenter(NETWORKS["fcn_interpolated"](), class_weights=(1.0, 5.0, 0.2), dice=0.5)
+    variables = initial_variables(model, jax.random.key(0), batch)
+    # Scores that are not zero: nothing else would move in the first step.
+    leaves, tree = jax.tree.flatten(variables["params"])
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    noisy = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    variables = {**variables, "params": jax.tree.unflatten(tree, noisy)}
+
+    one = stepped(model, variables, batch, devices=1)
+    for many in (
+        stepped(model, variables, batch, devices=8),
+        stepped(model, variables, jax.tree.map(lambda x: x, batch), devices=2),
+    ):
+        np.testing.assert_allclose(many.metrics.loss, one.metrics.loss, rtol=1e-5)
+        same_update(many.after, one.after)
+        statistics = (jax.tree.leaves(each.after.collections) for each in (many, one))
+        for a, b in zip(*statistics, strict=True):
+            assert np.linalg.norm(np.asarray(a) - b) <= 1e-4 * np.linalg.norm(b)

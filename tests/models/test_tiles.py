@@ -1,0 +1,82 @@
+"""Labelling by tiles is labelling the whole image."""
+
+import jax
+import numpy as np
+import pytest
+
+from vision_jax.models.segmentation.segmenter import Segmenter
+from vision_jax.models.segmentation.tiles import by_tiles, label_by_tiles
+from vision_jax.models.segmentation.unet import UNet
+from vision_jax.types import Segmentation, SegmentationBatch, UserError
+
+# Sees (1 + 2 + 1 + 1) pixels around it at most, as it has one 3x3 convolution at strides 1, 2 and 1.
+MODEL = Segmenter(UNet(3, (4, 6), blocks=1))
+
+
+def whole_batch(image: np.ndarray) -> SegmentationBatch:
+    size = np.array([image.shape[:2]], np.int32)
+    labels = np.full((1, *image.shape[:2]), -1, np.int32)
+    return SegmentationBatch(image[None], size, labels, np.zeros(1, np.int32), size, np.ones(1, bool))
+
+
+@pytest.fixture(scope="module")
+def predict():
+    image = np.random.default_rng(1).integers(0, 255, (8, 8, 3), np.uint8)
+    variables = jax.jit(MODEL.init)(jax.random.key(0), whole_batch(image))
+    return jax.jit(lambda batch: MODEL.apply(variables, batch, method="predict"))
+
+
+@pytest.mark.parametrize("shape", [(61, 83), (64, 96), (16, 70), (5, 3), (1, 1)])
+def test_tiles_answer_as_the_whole_image_does(predict, shape):
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    whole = predict(whole_batch(image))
+    seen = np.zeros(shape, int)
+    for rows, columns, probabilities in by_tiles(predict, image, (32, 24), overlap=6, stride=2):
+        np.testing.assert_allclose(probabilities, whole.probabilities[0, rows, columns], atol=1e-4)
+        seen[rows, columns] += 1
+    np.testing.assert_array_equal(seen, 1)
+    labels = label_by_tiles(predict, image, (32, 24), overlap=6, stride=2)
+    assert labels.shape == shape
+    assert (labels == whole.labels[0]).mean() > 0.999
+
+
+def test_less_overlap_than_it_sees_is_not_enough(predict):
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    whole = predict(whole_batch(image)).probabilities[0]
+    worst = max(
+        np.abs(found - whole[rows, columns]).max()
+        for rows, columns, found in by_tiles(predict, image, (32, 32), overlap=0, stride=2)
+    )
+    assert worst > 1e-3
+
+
+def test_an_image_is_read_by_slices_and_never_whole():
+    class Slices:
+        shape = (100, 1000, 3)
+        largest = 0
+
+        def __getitem__(self, where):
+            rows, columns = where
+            shape = tuple(
+                len(range(*w.indices(n))) for w, n in zip((rows, columns), self.shape[:2], strict=True)
+            )
+            self.largest = max(self.largest, shape[0] * shape[1])
+            return np.zeros((*shape, 3), np.uint8)
+
+    def constant(batch):
+        shape = batch.image.shape[:3]
+        return Segmentation(np.zeros(shape, np.int32), np.ones((*shape, 1), np.float32))
+
+    image = Slices()
+    labels = label_by_tiles(constant, image, (64, 64), overlap=8, stride=8)
+    assert labels.shape == (100, 1000)
+    assert image.largest == 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "message"),
+    [((30, 32), 0, "multiples of the network's stride, 8"), ((32, 32), 16, "answer nothing")],
+)
+def test_tiles_that_cannot_be_are_refused(tile, overlap, message):
+    with pytest.raises(UserError, match=message):
+        list(by_tiles(lambda batch: None, np.zeros((100, 100, 3), np.uint8), tile, overlap, 8))

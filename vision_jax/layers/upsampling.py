@@ -1,0 +1,68 @@
+"""The ways in which the literature doubles the sides of a feature map, behind one name."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vision_jax.layers.conv_transpose import ConvTranspose
+from vision_jax.ops.pooling import max_pool_with_argmax, max_unpool, unpool_bed_of_nails, unpool_nearest
+
+Upsampling = Literal["nearest", "bilinear", "bed_of_nails", "max_unpooling", "transposed"]
+
+
+class Upsample(nn.Module):
+    """Doubles a map's sides.
+
+    Attributes:
+        kind: `nearest` repeats each value; `bilinear` interpolates, pixel centres at +0.5; `bed_of_nails`
+            writes each value to the top left of its cell; `max_unpooling` to where the encoder's maximum
+            lay (Badrinarayanan et al. 2017); `transposed` is a 4x4 transposed convolution of stride 2, which
+            is learnt (Long et al. 2015). The others have no parameters.
+    """
+
+    kind: Upsampling
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], argmax: Int[Array, "b h w c"] | None = None
+    ) -> Float[Array, "b 2*h 2*w c"]:
+        """Upsamples; `max_unpooling` needs the `argmax` that `halved` gave for a map of x's size."""
+        if self.kind == "transposed":
+            return ConvTranspose(x.shape[-1], 4, 2, padding=1, name="transposed")(x)
+        if self.kind == "bilinear":
+            return double_bilinear(x)
+        if self.kind == "max_unpooling":
+            if argmax is None:
+                raise ValueError("max unpooling without the places of the maxima")
+            shape = (2 * x.shape[1], 2 * x.shape[2])
+            return jax.vmap(partial(max_unpool, shape=shape))(x, argmax)
+        unpool = unpool_nearest if self.kind == "nearest" else unpool_bed_of_nails
+        return jax.vmap(partial(unpool, stride=2))(x)
+
+
+def halved(
+    x: Float[Array, "b h w c"],
+) -> tuple[Float[Array, "b h//2 w//2 c"], Int[Array, "b h//2 w//2 c"]]:
+    """2x2 max pooling of stride 2, and where in the map each maximum lay (`max_pool_with_argmax`)."""
+    return jax.vmap(max_pool_with_argmax)(x)
+
+
+def double_bilinear(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+    """Interpolates between pixel centres; at the border the last value goes on.
+
+    Each new value is 3/4 of the nearest old one and 1/4 of the next, along one axis after the other.
+    """
+    for axis in (1, 2):
+        length = x.shape[axis]
+        first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, length - 1))
+        before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, length - 1, axis=axis)], axis)
+        after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, length, axis=axis), last], axis)
+        pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+        x = pair.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
+    return x

@@ -1,0 +1,99 @@
+"""DeconvNet: VGG-16 and its mirror image (Noh, Hong and Han 2015, table 2).
+
+Its two linear layers become a 7x7 convolution that sees the whole map and a 7x7 transposed convolution that
+spreads it again; then max unpooling and transposed convolutions go up as VGG went down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+from jaxtyping import Array, Float, Key
+
+from vision_jax.backbones.vgg import STAGES
+from vision_jax.layers import Conv, Norm
+from vision_jax.layers.conv_norm import ConvNorm
+from vision_jax.layers.conv_transpose import ConvTranspose
+from vision_jax.layers.norms import NormKind
+from vision_jax.layers.upsampling import Upsample, halved
+from vision_jax.models.segmentation.encoder_decoder import Convolutions
+from vision_jax.types import UserError
+
+
+class DeconvNet(nn.Module):
+    """A deep encoder and as deep a decoder, mirrored, with a bottleneck between them.
+
+    Attributes:
+        num_classes: K; there is no background class, void pixels have no label.
+        widths: channels of each stage.
+        blocks: convolutions of each stage, and of each of the decoder.
+        neck: side of the bottleneck's kernels, in places of the last map, which has at least as many: 7 for
+            the paper's 224 pixels.
+        neck_width: channels of the bottleneck.
+        norm: after each convolution and transposed convolution.
+    """
+
+    num_classes: int
+    widths: Sequence[int] = (64, 128, 256, 512, 512)
+    blocks: Sequence[int] = STAGES["vgg16"]
+    neck: int = 7
+    neck_width: int = 4096
+    norm: NormKind = "batch"
+
+    @property
+    def stride(self) -> int:
+        """The sides of its images are multiples of this."""
+        return 2 ** len(self.widths)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
+    ) -> dict[str, Float[Array, "..."]]:
+        """Scores each pixel.
+
+        Args:
+            x: normalised images.
+            train: whether batch norm uses this batch's statistics.
+            keys: not needed, it draws nothing.
+
+        Returns:
+            `encoder/<stride>` [B, H / stride, W / stride, C] before each pooling, `bottom` after the last,
+            `neck` of the bottleneck, `decoder/<stride>`, and `logits` [B, H, W, K].
+
+        Raises:
+            UserError: the last map is smaller than the bottleneck's kernel.
+        """
+        maps = {}
+        places = []
+        for s, (features, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
+            x = Convolutions(features, count, 3, self.norm, name=f"encoder{s + 1}")(x, train)
+            maps[f"encoder/{2**s}"] = x
+            x, argmax = halved(x)
+            places.append(argmax)
+        maps["bottom"] = x
+        if min(x.shape[1:3]) < self.neck:
+            least = self.neck * self.stride
+            raise UserError(
+                f"the canvas gives a last map of {x.shape[2]}x{x.shape[1]} places: a bottleneck of "
+                f"{self.neck}x{self.neck} needs images of {least} pixels a side, or make it smaller"
+            )
+        neck = ConvNorm(self.neck_width, self.neck, padding=0, norm=self.norm, epsilon=1e-5, name="neck1")
+        x = neck(x, train)
+        x = ConvNorm(self.neck_width, 1, norm=self.norm, epsilon=1e-5, name="neck2")(x, train)
+        maps["neck"] = x
+        x = self._spread(x, self.widths[-1], self.neck, 0, "neck3", train)
+        for s in reversed(range(len(self.widths))):
+            x = Upsample("max_unpooling")(x, places[s])
+            for i in range(self.blocks[s]):
+                last = i + 1 == self.blocks[s]
+                features = self.widths[max(s - 1, 0)] if last else self.widths[s]
+                x = self._spread(x, features, 3, 1, f"decoder{s + 1}_{i + 1}", train)
+            maps[f"decoder/{2**s}"] = x
+        maps["logits"] = Conv(self.num_classes, size=1, name="score")(x)
+        return maps
+
+    def _spread(self, x: Array, features: int, size: int, padding: int, name: str, train: bool) -> Array:
+        """A transposed convolution of stride 1, its norm and ReLU."""
+        layer = ConvTranspose(features, size, 1, padding=padding, bias=False, name=f"{name}_conv")
+        return nn.relu(Norm(self.norm, name=f"{name}_norm")(layer(x), train))

@@ -1,0 +1,53 @@
+"""A network that never downsamples: every layer is a convolution at full resolution.
+
+The simplest fully convolutional network, and too dear: its cost is pixels times layers times channels
+squared, and each layer adds only a kernel's half to what a pixel sees. What downsampling saves is measured
+against it (`experiments/full_resolution.py`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import flax.linen as nn
+from jaxtyping import Array, Float, Key
+
+from vision_jax.layers import Conv
+from vision_jax.layers.conv_norm import ConvNorm
+from vision_jax.layers.norms import NormKind
+
+
+class FullResolution(nn.Module):
+    """3x3 convolutions, their norms and ReLUs, and a score for each class.
+
+    Attributes:
+        num_classes: K; there is no background class, void pixels have no label.
+        width: channels of every layer.
+        depth: layers before the scores; a pixel sees `2 * depth + 1` pixels each way.
+        norm: after each convolution.
+    """
+
+    num_classes: int
+    width: int = 32
+    depth: int = 8
+    norm: NormKind = "batch"
+
+    stride: ClassVar[int] = 1
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
+    ) -> dict[str, Float[Array, "..."]]:
+        """Scores each pixel.
+
+        Args:
+            x: normalised images.
+            train: whether batch norm uses this batch's statistics.
+            keys: not needed, it draws nothing.
+
+        Returns:
+            `features` [B, H, W, C], the last layer's, and `logits` [B, H, W, K].
+        """
+        for i in range(self.depth):
+            x = ConvNorm(self.width, 3, norm=self.norm, epsilon=1e-5, name=f"conv{i + 1}")(x, train)
+        return {"features": x, "logits": Conv(self.num_classes, size=1, name="score")(x)}

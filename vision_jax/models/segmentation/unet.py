@@ -1,0 +1,88 @@
+"""U-Net (Ronneberger, Fischer and Brox 2015), the modern reference among encoder-decoders.
+
+The decoder sees the encoder's map of each resolution beside its own (concatenated, not added). As is usual
+since, convolutions keep a map's size and have batch norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from vision_jax.layers import Conv
+from vision_jax.layers.conv import Double
+from vision_jax.layers.conv_norm import ConvNorm
+from vision_jax.layers.norms import NormKind
+from vision_jax.layers.pooling import max_pool_2x2
+from vision_jax.layers.upsampling import Upsample, double_bilinear
+from vision_jax.models.segmentation.encoder_decoder import Convolutions
+
+
+class UNet(nn.Module):
+    """Stages of convolutions down, and up with the encoder's maps beside the decoder's.
+
+    Attributes:
+        num_classes: K; there is no background class, void pixels have no label.
+        widths: channels of each stage, from the finest grid down.
+        blocks: convolutions of each stage, down and up.
+        upsampling: 2x2 transposed convolutions of stride 2, as the paper's, or `nearest` or `bilinear`.
+        stem: 1 for the paper's finest grid, the image's own; 2 or 4 for a first convolution of that stride,
+            whose classes are scored there and the scores interpolated: as many times fewer places.
+        norm: after each convolution.
+    """
+
+    num_classes: int
+    widths: Sequence[int] = (64, 128, 256, 512, 1024)
+    blocks: int = 2
+    upsampling: Literal["transposed", "nearest", "bilinear"] = "transposed"
+    stem: int = 1
+    norm: NormKind = "batch"
+
+    @property
+    def stride(self) -> int:
+        """The sides of its images are multiples of this."""
+        return self.stem * 2 ** (len(self.widths) - 1)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
+    ) -> dict[str, Float[Array, "..."]]:
+        """Scores each pixel.
+
+        Args:
+            x: normalised images.
+            train: whether batch norm uses this batch's statistics.
+            keys: not needed, it draws nothing.
+
+        Returns:
+            `encoder/<stride>` and `decoder/<stride>` [B, H / stride, W / stride, C], and `logits`
+            [B, H, W, K].
+        """
+        maps = {}
+        if self.stem > 1:
+            size, padding = 2 * self.stem, self.stem // 2
+            stem = ConvNorm(
+                self.widths[0], size, self.stem, padding, norm=self.norm, epsilon=1e-5, name="stem"
+            )
+            x = stem(x, train)
+        for s, features in enumerate(self.widths):
+            x = x if s == 0 else max_pool_2x2(x)
+            x = Convolutions(features, self.blocks, 3, self.norm, name=f"encoder{s + 1}")(x, train)
+            maps[f"encoder/{self.stem * 2**s}"] = x
+        for s in reversed(range(len(self.widths) - 1)):
+            if self.upsampling == "transposed":
+                x = Double(self.widths[s], name=f"upsample{s + 1}")(x)
+            else:
+                x = Upsample(self.upsampling)(x)
+            x = jnp.concatenate([maps[f"encoder/{self.stem * 2**s}"], x], axis=-1)
+            x = Convolutions(self.widths[s], self.blocks, 3, self.norm, name=f"decoder{s + 1}")(x, train)
+            maps[f"decoder/{self.stem * 2**s}"] = x
+        logits = Conv(self.num_classes, size=1, name="score")(x)
+        for _ in range(self.stem.bit_length() - 1):
+            logits = double_bilinear(logits)
+        maps["logits"] = logits
+        return maps
