@@ -10,7 +10,8 @@ one image; `vmap` them.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from functools import partial, reduce
 from itertools import product
 from typing import Any, cast
 
@@ -112,22 +113,62 @@ def max_unpool(
 def _maxima(
     features: Array, shape: Size, size: int, stride: int, padding: int
 ) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
-    rows, columns = ((length + 2 * padding - size) // stride + 1 for length in shape)
-    if padding:
-        around = (padding, padding)
-        features = jnp.pad(features, (around, around, (0, 0)), constant_values=-jnp.inf)
+    at_once, in_turn = (
+        partial(form, shape=shape, size=size, stride=stride, padding=padding)
+        for form in (_maxima_at_once, _maxima_in_turn)
+    )
+    if _disjoint(size, stride, padding):
+        return at_once(features)
+    return lax.platform_dependent(features, cpu=in_turn, default=at_once)
+
+
+def _disjoint(size: int, stride: int, padding: int) -> bool:
+    """Whether windows share nothing and need no border.
+
+    If not, XLA on the CPU would find each window's maximum anew for all that ask for it, which are many when
+    it is unpooled. A loop over rows of windows keeps it from that, and needs no padded copy of the map.
+    """
+    return size <= stride and padding == 0
+
+
+def _maxima_at_once(
+    features: Array, *, shape: Size, size: int, stride: int, padding: int
+) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+    rows, columns = _windows(shape, size, stride, padding)
     top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
-    inside = _indices(jnp.maximum(top, 0), jnp.maximum(left, 0), shape)
-    largest = _under(features, 0, 0, rows, columns, stride)
-    argmax = jnp.broadcast_to(inside, largest.shape)
-    for i, j in product(range(size), repeat=2):
-        if (i, j) == (0, 0):
-            continue
-        tap = _under(features, i, j, rows, columns, stride)
-        larger = (tap > largest) | jnp.isnan(tap)
-        largest = jnp.where(larger, tap, largest)
-        argmax = jnp.where(larger, _indices(top + i, left + j, shape), argmax)
-    return largest, argmax
+    features = _bordered(features, (rows, columns), size, stride, padding, -jnp.inf)
+    taps = (
+        (_under(features, i, j, rows, columns, stride), _indices(top + i, left + j, shape))
+        for i, j in product(range(size), repeat=2)
+    )
+    return _first_largest(taps, _indices(jnp.maximum(top, 0), jnp.maximum(left, 0), shape))
+
+
+def _maxima_in_turn(
+    features: Array, *, shape: Size, size: int, stride: int, padding: int
+) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+    """One row of windows after the other."""
+    rows, columns = _windows(shape, size, stride, padding)
+    left = _begins(columns, stride, padding)
+
+    def row(m: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        top = m.astype(jnp.int32)[None] * stride - padding
+        taps = _taps_of_row(features, top, left, shape, size, stride, padding, -jnp.inf)
+        new = _first_largest(taps, _indices(jnp.maximum(top, 0), jnp.maximum(left, 0), shape))
+        values, argmax = (
+            lax.dynamic_update_slice_in_dim(old, row, m, 0) for old, row in zip(found, new, strict=True)
+        )
+        return values, argmax
+
+    size_found = (rows, columns, features.shape[-1])
+    nothing = jnp.zeros(size_found, features.dtype), jnp.zeros(size_found, jnp.int32)
+    return lax.fori_loop(0, rows, row, nothing)
+
+
+def _windows(shape: Size, size: int, stride: int, padding: int) -> Size:
+    """How many rows and columns of windows there are."""
+    height, width = shape
+    return (height + 2 * padding - size) // stride + 1, (width + 2 * padding - size) // stride + 1
 
 
 def _begins(windows: int, stride: int, padding: int) -> Int[Array, " n"]:
@@ -139,10 +180,54 @@ def _indices(rows: Int[Array, " hh"], columns: Int[Array, " ww"], shape: Size) -
     return (rows[:, None] * shape[1] + columns)[..., None]
 
 
+def _bordered(
+    features: Array, windows: Size, size: int, stride: int, padding: int, fill: float
+) -> Float[Array, "h w c"]:
+    """As much of the map as lies under windows, with its border."""
+    around = (
+        (padding, (count - 1) * stride + size - padding - length, 0)
+        for count, length in zip(windows, features.shape[:2], strict=True)
+    )
+    return lax.pad(features, jnp.asarray(fill, features.dtype), (*around, (0, 0, 0)))
+
+
 def _under(features: Array, i: int, j: int, rows: int, columns: int, stride: int) -> Array:
     """What lies under a tap of each window."""
     last = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
     return features[i : last[0] : stride, j : last[1] : stride]
+
+
+def _taps_of_row(
+    features: Array,
+    top: Int[Array, " 1"],
+    left: Int[Array, " ww"],
+    shape: Size,
+    size: int,
+    stride: int,
+    padding: int,
+    fill: float,
+) -> Iterator[tuple[Float[Array, "1 ww c"], Int[Array, "1 ww 1"]]]:
+    """What lies under each tap of a row of windows, and where it lies in the map."""
+    columns = len(left)
+    for i in range(size):
+        y = top[0] + i
+        row = lax.dynamic_slice_in_dim(features, jnp.clip(y, 0, shape[0] - 1), 1)
+        row = jnp.where((y >= 0) & (y < shape[0]), row, jnp.asarray(fill, row.dtype))
+        behind = (columns - 1) * stride + size - padding - shape[1]
+        row = lax.pad(row, jnp.asarray(fill, row.dtype), ((0, 0, 0), (padding, behind, 0), (0, 0, 0)))
+        for j in range(size):
+            yield _under(row, 0, j, 1, columns, stride), _indices(top + i, left + j, shape)
+
+
+def _first_largest(taps: Iterator[tuple[Array, Array]], inside: Array) -> tuple[Array, Array]:
+    """The largest of taps in reading order and where it is; `inside`, a place in the map, if all are -inf."""
+    largest, _ = next(taps)
+    argmax = jnp.broadcast_to(inside, largest.shape)
+    for tap, places in taps:
+        larger = (tap > largest) | jnp.isnan(tap)
+        largest = jnp.where(larger, tap, largest)
+        argmax = jnp.where(larger, places, argmax)
+    return largest, argmax
 
 
 def _spread(
@@ -180,18 +265,51 @@ def _read(
     features: Array, argmax: Array, shape: Size, size: int, stride: int, padding: int
 ) -> Float[Array, "hh ww c"]:
     """Of each window what lies at its argmax."""
-    rows, columns = argmax.shape[:2]
-    behind = (
-        max((windows - 1) * stride + size - padding - length, 0)
-        for windows, length in zip((rows, columns), shape, strict=True)
+    at_once, in_turn = (
+        partial(form, shape=shape, size=size, stride=stride, padding=padding)
+        for form in (_read_at_once, _read_in_turn)
     )
-    features = jnp.pad(features, (*((padding, more) for more in behind), (0, 0)))
+    if _disjoint(size, stride, padding):
+        return at_once(features, argmax)
+    return lax.platform_dependent(features, argmax, cpu=in_turn, default=at_once)
+
+
+def _read_at_once(
+    features: Array, argmax: Array, *, shape: Size, size: int, stride: int, padding: int
+) -> Float[Array, "hh ww c"]:
+    rows, columns = argmax.shape[:2]
     top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
-    total = jnp.zeros(argmax.shape, features.dtype)
-    for i, j in product(range(size), repeat=2):
-        tap = _under(features, i, j, rows, columns, stride)
-        total = jnp.where(argmax == _indices(top + i, left + j, shape), tap, total)
-    return total
+    features = _bordered(features, (rows, columns), size, stride, padding, 0)
+    taps = (
+        (_under(features, i, j, rows, columns, stride), _indices(top + i, left + j, shape))
+        for i, j in product(range(size), repeat=2)
+    )
+    return _chosen(taps, argmax)
+
+
+def _read_in_turn(
+    features: Array, argmax: Array, *, shape: Size, size: int, stride: int, padding: int
+) -> Float[Array, "hh ww c"]:
+    """One row of windows after the other."""
+    rows, columns = argmax.shape[:2]
+    left = _begins(columns, stride, padding)
+
+    def row(m: Array, found: Array) -> Array:
+        top = m.astype(jnp.int32)[None] * stride - padding
+        taps = _taps_of_row(features, top, left, shape, size, stride, padding, 0)
+        chosen = _chosen(taps, lax.dynamic_slice_in_dim(argmax, m, 1))
+        return lax.dynamic_update_slice_in_dim(found, chosen, m, 0)
+
+    return lax.fori_loop(0, rows, row, jnp.zeros(argmax.shape, features.dtype))
+
+
+def _chosen(taps: Iterator[tuple[Array, Array]], argmax: Array) -> Array:
+    """The tap that lies at the argmax.
+
+    A sum, for in a window wider than the map a place of the border, which is 0, can share an index with one
+    inside.
+    """
+    return reduce(jnp.add, (jnp.where(argmax == places, tap, 0) for tap, places in taps))
 
 
 def _is_last(argmax: Array, size: int, stride: int) -> Bool[Array, "hh ww c"]:
