@@ -304,7 +304,7 @@ def _read_in_turn(
 
 
 def _chosen(taps: Iterator[tuple[Array, Array]], argmax: Array) -> Array:
-    """The tap that lies at the argmax.
+    """The tap that lies at the argmax; 0 where that is -1.
 
     A sum, for in a window wider than the map a place of the border, which is 0, can share an index with one
     inside.
@@ -344,8 +344,8 @@ def _spread_with_residuals(values: Array, argmax: Array, *windows: Any) -> tuple
 def _gradient_of_spread(
     shape: Size, size: int, stride: int, padding: int, argmax: Array, g: Array
 ) -> tuple[Array, None]:
-    read = _read(g, argmax, shape, size, stride, padding)
-    return jnp.where(_is_last(argmax, size, stride), read, 0), None
+    written = jnp.where(_is_last(argmax, size, stride), argmax, -1)
+    return _read(g, written, shape, size, stride, padding), None
 
 
 _pool.defvjp(_maxima_with_residuals, _gradient_of_maxima)
