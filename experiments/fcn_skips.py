@@ -1,11 +1,11 @@
-"""Do skips sharpen boundaries?  FCN-32s, 16s and 8s (Long, Shelhamer and Darrell 2015, tables 2 and 3).
+"""Do skips sharpen boundaries?  FCN-32s, 16s and 8s (Long, Shelhamer and Darrell 2015, table 2).
 
     vision-jax sweep experiments/fcn_skips.py --data labels:FOLDER
 
-On PASCAL VOC 2011 val the paper has mean IU 59.4, 62.4 and 62.7, and 45.4 where only the last layer of
-FCN-32s is trained. Its networks begin with VGG-16's ImageNet weights; here a ResNet-18 begins with random
+On a part of PASCAL VOC 2011 val the paper has mean IU 59.4, 62.4 and 62.7, and 45.4 where only the last layer
+of FCN-32s is trained. Its networks begin with VGG-16's ImageNet weights; here a ResNet-18 begins with random
 numbers, which are then what frozen features are of, or with `--init FILE`. Near boundaries the gap should be
-widest: mIoU in bands of some pixels around them. Measured: experiments/results/fcn_skips.md.
+widest: mIoU in bands of some pixels around them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def experiment(
     return Experiment(
         model=lambda classes: Segmenter(FCN(len(classes), resnet("resnet18", norm), SKIPS[skips])),
         task=segmentation(data, canvas, augment, boundaries=True),
-        stages=(Gradient(train, freeze=("backbone",) if frozen else ()),),
+        # The last upsampling stays bilinear, as the paper's does.
+        stages=(Gradient(train, freeze=(*(("backbone",) if frozen else ()), "upsample_image")),),
         seed=seed,
         init=starting_from(init, ("backbone",)),
     )
@@ -69,7 +70,7 @@ METRICS = ("mIoU", "pixel_accuracy", "boundary_F1", "trimap/1", "trimap/4", "tri
 
 PAPER = [
     PaperFigures(
-        "Long et al. 2015, tables 2 and 3, VOC 2011 val",
+        "Long et al. 2015, table 2, VOC 2011 val",
         {"skips": skips, "frozen": frozen},
         {"mIoU": iou, "pixel_accuracy": accuracy},
     )

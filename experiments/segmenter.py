@@ -4,6 +4,13 @@ r"""The literature's segmenters on images with label maps, from random numbers o
     vision-jax train experiments/segmenter.py --data voc:FOLDER --network fcn_8s --backbone vgg16 \
         --init vgg16.pth --freeze backbone
     vision-jax train experiments/segmenter.py                        # synthetic scenes
+
+U-Net on CamVid's 11 classes (240x180, 367 training images), from random numbers: mIoU 0.589 and pixel accuracy
+0.891 on the 101 validation images (seed 0; the commonest class everywhere: 0.027 and 0.296), after 50 minutes on
+2 CPU cores beside other work:
+
+    vision-jax train experiments/segmenter.py --data labels:FOLDER --canvas 240 180 --balance mild \
+        --train.steps 1650 --train.learning-rate 2e-3 --augment.scale 0.9 1.6 --augment.colour 0.3
 """
 
 from __future__ import annotations
@@ -15,7 +22,7 @@ from typing import Literal
 import flax.linen as nn
 
 from vision_jax.backbones import resnet
-from vision_jax.backbones.vgg import vgg
+from vision_jax.backbones.vgg import STAGES, vgg
 from vision_jax.data.transforms import Augment
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.upsampling import Upsampling
@@ -54,7 +61,7 @@ def experiment(
     network: Network = "unet",
     widths: tuple[int, ...] = (),
     upsampling: Upsampling | None = None,
-    backbone: Backbone = "resnet18",
+    backbone: Backbone | None = None,
     norm: NormKind = "batch",
     balance: Balance = "none",
     class_weights: tuple[float, ...] | None = None,
@@ -73,11 +80,12 @@ def experiment(
         data: `labels:FOLDER` of images and label PNGs, `voc:FOLDER`, `coco:FOLDER` or `synthetic`.
         canvas: long and short side in pixels, that images are resized into; from the data if None.
         network: which.
-        widths: channels of its stages, from the image down; empty for some that a CPU trains in minutes.
-            FCNs have their backbone's.
+        widths: channels of its stages, from the image down (one number for `segnet_basic` and
+            `full_resolution`, five for `segnet`); empty for some that a CPU trains in minutes. FCNs have
+            their backbone's.
         upsampling: how maps double their sides on the way up; the network's own way if None. FCN, DeconvNet
             and the network at full resolution have no other.
-        backbone: of an FCN.
+        backbone: of an FCN; ResNet-18 if None.
         norm: after convolutions: `batch` (over all devices), `frozen`, or `group`; VGG-16 has none.
         balance: `median_frequency` weighs each class's pixels so that the classes weigh about the same,
             `mild` by the square root of that.
@@ -101,14 +109,21 @@ def experiment(
     )
 
 
+_FIXED_WIDTHS = {"segnet": 5, "segnet_basic": 1, "full_resolution": 1}
+
+
 def _builder(
     network: Network,
     widths: tuple[int, ...],
     upsampling: Upsampling | None,
-    backbone: Backbone,
+    backbone: Backbone | None,
     norm: NormKind,
 ) -> Callable[[int], nn.Module]:
     """The network for so many classes."""
+    if backbone is not None and network not in _SKIPS:
+        raise UserError(f"--backbone: {network} has an encoder of its own")
+    if len(widths) not in (0, _FIXED_WIDTHS.get(network, len(widths))):
+        raise UserError(f"--widths: {network} takes {_FIXED_WIDTHS[network]}, not {len(widths)}")
     deep = widths or (32, 64, 128, 256, 256)
     if network == "unet":
         if upsampling not in (None, "transposed", "nearest", "bilinear"):
@@ -126,13 +141,16 @@ def _builder(
     if upsampling is not None:
         raise UserError(f"--upsampling: {network} has its own way up")
     if network == "deconvnet":
-        return partial(DeconvNet, widths=deep, neck=5, neck_width=4 * deep[-1], norm=norm)
+        # A bottleneck that a small canvas holds; as many convolutions as VGG has, where it has such a stage.
+        blocks = STAGES["vgg16"][: len(deep)] + (3,) * (len(deep) - 5)
+        width = 4 * deep[-1]
+        return partial(DeconvNet, widths=deep, blocks=blocks, neck=5, neck_width=width, norm=norm)
     if network == "full_resolution":
         return partial(FullResolution, width=widths[0] if widths else 32, norm=norm)
     if widths:
-        raise UserError(f"--widths: {network} has those of its backbone, {backbone}")
+        raise UserError(f"--widths: {network} has those of its backbone")
     if backbone != "vgg16":
-        return partial(FCN, backbone=resnet(backbone, norm), skips=_SKIPS[network])
+        return partial(FCN, backbone=resnet(backbone or "resnet18", norm), skips=_SKIPS[network])
     if norm != "batch":
         raise UserError(f"--norm {norm}: VGG-16 has no norms")
-    return partial(FCN, backbone=vgg("vgg16"), skips=_SKIPS[network], head=ConvolvedLayers())
+    return partial(FCN, backbone=vgg("vgg16", pooled=True), skips=_SKIPS[network], head=ConvolvedLayers())

@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from vision_jax.backbones import resnet
+from vision_jax.backbones.resnet import ResNet
 
 # torchvision's counts less the classifier's 512 (or 2048) x 1000 + 1000.
 COUNTS = {"resnet18": 11_176_512, "resnet34": 21_284_672, "resnet50": 23_508_032}
@@ -21,3 +23,20 @@ def test_parameters_and_strides(name):
         stride = 4 * 2**level
         assert key == f"c{level + 2}"
         assert leaf.shape == (1, -(-97 // stride), -(-131 // stride), 64 * 2**level * wide)
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_dilation_gives_what_strides_give_and_what_lies_between(bottleneck, blocks):
+    """Every fourth place of the map at stride 8 is a place of the map at stride 32."""
+    strided = ResNet((1, 1, blocks, blocks), bottleneck, "frozen", width=4)
+    x = jax.random.normal(jax.random.key(0), (1, 96, 128, 3))
+    variables = strided.init(jax.random.key(1), x)
+    dense = strided.clone(output_stride=8).apply(variables, x)
+    coarse = strided.apply(variables, x)
+    assert dense["c5"].shape[1:3] == (12, 16)
+    np.testing.assert_allclose(dense["c5"][:, ::4, ::4], coarse["c5"], atol=1e-4)
+    np.testing.assert_allclose(dense["c4"][:, ::2, ::2], coarse["c4"], atol=1e-4)
+    np.testing.assert_array_equal(dense["c3"], coarse["c3"])
+    half = strided.clone(output_stride=16).apply(variables, x)
+    np.testing.assert_allclose(half["c5"][:, ::2, ::2], coarse["c5"], atol=1e-4)

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.test_util import check_grads
 
-from vision_jax.layers import Conv, Dense
+from vision_jax.layers import Conv, Dense, conv
 from vision_jax.layers.conv import DIMENSIONS, Double, conv2d, same_size
 
 
@@ -39,6 +39,18 @@ def test_kernels_and_borders_need_not_be_square(size, padding, stride, channels)
 @pytest.mark.parametrize("channels", [(2, 16), (24, 20), (20, 24), (16, 2)])
 def test_a_batch_too_large_for_caches_gives_the_same(size, padding, stride, channels):
     _check_against_xla((6, 64, 120, channels[0]), channels[1], size, padding, stride, atol=5e-3)
+
+
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (3, 0), ((1, 5), (0, 2))])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("part", [500, 3000])
+@pytest.mark.parametrize("channels", [(16, 20), (20, 16)])
+def test_images_too_large_for_caches_give_the_same(
+    size, padding, stride, dilation, part, channels, monkeypatch
+):
+    monkeypatch.setattr(conv, "_PART", part)
+    shape = (2, 11, 10, channels[0])
+    _check_against_xla(shape, channels[1], size, padding, stride, dilation=dilation)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def encoder_decoder(upsampling, **settings):
 
 
 def small_vgg():
-    return VGG((1, 1, 1), (6, 8, 10), norm="batch")
+    return VGG((1, 1, 1), (6, 8, 10), "batch", pooled=True)
 
 
 NETWORKS = {
@@ -31,13 +31,17 @@ NETWORKS = {
     "bilinear": lambda: encoder_decoder("bilinear"),
     "max_unpooling": lambda: encoder_decoder("max_unpooling"),
     "transposed": lambda: encoder_decoder("transposed"),
-    "addition": lambda: encoder_decoder("max_unpooling", addition=True, decoder_relu=False),
+    "addition": lambda: EncoderDecoder(
+        K, (8, 8), 1, upsampling="max_unpooling", addition=True, decoder_relu=False
+    ),
     "single_channel": lambda: EncoderDecoder(
         K, (8, 8), 1, upsampling="max_unpooling", decoder="single_channel"
     ),
     "no_decoder": lambda: EncoderDecoder(K, (8, 8), 1, decoder="none"),
     "fcn_basic": lambda: segnet_basic(K, "fcn_basic", width=6, size=3),
+    "fcn_no_addition": lambda: segnet_basic(K, "fcn_basic_no_addition", width=6, size=3),
     "fcn_no_reduction": lambda: segnet_basic(K, "fcn_basic_no_dim_reduction", width=6, size=3),
+    "fcn_neither": lambda: segnet_basic(K, "fcn_basic_no_addition_no_dim_reduction", width=6, size=3),
     "fcn": lambda: FCN(K, small_vgg(), ("c3", "c2", "c1"), head=ConvolvedLayers(12, 3, 0.1), deepest=8),
     "fcn_interpolated": lambda: FCN(
         K,

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.models.segmentation_nets import NETWORKS
 from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.models.segmentation.tiles import by_tiles, label_by_tiles
 from vision_jax.models.segmentation.unet import UNet
@@ -36,8 +37,22 @@ def test_tiles_answer_as_the_whole_image_does(predict, shape):
         seen[rows, columns] += 1
     np.testing.assert_array_equal(seen, 1)
     labels = label_by_tiles(predict, image, (32, 24), overlap=6, stride=2)
-    assert labels.shape == shape
+    assert (labels.shape, labels.dtype) == (shape, np.uint8)
     assert (labels == whole.labels[0]).mean() > 0.999
+
+
+def test_networks_of_other_kinds(tmp_path):
+    """With max unpooling; and the labels go where they are wanted."""
+    model = Segmenter(NETWORKS["max_unpooling"]())
+    image = np.random.default_rng(0).integers(0, 255, (130, 150, 3), np.uint8)
+    variables = jax.jit(model.init)(jax.random.key(0), whole_batch(image))
+    predict = jax.jit(lambda batch: model.apply(variables, batch, method="predict"))
+    whole = predict(whole_batch(image))
+    for rows, columns, probabilities in by_tiles(predict, image, (96, 96), overlap=32, stride=8):
+        np.testing.assert_allclose(probabilities, whole.probabilities[0, rows, columns], atol=1e-4)
+    out = np.memmap(tmp_path / "labels", np.int16, "w+", shape=(130, 150))
+    assert label_by_tiles(predict, image, (96, 96), overlap=32, stride=8, out=out) is out
+    assert (out == whole.labels[0]).mean() > 0.999
 
 
 def test_less_overlap_than_it_sees_is_not_enough(predict):

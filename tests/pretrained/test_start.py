@@ -16,6 +16,7 @@ from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.models.detection import RPN, FasterRCNN, SingleLevel, residual_head
 from vision_jax.models.segmentation.fcn import FCN, ConvolvedLayers
 from vision_jax.models.segmentation.segmenter import Segmenter
+from vision_jax.models.segmentation.segnet import segnet
 from vision_jax.pretrained import starting_from
 from vision_jax.pretrained.start import matched, resized
 from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
@@ -238,3 +239,21 @@ def test_linear_layers_become_convolutions():
     np.testing.assert_array_equal(found["params"]["network"]["head"]["layer2"]["kernel"][0, 0], layer)
     resized_rows = [row[1] for row in rows_of(table) if row[0] == "resized"]
     assert resized_rows == ["head/layer1/kernel", "head/layer2/kernel"]
+
+
+def test_vgg_begins_segnet_and_a_segmenter_a_detector(resnet18):
+    source = numbers(shapes_of(ARCHITECTURES["vgg16_bn"]().build(10), 32), 0)
+    found, _ = matched(numbers(shapes_of_segmenter(segnet(5)), 1), flat(source), {})
+    there, here = source["params"]["backbone"], found["params"]["network"]
+    np.testing.assert_array_equal(
+        here["encoder3"]["conv2"]["conv"]["kernel"], there["stage3_conv2"]["kernel"]
+    )
+    np.testing.assert_array_equal(here["encoder3"]["conv2"]["norm"]["bias"], there["stage3_norm2"]["bias"])
+
+    segmenter = numbers(shapes_of_segmenter(FCN(5, resnet("resnet18"))), 2)
+    before = numbers(shapes_of_detector(backbone=resnet("resnet18"), neck=FPN(8, "group")), 1)
+    found, _ = matched(before, flat(segmenter), {}, ("backbone",))
+    np.testing.assert_array_equal(
+        found["params"]["backbone"]["stem_conv"]["kernel"],
+        segmenter["params"]["network"]["backbone"]["stem_conv"]["kernel"],
+    )

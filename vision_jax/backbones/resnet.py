@@ -31,6 +31,7 @@ class Block(nn.Module):
         bottleneck: which kind.
         norm: after each convolution.
         dilation: of the convolution that has the stride.
+        dilation_after: of a plain block's second convolution.
     """
 
     features: int
@@ -38,6 +39,7 @@ class Block(nn.Module):
     bottleneck: bool
     norm: NormKind
     dilation: int = 1
+    dilation_after: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
@@ -52,7 +54,7 @@ class Block(nn.Module):
             y = conv(y, out, 1, 1, "3")
         else:
             y = nn.relu(conv(x, self.features, 3, self.stride, "1", self.dilation))
-            y = conv(y, out, 3, 1, "2")
+            y = conv(y, out, 3, 1, "2", self.dilation_after)
         if self.stride != 1 or x.shape[-1] != out:
             x = conv(x, out, 1, self.stride, "_shortcut")
         return nn.relu(x + y)
@@ -93,15 +95,14 @@ class ResNet(nn.Module):
         for s, blocks in enumerate(self.stages):
             shrinks = s > 0 and 2 * reached <= self.output_stride
             reached *= 2 if shrinks else 1
+            # Where a stride is left out, what comes after it is dilated.
+            after = dilation if s == 0 or shrinks else 2 * dilation
             for b in range(blocks):
-                stride = 2 if shrinks and b == 0 else 1
-                # Without its stride a stage dilates what comes after the place where that would have been.
-                dilation *= 2 if s > 0 and not shrinks and b == 1 else 1
+                stride, here = (2 if shrinks else 1, dilation) if b == 0 else (1, after)
                 name = f"stage{s + 1}_block{b + 1}"
-                layer = block(
-                    self.width * 2**s, stride, self.bottleneck, self.norm, dilation=dilation, name=name
-                )
-                x = layer(x, train)
+                settings = (self.width * 2**s, stride, self.bottleneck, self.norm, here, after)
+                x = block(*settings, name=name)(x, train)
+            dilation = after
             maps[f"c{s + 2}"] = x
         return maps
 

@@ -29,18 +29,21 @@ class VGG(nn.Module):
         widths: channels of each stage.
         norm: after each convolution; the paper has none.
         size: of the kernels, in pixels.
+        pooled: whether maps are those after the poolings.
     """
 
     stages: tuple[int, ...]
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
     norm: NormKind | None = None
     size: int = 3
+    pooled: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c0` to `c4`, each stage's last map, of strides 1 to 16, and `c5`, pooled."""
+        """Normalised images -> `c0` to `c4`, each stage's last map, of strides 1 to 16, and `c5`, pooled; or
+        `c1` to `c5`, all pooled."""
         maps = {}
         for s, (count, width) in enumerate(zip(self.stages, self.widths, strict=True)):
             for i in range(count):
@@ -48,17 +51,19 @@ class VGG(nn.Module):
                 if self.norm is not None:
                     x = Norm(self.norm, name=f"stage{s + 1}_norm{i + 1}")(x, train)
                 x = nn.relu(x)
-            maps[f"c{s}"] = x
+            if not self.pooled:
+                maps[f"c{s}"] = x
             x = max_pool_2x2(x)
-        maps[f"c{len(self.stages)}"] = x
+            maps[f"c{s + 1}"] = x  # until the next stage's last map takes its place
         return maps
 
 
-def vgg(name: VGGName, norm: NormKind | None = None) -> VGG:
+def vgg(name: VGGName, norm: NormKind | None = None, pooled: bool = False) -> VGG:
     """The VGG networks of the paper by their usual names.
 
     Args:
         name: with the number of its layers that have weights.
         norm: after each convolution; the paper has none.
+        pooled: whether maps are those after the poolings.
     """
-    return VGG(STAGES[name], norm=norm)
+    return VGG(STAGES[name], norm=norm, pooled=pooled)

@@ -17,7 +17,7 @@ from vision_jax.benchmarks.operations import compiled
 from vision_jax.benchmarks.training import training
 from vision_jax.layers.conv_transpose import ConvTranspose
 from vision_jax.layers.upsampling import Upsample, halved
-from vision_jax.models.segmentation.segmenter import Segmenter, cross_entropy
+from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.models.segmentation.segnet import segnet_basic
 from vision_jax.pretrained.names import Layer
 from vision_jax.pretrained.segmentation import fcn, fcn_from_torchvision
@@ -32,7 +32,7 @@ _CHANNELS = 64
 
 
 class _Maps(Case):
-    """An operation on feature maps as large as an image, in 64 channels; with or without its gradients."""
+    """An operation on maps of half an image's sides, in 64 channels; with or without its gradients."""
 
     def __init__(self, settings: Settings, gradient: bool):
         random = np.random.default_rng(0)
@@ -93,7 +93,7 @@ class MaxUnpooling(_Maps):
 
 
 class TransposedConvolution(_Maps):
-    """A 4x4 transposed convolution of stride 2 of maps at a quarter of the image's size."""
+    """A 4x4 transposed convolution of stride 2, of maps of a quarter of an image's sides."""
 
     def __init__(self, settings: Settings, gradient: bool):
         super().__init__(settings, gradient)
@@ -137,13 +137,8 @@ class Labeller(nn.Module):
         return self(batch)["logits"]
 
     def loss(self, batch: Labelled, train: bool = True) -> dict[str, Mean]:
-        """The cross-entropy of each."""
-        weights = {"auxiliary": self.segmenter.auxiliary_weight}
-        terms = {}
-        for name, logits in self(batch, train).items():
-            term = cross_entropy(logits, jnp.asarray(batch[1]))
-            terms[name] = term.replace(total=weights.get(name, 1.0) * term.total)  # type: ignore[attr-defined]
-        return terms
+        """The segmenter's own."""
+        return self.segmenter.terms(self(batch, train), jnp.asarray(batch[1]))
 
 
 class SegmentingNetwork(Case):
@@ -222,7 +217,7 @@ _SEGNET_BASIC = [
         for i, ours in enumerate(("conv", "norm"))
     ),
     *(
-        Layer(f"decoders.{s}.{i}", f"network/decoder{4 - s}_{ours}1")
+        Layer(f"decoders.{s}.{i}", f"network/decoder{4 - s}_conv1/{ours}")
         for s in range(4)
         for i, ours in enumerate(("conv", "norm"))
     ),

@@ -223,31 +223,51 @@ def _kernel_gradient_by_rows(
     x: Array, g: Array, *, taps: tuple[int, int], stride: int, padding: Padding, dilation: int
 ) -> Array:
     """One matrix product for each row of taps and part of the batch: inputs under the taps, times output
-    gradients."""
-    height, width = g.shape[1:3]
+    gradients. Images that do not fit in a cache are cut into bands of rows.
+    """
+    batch, height, width, features = g.shape
     # A single tap reads both maps once: nothing would be read from a cache again.
-    parts = 1 if taps == (1, 1) else _parts(len(x), max(x.nbytes, g.nbytes))
-    x = jnp.pad(x, ((0, 0), *((pad, pad) for pad in padding), (0, 0)))
+    largest = 0 if taps == (1, 1) else max(x.nbytes, g.nbytes)
+    parts = _parts(batch, largest)
+    bands = 1
+    if largest > batch * _PART:
+        parts, bands = batch, -(-largest // (batch * _PART))
+    rows = -(-height // bands)
+    bands = -(-height // rows)  # the last one may be filled up with zeros
+    reach = dilation * (taps[0] - 1) + 1
+    down, right = padding
+    below = (bands * rows - 1) * stride + reach - down - x.shape[1]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (down, below, 0), (right, right, 0), (0, 0, 0)))
+    g = jnp.pad(g, ((0, 0), (0, bands * rows - height), (0, 0), (0, 0)))
 
     def under(x: Array, axis: int, tap: int, places: int) -> Array:
         begin = tap * dilation
         return lax.slice_in_dim(x, begin, begin + (places - 1) * stride + 1, stride, axis)
 
-    def of_part(part: tuple[Array, Array]) -> Array:
-        x, g = part
+    def of_part(x: Array, g: Array) -> Array:
         across = jnp.concatenate([under(x, 2, j, width) for j in range(taps[1])], axis=-1)
-        rows = (under(across, 1, i, height).reshape(-1, across.shape[-1]) for i in range(taps[0]))
-        g = g.reshape(-1, g.shape[-1])
-        return jnp.stack([lax.dot_general(row, g, (((0,), (0,)), ((), ()))) for row in rows])
+        g = g.reshape(-1, features)
+        of_rows = (under(across, 1, i, rows).reshape(len(g), -1) for i in range(taps[0]))
+        return jnp.stack([lax.dot_general(row, g, (((0,), (0,)), ((), ()))) for row in of_rows])
 
-    if parts == 1:
-        summed = of_part((x, g))
+    def add(total: Array, part: Array) -> tuple[Array, None]:
+        images, band = batch // parts, part % bands
+        begin = part // bands * images
+        some_x = _part_of(x, begin, images, band * rows * stride, (rows - 1) * stride + reach)
+        return total + of_part(some_x, _part_of(g, begin, images, band * rows, rows)), None
+
+    if parts * bands == 1:
+        summed = of_part(x, g)
     else:
-        cut_x, cut_g = (maps.reshape(parts, -1, *maps.shape[1:]) for maps in (x, g))
         exact = jnp.promote_types(g.dtype, jnp.float32)
-        nothing = jnp.zeros((taps[0], taps[1] * x.shape[-1], g.shape[-1]), exact)
-        summed, _ = lax.scan(lambda total, part: (total + of_part(part), None), nothing, (cut_x, cut_g))
-    return summed.reshape(*taps, x.shape[-1], g.shape[-1]).astype(g.dtype)
+        nothing = jnp.zeros((taps[0], taps[1] * x.shape[-1], features), exact)
+        summed, _ = lax.scan(add, nothing, jnp.arange(parts * bands))
+    return summed.reshape(*taps, x.shape[-1], features).astype(g.dtype)
+
+
+def _part_of(maps: Array, image: Array, images: int, row: Array, rows: int) -> Array:
+    part = lax.dynamic_slice_in_dim(maps, image, images)
+    return lax.dynamic_slice_in_dim(part, row, rows, axis=1)
 
 
 _conv2d.defvjp(_with_residuals, _gradients)

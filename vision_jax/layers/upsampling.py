@@ -32,7 +32,7 @@ class Upsample(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], argmax: Int[Array, "b h w c"] | None = None
     ) -> Float[Array, "b 2*h 2*w c"]:
-        """Upsamples; `max_unpooling` needs the `argmax` that `halved` gave for a map of x's size."""
+        """Upsamples; `max_unpooling` needs the `argmax` that `halved` gave for a map of twice x's size."""
         if self.kind == "transposed":
             return ConvTranspose(x.shape[-1], 4, 2, padding=1, name="transposed")(x)
         if self.kind == "bilinear":
@@ -49,7 +49,13 @@ class Upsample(nn.Module):
 def halved(
     x: Float[Array, "b h w c"],
 ) -> tuple[Float[Array, "b h//2 w//2 c"], Int[Array, "b h//2 w//2 c"]]:
-    """2x2 max pooling of stride 2, and where in the map each maximum lay (`max_pool_with_argmax`)."""
+    """2x2 max pooling of stride 2, and where in the map each maximum lay (`max_pool_with_argmax`).
+
+    Raises:
+        ValueError: a side is odd: no doubling would give it back.
+    """
+    if x.shape[1] % 2 or x.shape[2] % 2:
+        raise ValueError(f"a map of {x.shape[1]}x{x.shape[2]} cannot be halved")
     return jax.vmap(max_pool_with_argmax)(x)
 
 

@@ -39,7 +39,7 @@ def fcn(name: FCNName, num_classes: int = 21, auxiliary: bool = True) -> Segment
         skips=("c5",),
         head=ConvolutionHead(512),
         auxiliary_level="c4" if auxiliary else None,
-        auxiliary_head=ConvolutionHead(256) if auxiliary else None,
+        auxiliary_head=ConvolutionHead(256, layer=1) if auxiliary else None,
         upsampling="bilinear",
     )
     return Segmenter(network, auxiliary_weight=0.5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +33,13 @@ Flat = dict[str, np.ndarray]
 Places = dict[str, tuple[int, int]]
 
 # A ResNet's last stage is the head of a detector that has no stage 4 ("C4", He et al. 2016, appendix A). A
-# segmenter's network holds a backbone, and a classifier's linear layers as convolutions.
-_ELSEWHERE = (("/head/block", "/backbone/stage4_block"), ("/network/", "/"))
+# segmenter's network holds a backbone, and linear layers as convolutions; or its encoder is VGG.
+_ELSEWHERE = (
+    (r"/head/block", r"/backbone/stage4_block"),
+    (r"/network/encoder(\d)/conv(\d)/(conv|norm)/", r"/backbone/stage\1_\3\2/"),
+    (r"/network/", r"/"),
+    (r"/backbone/", r"/network/backbone/"),
+)
 
 
 def starting_from(
@@ -90,7 +96,7 @@ def matched(
             rows.add("left", path, old, "there is none")
             continue
         used.add(theirs)
-        if parts and not set(parts) & set(path.split("/")):
+        if parts and _part(path) not in parts:
             rows.add("left", path, old, "not asked for")
             continue
         elsewhere = "" if _part(theirs) == _part(path) else f"from {_part(theirs)}"
@@ -176,8 +182,9 @@ def _their_path(path: str, source: Flat) -> str | None:
     if path in source:
         return path
     for here, there in _ELSEWHERE:
-        if path.replace(here, there) in source:
-            return path.replace(here, there)
+        found = re.sub(here, there, path)
+        if found in source:
+            return found
     return None
 
 

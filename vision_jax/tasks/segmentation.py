@@ -32,6 +32,7 @@ from vision_jax.types import (
 from vision_jax.visualization import draw_class_counts, draw_segmentation_batch, draw_segmentations
 
 _COUNTED = 200
+_WEIGHED = 2000
 
 Balance = Literal["none", "mild", "median_frequency"]
 _POWER: dict[Balance, float] = {"mild": 0.5, "median_frequency": 1.0}
@@ -66,7 +67,9 @@ def segmentation(
             of 32.
         augment: how training images are varied.
         balance: what the weight of a class's pixels follows from: nothing, its frequency in the training
-            labels (`median_frequency_weights`), or `mild`: the square root of that.
+            labels (`median_frequency_weights`, of at most 2,000 of them), or `mild`: the square root of that.
+            The command line records the weights with a run. From Python give them, as `class_weights`, to
+            predict without the training data.
         class_weights: in place of those, one for each class.
         boundaries: whether to judge near boundaries too (`BoundaryEvaluator`).
 
@@ -90,8 +93,9 @@ def segmentation(
     def weights() -> tuple[float, ...] | None:
         if class_weights is not None or balance == "none":
             return class_weights
-        found = median_frequency_weights(class_counts(opened(None)[0]), _POWER[balance])
-        return tuple(round(float(weight), 4) for weight in found)
+        counts = class_counts(opened(None)[0], _WEIGHED)
+        found = median_frequency_weights(counts, _POWER[balance])
+        return tuple(float(f"{weight:.4g}") for weight in found)
 
     def open_data(classes: Classes | None) -> Data:
         train, judge = opened(classes)

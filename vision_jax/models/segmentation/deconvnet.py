@@ -1,7 +1,7 @@
 """DeconvNet: VGG-16 and its mirror image (Noh, Hong and Han 2015, table 2).
 
-Its two linear layers become a 7x7 convolution that sees the whole map and a 7x7 transposed convolution that
-spreads it again; then max unpooling and transposed convolutions go up as VGG went down.
+Its two linear layers become a 7x7 convolution, which sees the whole map, and a 1x1 convolution; a 7x7
+transposed one spreads what they give; then max unpooling and transposed convolutions go up as VGG went down.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from vision_jax.layers import Conv, Norm
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.conv_transpose import ConvTranspose
 from vision_jax.layers.norms import NormKind
-from vision_jax.layers.upsampling import Upsample, halved
-from vision_jax.models.segmentation.encoder_decoder import Convolutions
+from vision_jax.layers.upsampling import Upsample
+from vision_jax.models.segmentation.encoder_decoder import encoded
 from vision_jax.types import UserError
 
 
@@ -42,7 +42,7 @@ class DeconvNet(nn.Module):
     norm: NormKind = "batch"
 
     @property
-    def stride(self) -> int:
+    def multiple(self) -> int:
         """The sides of its images are multiples of this."""
         return 2 ** len(self.widths)
 
@@ -64,19 +64,13 @@ class DeconvNet(nn.Module):
         Raises:
             UserError: the last map is smaller than the bottleneck's kernel.
         """
-        maps = {}
-        places = []
-        for s, (features, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
-            x = Convolutions(features, count, 3, self.norm, name=f"encoder{s + 1}")(x, train)
-            maps[f"encoder/{2**s}"] = x
-            x, argmax = halved(x)
-            places.append(argmax)
-        maps["bottom"] = x
+        maps, places = encoded(x, self.widths, self.blocks, 3, self.norm, train)
+        x = maps["bottom"]
         if min(x.shape[1:3]) < self.neck:
-            least = self.neck * self.stride
+            least = self.neck * self.multiple
             raise UserError(
                 f"the canvas gives a last map of {x.shape[2]}x{x.shape[1]} places: a bottleneck of "
-                f"{self.neck}x{self.neck} needs images of {least} pixels a side, or make it smaller"
+                f"{self.neck}x{self.neck} needs images of {least} pixels a side"
             )
         neck = ConvNorm(self.neck_width, self.neck, padding=0, norm=self.norm, epsilon=1e-5, name="neck1")
         x = neck(x, train)

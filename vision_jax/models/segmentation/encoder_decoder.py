@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import flax.linen as nn
-import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.layers import Conv
 from vision_jax.layers.conv_norm import ConvNorm
@@ -47,6 +46,36 @@ class Convolutions(nn.Module):
         return x
 
 
+def encoded(
+    x: Float[Array, "b h w i"],
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    size: int,
+    norm: NormKind,
+    train: bool,
+) -> tuple[dict[str, Float[Array, "..."]], list[Int[Array, "..."]]]:
+    """Stages of convolutions, each followed by 2x2 max pooling; called in a module's compact method.
+
+    Args:
+        x: normalised images.
+        widths: channels of each stage.
+        blocks: convolutions of each stage.
+        size: of the kernels, in pixels.
+        norm: after each convolution.
+        train: whether batch norm uses this batch's statistics.
+
+    Returns:
+        `encoder/<stride>` before each pooling and `bottom` after the last; and where each stage's maxima lay.
+    """
+    maps, places = {}, []
+    for s, (features, count) in enumerate(zip(widths, blocks, strict=True)):
+        x = Convolutions(features, count, size, norm, name=f"encoder{s + 1}")(x, train)
+        maps[f"encoder/{2**s}"] = x
+        x, argmax = halved(x)
+        places.append(argmax)
+    return {**maps, "bottom": x}, places
+
+
 class EncoderDecoder(nn.Module):
     """Stages of convolutions and pooling, and as many of upsampling and convolutions, mirrored.
 
@@ -59,8 +88,8 @@ class EncoderDecoder(nn.Module):
         decoder: what follows an upsampling: `full` convolutions; `single_channel` ones, each of one map alone
             (SegNet's SingleChannelDecoder); or nothing, in which case classes are scored at the bottom and
             the scores upsampled (its Bilinear-Interpolation).
-        addition: whether the encoder's map of the same resolution is added after an upsampling (its
-            EncoderAddition).
+        addition: whether the encoder's map of the same resolution is added to what a stage's convolutions
+            give (its EncoderAddition).
         decoder_relu: whether the decoder's convolutions end in a ReLU; SegNet-Basic's do not.
         norm: after each convolution.
     """
@@ -76,7 +105,7 @@ class EncoderDecoder(nn.Module):
     norm: NormKind = "batch"
 
     @property
-    def stride(self) -> int:
+    def multiple(self) -> int:
         """The sides of its images are multiples of this."""
         return 2 ** len(self.widths)
 
@@ -94,40 +123,43 @@ class EncoderDecoder(nn.Module):
         Returns:
             `encoder/<stride>` [B, H / stride, W / stride, C] before each pooling, `bottom` after the last,
             `decoder/<stride>`, and `logits` [B, H, W, K].
+
+        Raises:
+            ValueError: settings that do not go together.
         """
         counts = [self.blocks] * len(self.widths) if isinstance(self.blocks, int) else list(self.blocks)
-        maps = {}
-        places = []
-        for s, (features, count) in enumerate(zip(self.widths, counts, strict=True)):
-            x = Convolutions(features, count, self.size, self.norm, name=f"encoder{s + 1}")(x, train)
-            maps[f"encoder/{2**s}"] = x
-            x, argmax = halved(x)
-            places.append(argmax)
-        maps["bottom"] = x
+        self._check()
+        maps, places = encoded(x, self.widths, counts, self.size, self.norm, train)
+        x = maps["bottom"]
         if self.decoder == "none":
             x = Conv(self.num_classes, size=1, name="score")(x)
         for s in reversed(range(len(self.widths))):
             argmax = places[s] if self.upsampling == "max_unpooling" else None
             x = Upsample(self.upsampling, name=f"upsample{s + 1}")(x, argmax)
             if self.decoder != "none":
-                if self.addition:
-                    x = x + maps[f"encoder/{2**s}"]
                 x = self._decoded(x, s, counts[s], train)
+                x = x + maps[f"encoder/{2**s}"] if self.addition else x
                 maps[f"decoder/{2**s}"] = x
         maps["logits"] = x if self.decoder == "none" else Conv(self.num_classes, size=1, name="score")(x)
         return maps
 
+    def _check(self) -> None:
+        if self.decoder == "none" and self.upsampling == "max_unpooling":
+            raise ValueError("scores have no places of maxima: without a decoder, upsample in another way")
+        if (self.decoder == "single_channel" or self.addition) and len(set(self.widths)) > 1:
+            raise ValueError("kernels of single channels, and addition, need stages of one width")
+
     def _decoded(self, x: Array, s: int, count: int, train: bool) -> Array:
         """The convolutions of a decoder's stage; the last gives the next upsampling its channels."""
         for i in range(count):
-            features = self.widths[max(s - 1, 0)] if i + 1 == count else self.widths[s]
             name = f"decoder{s + 1}_conv{i + 1}"
             if self.decoder == "single_channel":
-                x = DepthwiseConv(self.size, name=name)(x)
-                if features != x.shape[-1]:
-                    raise ValueError("a decoder of single channels needs stages of one width")
-            else:
-                x = Conv(features, self.size, bias=False, name=name)(x)
-            x = Norm(self.norm, name=f"decoder{s + 1}_norm{i + 1}")(x, train)
-            x = jax.nn.relu(x) if self.decoder_relu else x
+                x = Norm(self.norm, name=f"{name}_norm")(DepthwiseConv(self.size, name=name)(x), train)
+                x = nn.relu(x) if self.decoder_relu else x
+                continue
+            features = self.widths[max(s - 1, 0)] if i + 1 == count else self.widths[s]
+            layer = ConvNorm(
+                features, self.size, norm=self.norm, epsilon=1e-5, activate=self.decoder_relu, name=name
+            )
+            x = layer(x, train)
         return x

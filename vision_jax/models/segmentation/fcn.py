@@ -26,11 +26,13 @@ class ConvolutionHead(nn.Module):
         features: output channels.
         dropout: of them.
         norm: after the convolution.
+        layer: which of a network's dropouts that is.
     """
 
     features: int
     dropout: float = 0.1
     norm: NormKind = "batch"
+    layer: int = 0
 
     @nn.compact
     def __call__(
@@ -38,7 +40,7 @@ class ConvolutionHead(nn.Module):
     ) -> Float[Array, "b h w o"]:
         """Features; `keys` of each image are for dropout."""
         x = ConvNorm(self.features, 3, norm=self.norm, epsilon=1e-5, name="conv")(x, train)
-        return drop(x, self.dropout, keys)
+        return drop(x, self.dropout, keys, self.layer)
 
 
 class ConvolvedLayers(nn.Module):
@@ -72,8 +74,8 @@ class FCN(nn.Module):
         backbone: (normalised images, train) -> feature maps by name.
         skips: names of the maps to score, deepest first.
         used: how many of them, all if None. A stage of training can begin with 1 and the next add one
-            (section 4.2): what the others will need is among the parameters from the start, and until then
-            scores are interpolated to the image.
+            (section 4.2): what the others will need is among the parameters from the start, to be frozen
+            until then, and scores are interpolated to the image.
         head: (map, train, keys) -> features, before the deepest map's scores; none if None.
         auxiliary_level: a map that is scored too in training, interpolated to the image; none if None.
         auxiliary_head: (map, train, keys) -> features, before those scores.
@@ -83,7 +85,7 @@ class FCN(nn.Module):
         addition: whether scores of shallower maps are added, or these only say how large the steps of
             upsampling are.
         reduction: whether maps are scored, and scores upsampled and added; otherwise features are, and are
-            scored at the end.
+            scored at the end, for which maps have as many channels.
         deepest: stride of the deepest map.
     """
 
@@ -101,7 +103,7 @@ class FCN(nn.Module):
     deepest: int = 32
 
     @property
-    def stride(self) -> int:
+    def multiple(self) -> int:
         """The sides of its images are multiples of this: interpolation takes any size."""
         return 1 if self.upsampling == "bilinear" else self.deepest
 
@@ -153,6 +155,8 @@ class FCN(nn.Module):
         if self.upsampling == "bilinear":
             return _resized(x, like)
         factor = like.shape[1] // x.shape[1]
+        if factor == 1:
+            return x
         size = self.kernel * factor
         layer = ConvTranspose(
             x.shape[-1],

@@ -13,8 +13,8 @@ import flax.linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.layers import Conv
-from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.norms import NormKind
+from vision_jax.models.segmentation.encoder_decoder import Convolutions
 
 
 class FullResolution(nn.Module):
@@ -23,7 +23,7 @@ class FullResolution(nn.Module):
     Attributes:
         num_classes: K; there is no background class, void pixels have no label.
         width: channels of every layer.
-        depth: layers before the scores; a pixel sees `2 * depth + 1` pixels each way.
+        depth: layers before the scores; a pixel sees `depth` pixels each way.
         norm: after each convolution.
     """
 
@@ -32,7 +32,7 @@ class FullResolution(nn.Module):
     depth: int = 8
     norm: NormKind = "batch"
 
-    stride: ClassVar[int] = 1
+    multiple: ClassVar[int] = 1
 
     @nn.compact
     def __call__(
@@ -48,6 +48,5 @@ class FullResolution(nn.Module):
         Returns:
             `features` [B, H, W, C], the last layer's, and `logits` [B, H, W, K].
         """
-        for i in range(self.depth):
-            x = ConvNorm(self.width, 3, norm=self.norm, epsilon=1e-5, name=f"conv{i + 1}")(x, train)
+        x = Convolutions(self.width, self.depth, 3, self.norm, name="layers")(x, train)
         return {"features": x, "logits": Conv(self.num_classes, size=1, name="score")(x)}

@@ -1,8 +1,8 @@
 """What all systems of semantic segmentation share: what comes before and after a network that scores pixels.
 
 A network is a module `(normalised images [B, H, W, 3], train, keys) -> maps by name`, among them `logits`
-[B, H, W, K] and, where it has any, `auxiliary` [B, H, W, K], the scores of a map in its middle. It has the
-attributes `num_classes` (K) and `stride`: the sides of its images are multiples of that.
+[B, H, W, K] and, where it has any, `auxiliary` [B, H, W, K], the scores of a map in its middle. It has an
+attribute `multiple`: the sides of its images are multiples of that.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Segmenter(nn.Module):
             keys: of each image, for dropout; None drops nothing.
 
         Returns:
-            The network's maps by name, of images filled up with zeros to multiples of its stride; `logits`
-            and `auxiliary` are float32 at least and cut to [B, H, W, K].
+            The network's maps by name, of images filled up with zeros to sides that it takes; `logits` and
+            `auxiliary` are float32 at least and cut to [B, H, W, K].
         """
         height, width = x.shape[1:3]
-        stride: int = self.network.stride  # type: ignore[attr-defined]
-        x = jnp.pad(x, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)))
+        multiple: int = self.network.multiple  # type: ignore[attr-defined]
+        x = jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)))
         maps: Maps = dict(self.network(x, train, keys))  # type: ignore[operator]
         for name in ("logits", "auxiliary"):
             if name in maps:
@@ -95,8 +95,16 @@ class Segmenter(nn.Module):
 
     def loss(self, batch: SegmentationBatch, train: bool = True) -> dict[str, Mean]:
         """Cross-entropy over the pixels that have a label, and dice over the images that have such pixels."""
-        maps = self(batch, train)
         labels = jnp.where(batch.example_valid[:, None, None], batch.labels, -1)
+        return self.terms(self(batch, train), labels)
+
+    def terms(self, maps: Maps, labels: Int[Array, "b h w"]) -> dict[str, Mean]:
+        """The loss of scores.
+
+        Args:
+            maps: with `logits` and, if there are any, `auxiliary`.
+            labels: 0..K-1, -1 where void.
+        """
         terms = {"cross_entropy": cross_entropy(maps["logits"], labels, self.class_weights)}
         if "auxiliary" in maps:
             term = cross_entropy(maps["auxiliary"], labels, self.class_weights)

@@ -18,6 +18,7 @@ BasicVariant = Literal[
     "fcn_basic",
     "fcn_basic_no_addition",
     "fcn_basic_no_dim_reduction",
+    "fcn_basic_no_addition_no_dim_reduction",
 ]
 
 
@@ -63,10 +64,10 @@ def segnet_basic(
     if variant.startswith("fcn"):
         return FCN(
             num_classes,
-            VGG((1,) * 4, widths, norm, size),
+            VGG((1,) * 4, widths, norm, size, pooled=True),
             skips=("c4", "c3", "c2", "c1"),
-            addition=variant != "fcn_basic_no_addition",
-            reduction=variant != "fcn_basic_no_dim_reduction",
+            addition="no_addition" not in variant,
+            reduction="no_dim_reduction" not in variant,
             kernel=4,
             deepest=16,
         )

@@ -1,9 +1,10 @@
 """Images larger than a device's memory, labelled tile by tile.
 
 Tiles of one size overlap, so that a program is compiled once and each pixel is answered by a tile that sees
-far around it. With an overlap of the receptive field's half, and tiles that begin at multiples of the
-network's stride, the answers are those of the whole image: a tile at its border ends where the whole image,
-filled up to multiples of the stride, would.
+far around it. With an overlap of half the receptive field, and tiles that begin at multiples of the network's
+coarsest stride, the answers are those of the whole image: a tile at its border ends where the whole image,
+filled up to multiples of that stride, would. They are not under group norm, whose moments are then a tile's,
+nor where scores are interpolated to images whose sides are no multiples of the stride.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from vision_jax.types import Segmentation, SegmentationBatch, UserError
 
@@ -34,7 +35,7 @@ def by_tiles(
         tile: rows and columns that the network sees at a time, multiples of `stride`.
         overlap: pixels at each inner border of a tile that are seen and not answered; rounded up to a
             multiple of `stride`.
-        stride: of the network.
+        stride: the network's coarsest.
 
     Yields:
         (rows, columns, probabilities) of parts that do not overlap and together are the image.
@@ -66,10 +67,25 @@ def label_by_tiles(
     tile: tuple[int, int] = (512, 512),
     overlap: int = 64,
     stride: int = 32,
-) -> Int[np.ndarray, "h w"]:
-    """The most probable class of each pixel, int32; see `by_tiles`."""
-    labels = np.empty(image.shape[:2], np.int32)
+    out: Integer[np.ndarray, "h w"] | None = None,
+) -> Integer[np.ndarray, "h w"]:
+    """The most probable class of each pixel.
+
+    Args:
+        predict, image, tile, overlap, stride: as in `by_tiles`.
+        out: where to write labels, such as a `numpy.memmap`; a new array of the smallest unsigned type that
+            holds the classes if None.
+
+    Returns:
+        The labels, `out` where that was given.
+
+    Raises:
+        UserError: as `by_tiles`.
+    """
+    labels: Any = out
     for rows, columns, probabilities in by_tiles(predict, image, tile, overlap, stride):
+        if labels is None:
+            labels = np.zeros(image.shape[:2], np.min_scalar_type(probabilities.shape[-1] - 1))
         labels[rows, columns] = probabilities.argmax(-1)
     return labels
 

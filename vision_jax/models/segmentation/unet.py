@@ -39,11 +39,11 @@ class UNet(nn.Module):
     widths: Sequence[int] = (64, 128, 256, 512, 1024)
     blocks: int = 2
     upsampling: Literal["transposed", "nearest", "bilinear"] = "transposed"
-    stem: int = 1
+    stem: Literal[1, 2, 4] = 1
     norm: NormKind = "batch"
 
     @property
-    def stride(self) -> int:
+    def multiple(self) -> int:
         """The sides of its images are multiples of this."""
         return self.stem * 2 ** (len(self.widths) - 1)
 
