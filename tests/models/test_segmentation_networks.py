@@ -1,5 +1,6 @@
 """Every network that segments: shapes, gradients, what it can learn, and the papers' sizes."""
 
+from functools import partial
 from typing import get_args
 
 import jax
@@ -33,18 +34,16 @@ def test_every_pixel_is_scored_and_every_parameter_matters(name):
     network = NETWORKS[name]()
     model = Segmenter(network)
     batch = make_batch(height=30, width=45)
-    variables = jax.jit(model.init)(jax.random.key(0), batch)
-    # Zero scores would stop the gradient.
-    params = jax.tree.map(
-        lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), variables["params"]
-    )
-    others = {name: value for name, value in variables.items() if name != "params"}
+    variables = jax.eval_shape(model.init, jax.random.key(0), batch)
+    # Drawn, as scores that begin at zero would stop the gradient; and what draws them need not be compiled.
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: random.normal(0, 0.3, x.shape).astype(np.float32), variables["params"])
+    statistics = jax.tree.map(lambda x: np.ones(x.shape, np.float32), variables["batch_stats"])
 
     def loss(params):
+        everything = {"params": params, "batch_stats": statistics}
         rngs = {"sample": jax.random.key(0)}
-        terms, _ = model.apply(
-            {"params": params, **others}, batch, method="loss", rngs=rngs, mutable=["batch_stats"]
-        )
+        terms, _ = model.apply(everything, batch, method="loss", rngs=rngs, mutable=["batch_stats"])
         return sum(term.value() for term in terms.values())
 
     gradient = jax.jit(jax.grad(loss))(params)
@@ -59,7 +58,7 @@ def test_every_pixel_is_scored_and_every_parameter_matters(name):
     assert shapes["logits"].dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ["max_unpooling", "transposed", "fcn", "deconvnet", "unet_stem"])
+@pytest.mark.parametrize("name", ["fcn", "deconvnet", "unet_stem"])
 def test_it_learns_two_images_by_heart(name):
     model = Segmenter(NETWORKS[name]())
     batch = striped_batch()
@@ -91,13 +90,14 @@ def test_it_learns_two_images_by_heart(name):
     assert (found.labels == batch.labels).mean() > 0.9, (found.labels == batch.labels).mean()
 
 
-@pytest.mark.parametrize("name", ["max_unpooling", "fcn", "fcn_interpolated", "deconvnet", "unet_stem"])
+@pytest.mark.parametrize("name", ["fcn_interpolated", "max_unpooling"])
 def test_in_bfloat16_scores_are_float32_and_near(name):
     model = Segmenter(NETWORKS[name]())
     batch = make_batch()
     variables = jax.jit(model.init)(jax.random.key(0), batch)
     rngs = {"sample": jax.random.key(0)}
 
+    @partial(jax.jit, static_argnums=0)
     def scores(dtype):
         params = jax.tree.map(
             lambda x: (x + 0.1 * jax.random.normal(jax.random.key(1), x.shape)).astype(dtype),

@@ -123,8 +123,8 @@ def test_the_matrix_of_a_signal_is_that_of_a_map_of_one_row():
 
 
 @pytest.mark.parametrize("taps", [(3, 3), (2, 5), (1, 1)])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize(("padding", "dilation"), [(0, 1), (1, 1), (0, 2), (2, 3)])
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize(("padding", "dilation"), [(0, 1), (1, 1), (2, 3)])
 def test_a_transposed_convolution_stamps_its_kernel(taps, stride, padding, dilation):
     rng = np.random.default_rng(0)
     features, kernel = rng.normal(size=(5, 6, 3)), rng.normal(size=(*taps, 2, 3))
