@@ -50,6 +50,9 @@ def test_a_batch_too_large_for_caches_gives_the_same(size, padding, stride, chan
         (3, 0, 1, 2, (20, 16)),
         ((1, 5), (0, 2), 1, 1, (20, 16)),
         ((1, 5), (0, 2), 2, 2, (16, 20)),
+        (5, 2, 1, 1, (16, 20)),
+        (5, 5, 1, 1, (20, 16)),
+        ((5, 2), (0, 1), 1, 2, (20, 16)),
     ],
 )
 @pytest.mark.parametrize("part", [500, 3000])

@@ -29,6 +29,7 @@ Padding = tuple[int, int]  # (above and below, left and right)
 _FEWEST_CHANNELS = 16
 _FEWEST_FOR_WINOGRAD = 64
 _PART = 2**20  # bytes of maps that stay in a core's cache
+_LARGE = 5  # rows of taps from which one large product is faster than a small one for each row
 
 
 def conv2d(
@@ -147,6 +148,9 @@ def _kernel_products(
     if stride == 1 and not wide and dilated.is_faster(x, kernel, padding, dilation):
         return partial(dilated.kernel_gradient, taps=(rows, columns), padding=padding, dilation=dilation)
     by_rows = partial(_kernel_gradient_by_rows, taps=(rows, columns), stride=stride, dilation=dilation)
+    if stride == 1 and rows >= _LARGE and min(channels, features) >= _FEWEST_CHANNELS:
+        at_once = _kernel_gradient_at_once
+        return partial(at_once, taps=(rows, columns), padding=padding, dilation=dilation)
     around = dilation * (rows - 1) - padding[0], dilation * (columns - 1) - padding[1]
     no_larger = all(0 <= left <= pad for left, pad in zip(around, padding, strict=True))
     if stride > 1 or channels < features or (rows, columns) == (1, 1) or not no_larger:
@@ -223,22 +227,17 @@ def _kernel_gradient_by_rows(
     x: Array, g: Array, *, taps: tuple[int, int], stride: int, padding: Padding, dilation: int
 ) -> Array:
     """One matrix product for each row of taps and part of the batch: inputs under the taps, times output
-    gradients. Images that do not fit in a cache are cut into bands of rows.
+    gradients.
     """
-    batch, height, width, features = g.shape
+    width, features = g.shape[2:]
     # A single tap reads both maps once: nothing would be read from a cache again.
-    largest = 0 if taps == (1, 1) else max(x.nbytes, g.nbytes)
-    parts = _parts(batch, largest)
-    bands = 1
-    if largest > batch * _PART:
-        parts, bands = batch, -(-largest // (batch * _PART))
-    rows = -(-height // bands)
-    bands = -(-height // rows)  # the last one may be filled up with zeros
+    parts, bands, rows = _cut(len(g), g.shape[1], 0 if taps == (1, 1) else max(x.nbytes, g.nbytes))
     reach = dilation * (taps[0] - 1) + 1
+    under_rows = (rows - 1) * stride + reach
     down, right = padding
     below = (bands * rows - 1) * stride + reach - down - x.shape[1]
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (down, below, 0), (right, right, 0), (0, 0, 0)))
-    g = jnp.pad(g, ((0, 0), (0, bands * rows - height), (0, 0), (0, 0)))
+    g = jnp.pad(g, ((0, 0), (0, bands * rows - g.shape[1]), (0, 0), (0, 0)))
 
     def under(x: Array, axis: int, tap: int, places: int) -> Array:
         begin = tap * dilation
@@ -250,24 +249,76 @@ def _kernel_gradient_by_rows(
         of_rows = (under(across, 1, i, rows).reshape(len(g), -1) for i in range(taps[0]))
         return jnp.stack([lax.dot_general(row, g, (((0,), (0,)), ((), ()))) for row in of_rows])
 
-    def add(total: Array, part: Array) -> tuple[Array, None]:
-        images, band = batch // parts, part % bands
-        begin = part // bands * images
-        some_x = _part_of(x, begin, images, band * rows * stride, (rows - 1) * stride + reach)
-        return total + of_part(some_x, _part_of(g, begin, images, band * rows, rows)), None
-
-    if parts * bands == 1:
-        summed = of_part(x, g)
-    else:
-        exact = jnp.promote_types(g.dtype, jnp.float32)
-        nothing = jnp.zeros((taps[0], taps[1] * x.shape[-1], features), exact)
-        summed, _ = lax.scan(add, nothing, jnp.arange(parts * bands))
+    summed = _sum_over_parts(of_part, (x, g), (parts, bands), ((rows * stride, under_rows), (rows, rows)))
     return summed.reshape(*taps, x.shape[-1], features).astype(g.dtype)
 
 
-def _part_of(maps: Array, image: Array, images: int, row: Array, rows: int) -> Array:
-    part = lax.dynamic_slice_in_dim(maps, image, images)
-    return lax.dynamic_slice_in_dim(part, row, rows, axis=1)
+def _kernel_gradient_at_once(
+    x: Array, g: Array, *, taps: tuple[int, int], padding: Padding, dilation: int
+) -> Array:
+    """At stride 1: one matrix product for each part of the batch, of inputs moved by columns of taps and
+    output gradients moved by rows of taps, which copies each map only as often as there are columns, or rows.
+    """
+    channels, (width, features) = x.shape[3], g.shape[2:]
+    copies = x[..., 0].size * (taps[1] * channels + taps[0] * features) * x.dtype.itemsize
+    parts, bands, rows = _cut(len(x), x.shape[1], copies)
+    filled = bands * rows - x.shape[1]
+    reach = dilation * (taps[0] - 1)
+    around = reach - padding[0]
+    zero = jnp.zeros((), x.dtype)
+    x = lax.pad(x, zero, ((0, 0, 0), (0, filled, 0), (padding[1], padding[1], 0), (0, 0, 0)))
+    g = lax.pad(g, zero, ((0, 0, 0), (around, around + filled, 0), (0, 0, 0), (0, 0, 0)))
+
+    def of_part(x: Array, g: Array) -> Array:
+        places = x.shape[0] * rows * width
+        across = [lax.slice_in_dim(x, j * dilation, j * dilation + width, axis=2) for j in range(taps[1])]
+        begins = [reach - i * dilation for i in range(taps[0])]
+        along = [lax.slice_in_dim(g, begin, begin + rows, axis=1) for begin in begins]
+        left, right = (jnp.concatenate(moved, axis=-1).reshape(places, -1) for moved in (across, along))
+        return lax.dot_general(left, right, (((0,), (0,)), ((), ())))
+
+    summed = _sum_over_parts(of_part, (x, g), (parts, bands), ((rows, rows), (rows, rows + reach)))
+    summed = summed.reshape(taps[1], channels, taps[0], features)
+    return summed.transpose(2, 0, 1, 3).astype(g.dtype)
+
+
+def _cut(images: int, rows: int, nbytes: int) -> tuple[int, int, int]:
+    """Parts of a batch, bands of their images, rows of a band: images that do not fit in a cache are cut too,
+    so that the bands of one may reach below it.
+    """
+    if nbytes <= images * _PART:
+        return _parts(images, nbytes), 1, rows
+    in_band = -(-rows // -(-nbytes // (images * _PART)))
+    return images, -(-rows // in_band), in_band
+
+
+def _sum_over_parts(
+    of_part: Callable[[Array, Array], Array],
+    maps: tuple[Array, Array],
+    cut: tuple[int, int],
+    rows: tuple[tuple[int, int], tuple[int, int]],
+) -> Array:
+    """A sum over parts and bands; `rows` of each map are from one band to the next, and in a band."""
+    parts, bands = cut
+    if parts * bands == 1:
+        return of_part(*maps)
+    images = len(maps[0]) // parts
+
+    def at(part: Array) -> Array:
+        first, second = (
+            lax.dynamic_slice_in_dim(
+                lax.dynamic_slice_in_dim(one, part // bands * images, images),
+                part % bands * step,
+                size,
+                axis=1,
+            )
+            for one, (step, size) in zip(maps, rows, strict=True)
+        )
+        return of_part(first, second)
+
+    of_one = jax.eval_shape(at, jnp.arange(1)[0])
+    nothing = jnp.zeros(of_one.shape, jnp.promote_types(of_one.dtype, jnp.float32))
+    return lax.scan(lambda total, part: (total + at(part), None), nothing, jnp.arange(parts * bands))[0]
 
 
 _conv2d.defvjp(_with_residuals, _gradients)
