@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from vision_jax.cli.experiments import load_experiment
+from vision_jax.training.experiment import Gradient
 from vision_jax.training.freezing import frozen
 from vision_jax.types import UserError
 
@@ -58,9 +59,26 @@ def test_a_frozen_fcn_learns_its_scores_alone():
     experiment = load_experiment(FOLDER / "fcn_skips.py")(skips="32s", frozen=True)
     tree = parameters(experiment)
     (stage,) = experiment.stages
+    assert isinstance(stage, Gradient)
     still = jax.tree_util.tree_leaves_with_path(frozen(tree, stage.freeze))
     learnt = {jax.tree_util.keystr(path, simple=True, separator="/") for path, stays in still if not stays}
     assert learnt == {"network/score_c5/kernel", "network/score_c5/bias"}
+
+
+def test_a_staged_fcn_adds_one_skip_after_the_other():
+    experiment = load_experiment(FOLDER / "fcn_skips.py")(skips="8s", staged=True)
+    tree = parameters(experiment)
+    scored = []
+    for stage in experiment.stages:
+        assert isinstance(stage, Gradient)
+        assert stage.train.steps == 200
+        still = jax.tree_util.tree_leaves_with_path(frozen(tree, stage.freeze))
+        learnt = {path[1].key for path, stays in still if not stays and path[1].key != "backbone"}
+        scored.append(learnt)
+        assert stage.model(experiment.model(("a", "b"))).network.used == len(scored)
+    assert scored[0] == {"score_c5"}
+    assert scored[1] == {"score_c5", "score_c4", "upsample_c4"}
+    assert scored[2] == {"score_c5", "score_c4", "upsample_c4", "score_c3", "upsample_c3"}
 
 
 @pytest.mark.parametrize("name", ["segmentation_upsampling", "full_resolution", "fcn_skips"])

@@ -75,7 +75,7 @@ class FCN(nn.Module):
         skips: names of the maps to score, deepest first.
         used: how many of them, all if None. A stage of training can begin with 1 and the next add one
             (section 4.2): what the others will need is among the parameters from the start, to be frozen
-            until then, and scores are interpolated to the image.
+            until then (`unused`), and scores are interpolated to the image.
         head: (map, train, keys) -> features, before the deepest map's scores; none if None.
         auxiliary_level: a map that is scored too in training, interpolated to the image; none if None.
         auxiliary_head: (map, train, keys) -> features, before those scores.
@@ -106,6 +106,16 @@ class FCN(nn.Module):
     def multiple(self) -> int:
         """The sides of its images are multiples of this: interpolation takes any size."""
         return 1 if self.upsampling == "bilinear" else self.deepest
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of the parts that wait for skips beyond `used`, for a stage to freeze."""
+        if self.used is None or self.used >= len(self.skips):
+            return ()
+        waiting = self.skips[self.used :]
+        scores = [f"score_{name}" for name in waiting if self.addition and self.reduction]
+        upsampled = (*waiting, "image") if self.upsampling == "transposed" else ()
+        return (*scores, *(f"upsample_{name}" for name in upsampled))
 
     @nn.compact
     def __call__(
