@@ -41,7 +41,7 @@ def experiment(
     augment: Augment = Augment(scale=(0.75, 1.5)),
     seed: int = 0,
     train: TrainConfig = TrainConfig(
-        steps=600, batch_size=8, optimizer="adamw", learning_rate=2e-3, weight_decay=1e-2, warmup_steps=50
+        steps=400, batch_size=8, optimizer="adamw", learning_rate=2e-3, weight_decay=1e-2, warmup_steps=50
     ),
 ) -> Experiment:
     """Trains one FCN; judged near boundaries too.

@@ -71,7 +71,7 @@ def test_a_staged_fcn_adds_one_skip_after_the_other():
     scored = []
     for stage in experiment.stages:
         assert isinstance(stage, Gradient)
-        assert stage.train.steps == 200
+        assert stage.train.steps == 133
         still = jax.tree_util.tree_leaves_with_path(frozen(tree, stage.freeze))
         learnt = {path[1].key for path, stays in still if not stays and path[1].key != "backbone"}
         scored.append(learnt)
