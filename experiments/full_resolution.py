@@ -4,7 +4,7 @@
 
 A network that never downsamples against one that goes down to stride 8 and up again by interpolation, both
 trained for ever more steps: operations, memory and seconds of a step stand beside the mIoU that was reached,
-so that both can be read off at equal mIoU.
+so that both can be read off at equal mIoU. Measured: experiments/results/full_resolution.md.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ r"""The literature's segmenters on images with label maps, from random numbers o
         --init vgg16.pth --freeze backbone
     vision-jax train experiments/segmenter.py                        # synthetic scenes
 
-U-Net on CamVid's 11 classes (240x180, 367 training images), from random numbers: mIoU 0.597 and pixel
-accuracy 0.894 on the 101 validation images (mean of 3 seeds; the commonest class everywhere: 0.027 and 0.296),
+U-Net on CamVid (11 classes, 240x180, 367 training images), from random numbers: mIoU 0.597 and pixel
+accuracy 0.894 on 101 validation images (mean of 3 seeds; the commonest class everywhere: 0.027, 0.296),
 in 27 minutes on 2 CPU cores (experiments/results/segmenter.md):
 
     vision-jax train experiments/segmenter.py --data labels:FOLDER --canvas 240 180 --balance mild \
