@@ -229,13 +229,17 @@ def test_linear_layers_become_convolutions():
     np.testing.assert_allclose(answer[0, 0], x.reshape(1, -1) @ dense, rtol=1e-4)
     assert resized(dense, (1, 1, 5, 5), (2, 3))[0] is None
 
-    vgg16 = numbers(shapes_of(ARCHITECTURES["vgg11"]().build(10), 32), 0)
-    before = shapes_of_segmenter(FCN(5, vgg("vgg11"), head=ConvolvedLayers()))
+    shapes = shapes_of(ARCHITECTURES["vgg11"]().build(10), 32)
+    for name, inputs in (("layer1", 7 * 7 * 512), ("layer2", 8)):  # 8 units for 4,096
+        shapes["params"]["head"][name]["kernel"] = jax.ShapeDtypeStruct((inputs, 8), jnp.float32)
+        shapes["params"]["head"][name]["bias"] = jax.ShapeDtypeStruct((8,), jnp.float32)
+    vgg11 = numbers(shapes, 0)
+    before = shapes_of_segmenter(FCN(5, vgg("vgg11"), head=ConvolvedLayers(8)))
     places = {"params/head/layer1/kernel": (7, 7)}
-    found, table = matched(numbers(before, 1), flat(vgg16), places)
-    layer = vgg16["params"]["head"]["layer1"]["kernel"].reshape(7, 7, 512, 4096)
+    found, table = matched(numbers(before, 1), flat(vgg11), places)
+    layer = vgg11["params"]["head"]["layer1"]["kernel"].reshape(7, 7, 512, 8)
     np.testing.assert_allclose(found["params"]["network"]["head"]["layer1"]["kernel"], layer, atol=1e-5)
-    layer = vgg16["params"]["head"]["layer2"]["kernel"]
+    layer = vgg11["params"]["head"]["layer2"]["kernel"]
     np.testing.assert_array_equal(found["params"]["network"]["head"]["layer2"]["kernel"][0, 0], layer)
     resized_rows = [row[1] for row in rows_of(table) if row[0] == "resized"]
     assert resized_rows == ["head/layer1/kernel", "head/layer2/kernel"]

@@ -54,10 +54,10 @@ def run(words: Sequence[str]) -> None:
     rows = []
     for name, model, side, source in known:
         image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-        variables = jax.eval_shape(partial(model.init, method="scores"), jax.random.key(0), image)
+        begin = partial(model.init_with_output, method="scores")
+        maps, variables = jax.eval_shape(begin, jax.random.key(0), image)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         count = multiplications(partial(model.apply, method="scores"), variables, image)
-        maps = jax.eval_shape(partial(model.apply, method="scores"), variables, image)
         levels = [key for key in maps if key[0] == "c" and key[1:].isdigit()]
         strides = ", ".join(f"{key}: {2 ** int(key[1:])}" for key in sorted(levels))
         rows.append([name, f"{parameters:,}", f"{count / 1e9:.2f}", f"{side}x{side}", strides, source])
