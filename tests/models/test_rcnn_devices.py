@@ -57,12 +57,7 @@ def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
     variables = initial_variables(model, jax.random.key(0), everything)
     one = stepped(model, variables, everything, devices=1)
     eight = stepped(model, variables, everything, devices=8)
-    np.testing.assert_allclose(eight.metrics.loss, one.metrics.loss, rtol=1e-5)
-
-    same_update(eight.after, one.after)
-    statistics = (jax.tree.leaves(each.after.collections) for each in (eight, one))
-    for a, b in zip(*statistics, strict=True):
-        assert np.linalg.norm(np.asarray(a) - b) <= 1e-4 * np.linalg.norm(b)
+    same_update(eight, one)
 
     # The device axis is no place for a different draw: ids decide, so moving images around changes nothing.
     order = np.array([3, 1, 0, 2, 7, 6, 5, 4])
@@ -89,5 +84,4 @@ def test_four_microbatches_on_each_of_eight_devices_are_one_batch(stepped, same_
     one = stepped(model, variables, everything, devices=1)
     many = stepped(model, variables, everything, devices=8, accumulate=4)
     assert one.metrics.terms.keys() == many.metrics.terms.keys() >= {"mask", "roi_box"}
-    np.testing.assert_allclose(many.metrics.loss, one.metrics.loss, rtol=1e-5)
-    same_update(many.after, one.after)
+    same_update(many, one)

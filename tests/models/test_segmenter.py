@@ -173,8 +173,4 @@ def test_the_update_of_eight_devices_is_that_of_one(name, stepped, same_update):
 
     one = stepped(model, variables, batch, devices=1)
     eight = stepped(model, variables, batch, devices=8)
-    np.testing.assert_allclose(eight.metrics.loss, one.metrics.loss, rtol=1e-5)
-    same_update(eight.after, one.after)
-    statistics = (jax.tree.leaves(each.after.collections) for each in (eight, one))
-    for a, b in zip(*statistics, strict=True):
-        assert np.linalg.norm(np.asarray(a) - b) <= 1e-4 * np.linalg.norm(b)
+    same_update(eight, one)
