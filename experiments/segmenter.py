@@ -66,6 +66,7 @@ def experiment(
     balance: Balance = "none",
     class_weights: tuple[float, ...] | None = None,
     dice: float = 0.0,
+    boundaries: bool = False,
     augment: Augment = Augment(scale=(0.75, 1.5)),
     init: str | None = None,
     freeze: tuple[str, ...] = (),
@@ -83,21 +84,22 @@ def experiment(
         widths: channels of its stages, from the image down (one number for `segnet_basic` and
             `full_resolution`, five for `segnet`); empty for some that a CPU trains in minutes. FCNs have
             their backbone's.
-        upsampling: how maps double their sides on the way up; the network's own way if None. FCN, DeconvNet
-            and the network at full resolution have no other.
+        upsampling: how maps double their sides on the way up; the network's own way if None. FCN and the
+            network at full resolution have no other, and U-Net has no max unpooling.
         backbone: of an FCN; ResNet-18 if None.
         norm: after convolutions: `batch` (over all devices), `frozen`, or `group`; VGG-16 has none.
         balance: `median_frequency` weighs each class's pixels so that the classes weigh about the same,
             `mild` by the square root of that.
         class_weights: in place of those, one for each class; from the data's training labels if None.
         dice: weight of the dice loss beside the cross-entropy.
+        boundaries: whether to judge near boundaries too.
         augment: how training images are varied.
         init: what to start from: a file of torchvision's weights of the backbone, or a run folder.
         freeze: parts that stay as they are, such as `backbone`, or `upsample_image` of an FCN.
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
-    task = segmentation(data, canvas, augment, balance, class_weights)
+    task = segmentation(data, canvas, augment, balance, class_weights, boundaries)
     build = _builder(network, widths, upsampling, backbone, norm)
     return Experiment(
         model=lambda classes: Segmenter(build(len(classes)), task.class_weights(), dice),
@@ -105,7 +107,10 @@ def experiment(
         stages=(Gradient(train, freeze=freeze),),
         seed=seed,
         init=starting_from(init),
-        evaluations={"flip": lambda model: model.clone(views=Views(flip=True))},
+        evaluations={
+            "flip": lambda model: model.clone(views=Views(flip=True)),
+            "scales": lambda model: model.clone(views=Views((0.75, 1.0, 1.25), flip=True)),
+        },
     )
 
 
@@ -126,8 +131,8 @@ def _builder(
         raise UserError(f"--widths: {network} takes {_FIXED_WIDTHS[network]}, not {len(widths)}")
     deep = widths or (32, 64, 128, 256, 256)
     if network == "unet":
-        if upsampling not in (None, "transposed", "nearest", "bilinear"):
-            raise UserError(f"--upsampling {upsampling}: U-Net takes transposed, nearest or bilinear")
+        if upsampling == "max_unpooling":
+            raise UserError("--upsampling max_unpooling: U-Net does not keep where its maxima lay")
         wide = widths or (48, 96, 192, 256)
         return partial(UNet, widths=wide, upsampling=upsampling or "transposed", stem=2, norm=norm)
     if network == "encoder_decoder":
@@ -138,13 +143,13 @@ def _builder(
     if network == "segnet_basic":
         width = widths[0] if widths else 64
         return partial(segnet_basic, width=width, upsampling=upsampling or "max_unpooling", norm=norm)
-    if upsampling is not None:
-        raise UserError(f"--upsampling: {network} has its own way up")
     if network == "deconvnet":
         # A bottleneck that a small canvas holds; as many convolutions as VGG has, where it has such a stage.
         blocks = STAGES["vgg16"][: len(deep)] + (3,) * (len(deep) - 5)
-        width = 4 * deep[-1]
-        return partial(DeconvNet, widths=deep, blocks=blocks, neck=5, neck_width=width, norm=norm)
+        neck = {"neck": 5, "neck_width": 4 * deep[-1], "upsampling": upsampling or "max_unpooling"}
+        return partial(DeconvNet, widths=deep, blocks=blocks, **neck, norm=norm)
+    if upsampling is not None:
+        raise UserError(f"--upsampling: {network} has its own way up")
     if network == "full_resolution":
         return partial(FullResolution, width=widths[0] if widths else 32, norm=norm)
     if widths:

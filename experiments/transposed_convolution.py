@@ -41,6 +41,7 @@ from vision_jax.types import UserError
 
 STRIDE = 2
 _FEATURES = 16
+_PATCH = 64  # pixels along the sides of what is learnt from
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def untrained(photographs: Sequence[np.ndarray], way: Way, draws: int) -> tuple[
 def train(
     photographs: Float[Array, "n h w 3"], way: Way, steps: int, seed: int
 ) -> tuple[float, float, Array]:
-    """Learns to enlarge photographs four times by two layers.
+    """Learns to enlarge photographs four times by two layers, from patches of them.
 
     Returns:
         The mean squared error and the checkerboard's share in what is wrong, of the last quarter of the
@@ -149,6 +150,7 @@ def train(
     n, height, width, _ = photographs.shape
     small = jax.image.resize(photographs, (n, height // 4, width // 4, 3), "linear")
     learnt = 3 * n // 4
+    inputs, targets = _patches(small[:learnt], _PATCH // 4), _patches(photographs[:learnt], _PATCH)
     keys = jax.random.split(jax.random.key(seed), 2)
     kernels = [_kernel(keys[0], way, 3, _FEATURES), 0.1 * _kernel(keys[1], way, _FEATURES, 3)]
 
@@ -164,8 +166,8 @@ def train(
     @jax.jit
     def step(state: tuple, key: Array) -> tuple:
         kernels, moments = state
-        picked = jax.random.choice(key, learnt, (8,), replace=False)
-        gradient = jax.grad(loss)(kernels, small[picked], photographs[picked])
+        picked = jax.random.choice(key, len(inputs), (8,), replace=False)
+        gradient = jax.grad(loss)(kernels, inputs[picked], targets[picked])
         updates, moments = rule.update(gradient, moments)
         return optax.apply_updates(kernels, updates), moments
 
@@ -176,6 +178,14 @@ def train(
     wrong = np.asarray(enlarged - photographs[learnt:])
     share = np.mean([checkerboard(image, STRIDE**2) for image in wrong])
     return float(np.square(wrong).mean()), float(share), enlarged[0]
+
+
+def _patches(images: Float[Array, "n h w c"], side: int) -> Float[Array, "_m {side} {side} c"]:
+    """Squares of one size, as many as lie in the images beside each other."""
+    n, height, width, channels = images.shape
+    rows, columns = height // side, width // side
+    cut = images[:, : rows * side, : columns * side].reshape(n, rows, side, columns, side, channels)
+    return cut.swapaxes(2, 3).reshape(-1, side, side, channels)
 
 
 def main(
@@ -201,6 +211,8 @@ def main(
     if images < 12:
         raise UserError(f"{data} has {images} images: 12 are needed, to learn from three quarters of them")
     side = min(min(source.image(i).shape[:2]) for i in range(images)) // 8 * 8
+    if side < _PATCH:
+        raise UserError(f"{data} has images with sides of {side} pixels: {_PATCH} are needed")
     photographs = np.stack([source.image(i)[:side, :side] / np.float32(255) - 0.5 for i in range(images)])
     exact = []
     for size in (2, 3, 4, 5):

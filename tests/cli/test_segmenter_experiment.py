@@ -46,7 +46,7 @@ def test_every_network_scores_the_classes(segmenter):
         ({"network": "segnet_basic", "widths": (8, 8)}, "segnet_basic takes 1, not 2"),
         ({"network": "fcn_8s", "widths": (8,)}, "fcn_8s has those of its backbone"),
         ({"network": "fcn_8s", "upsampling": "nearest"}, "fcn_8s has its own way up"),
-        ({"network": "unet", "upsampling": "max_unpooling"}, "U-Net takes transposed, nearest or bilinear"),
+        ({"network": "unet", "upsampling": "max_unpooling"}, "U-Net does not keep where its maxima lay"),
         ({"network": "fcn_8s", "backbone": "vgg16", "norm": "group"}, "VGG-16 has no norms"),
     ],
 )

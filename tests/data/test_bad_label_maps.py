@@ -74,6 +74,13 @@ def test_label_maps_of_colours_are_refused_whether_or_not_classes_are_counted(tm
         source.labels(0)
 
 
+def test_masks_of_0_and_255_are_one_class_and_refused(tmp_path):
+    _save(tmp_path / "images/a.jpg", (2, 3))
+    _map(tmp_path / "labels/a.png", [[0, 255, 0], [0, 0, 255]])
+    with pytest.raises(UserError, match=r"hold one class, index 0, .*store a mask's foreground as 1"):
+        open_segmentation(f"labels:{tmp_path}")
+
+
 def test_of_many_strange_indices_a_few_are_listed(tmp_path):
     _save(tmp_path / "images/a.jpg", (1, 200))
     _map(tmp_path / "labels/a.png", [range(200)])

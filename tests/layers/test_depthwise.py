@@ -30,3 +30,13 @@ def test_each_channel_has_its_own_kernel(size, stride, shape):
     chex.assert_trees_all_close(found, expected, atol=1e-5)
     g = jnp.asarray(rng.normal(size=found.shape), jnp.float32)
     chex.assert_trees_all_close(pull(g), theirs(g), atol=1e-4)
+
+
+def test_half_precision_is_summed_in_float32():
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.uniform(size=shape), jnp.bfloat16) for shape in ((1, 9, 9, 4), (7, 7, 1, 4)))
+    layer = DepthwiseConv(7, 1)
+    exact = layer.apply({"params": {"kernel": kernel.astype(jnp.float32)}}, x.astype(jnp.float32))
+    found = layer.apply({"params": {"kernel": kernel}}, x)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2.0**-8)

@@ -31,6 +31,8 @@ NETWORKS = {
     "bilinear": lambda: encoder_decoder("bilinear"),
     "max_unpooling": lambda: encoder_decoder("max_unpooling"),
     "transposed": lambda: encoder_decoder("transposed"),
+    "averaged": lambda: encoder_decoder("averaged"),
+    "resize_convolution": lambda: encoder_decoder("resize_convolution"),
     "addition": lambda: EncoderDecoder(
         K, (8, 8), 1, upsampling="max_unpooling", addition=True, decoder_relu=False
     ),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.models.segmentation_nets import NETWORKS
-from vision_jax.models.segmentation.segmenter import Segmenter
+from vision_jax.models.segmentation.segmenter import Segmenter, Views
 from vision_jax.models.segmentation.tiles import by_tiles, label_by_tiles
 from vision_jax.models.segmentation.unet import UNet
 from vision_jax.types import Segmentation, SegmentationBatch, UserError
@@ -53,6 +53,20 @@ def test_networks_of_other_kinds(tmp_path):
     out = np.memmap(tmp_path / "labels", np.int16, "w+", shape=(130, 150))
     assert label_by_tiles(predict, image, (96, 96), overlap=32, stride=8, out=out) is out
     assert (out == whole.labels[0]).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("views", "shape", "overlap", "stride"),
+    [(Views(flip=True), (61, 147), 6, 2), (Views((0.5, 2.0), flip=True), (60, 148), 16, 4)],
+)
+def test_other_views_of_tiles_are_those_of_the_whole_image(views, shape, overlap, stride):
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    model = Segmenter(UNet(3, (4, 6), blocks=1), views=views)
+    variables = jax.jit(model.init)(jax.random.key(0), whole_batch(image))
+    predict = jax.jit(lambda batch: model.apply(variables, batch, method="predict"))
+    whole = predict(whole_batch(image)).probabilities[0]
+    for rows, columns, found in by_tiles(predict, image, (64, 48), overlap, stride):
+        np.testing.assert_allclose(found, whole[rows, columns], atol=1e-4)
 
 
 def test_less_overlap_than_it_sees_is_not_enough(predict):

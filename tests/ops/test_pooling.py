@@ -141,6 +141,12 @@ def test_padding_beyond_half_a_window_is_refused():
         pooling.max_pool_with_argmax(jnp.zeros((4, 4, 1)), 3, 2, 2)
 
 
+@pytest.mark.parametrize(("shape", "size", "padding"), [((1, 1), 2, 0), ((5, 1), 3, 0), ((1, 4), 4, 1)])
+def test_a_map_smaller_than_a_window_is_refused(shape, size, padding):
+    with pytest.raises(ValueError, match=f"no window of {size} fits into a map of {shape[0]}x{shape[1]}"):
+        pooling.max_pool_with_argmax(jnp.zeros((*shape, 1)), size, 1, padding)
+
+
 @modest
 @given(
     hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.floats(-9, 9)),

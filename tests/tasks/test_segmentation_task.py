@@ -1,5 +1,7 @@
 """Segmentation, from a data set's name to figures, with an oracle in the model's place."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -115,9 +117,38 @@ def test_weights_follow_the_training_labels_or_are_given():
     assert segmentation(SPEC, balance="mild", class_weights=(1.0, 2.0)).class_weights() == (1.0, 2.0)
 
 
+def test_a_class_that_no_counted_map_has_weighs_as_much_as_the_rarest(monkeypatch, caplog):
+    train = open_segmentation(SPEC)[0]
+    present = {int(k) for i in range(4) for k in np.unique(train.labels(i))}
+    first = {int(k) for k in np.unique(train.labels(0))}
+    assert first < present
+    monkeypatch.setattr(sys.modules["vision_jax.tasks.segmentation"], "_WEIGHED", 1)
+    weights = np.array(segmentation(SPEC, balance="median_frequency").class_weights())
+    unseen = [k for k in range(len(weights)) if k not in first]
+    assert (weights[unseen] == weights.max()).all()
+    assert (
+        f"in the 1 label maps counted for the weights of classes there is no {train.classes[unseen[0]]}"
+        in caplog.text
+    )
+
+
 def test_weights_of_another_number_of_classes_are_refused():
     with pytest.raises(UserError, match=r"class_weights has 2 numbers for \d+ classes: background, "):
         segmentation(SPEC, class_weights=(1.0, 2.0)).open(None)
+
+
+def test_what_is_kept_in_memory_counts_label_maps(monkeypatch):
+    """Of 3 images of 128 x 128 pixels, with 3 bytes of colour and 4 of label each."""
+    source = type(open_segmentation(SPEC)[0])
+    read, original = [], source.image
+    monkeypatch.setattr(source, "image", lambda self, index: read.append(index) or original(self, index))
+    for limit, times in ((3 * 128**2 * 7, 1), (3 * 128**2 * 7 - 1, 2)):
+        monkeypatch.setattr("vision_jax.tasks.loading._KEEP_BYTES", limit)
+        batches = segmentation(SPEC, canvas=(128, 128)).open(None).evaluation(4)
+        read.clear()
+        for _ in range(2):
+            assert len(list(batches)) == 1
+        assert sorted(read) == sorted([0, 1, 2] * times)
 
 
 def test_boundaries_are_judged_where_that_is_asked_for():

@@ -162,3 +162,19 @@ def test_a_grid_holds_every_picture_where_it_belongs(tmp_path):
     assert count(page, (10, 200, 30)) == 12 * 12
     save_png(tmp_path / "new" / "page.png", page)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "page.png")), page)
+
+
+def test_an_image_without_labels_has_no_share_of_right_pixels(monkeypatch):
+    drawn = []
+
+    def watched(cells, *settings):
+        drawn.extend(cells)
+        return draw_grid(cells, *settings)
+
+    monkeypatch.setattr("vision_jax.visualization.segmentation.draw_grid", watched)
+    batch, answer = segmentation([[[0, 1]], [[-1, -1]]], [[[0, 0]], [[0, 0]]])
+    draw_segmentations(batch, answer, CLASSES)
+    assert [cell.caption for cell in drawn[3::4]] == [
+        "errors: 50.0 % of pixels are right",
+        "no pixel has a label",
+    ]

@@ -97,7 +97,13 @@ def _resize_image(image: UInt8[np.ndarray, "h w 3"], size: Canvas) -> UInt8[np.n
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _resize_labels(labels: Int[np.ndarray, "h w"], size: Canvas) -> Int[np.ndarray, "nh nw"]:
+def resize_labels(labels: Int[np.ndarray, "h w"], size: Canvas) -> Int[np.ndarray, "{size[0]} {size[1]}"]:
+    """Each new pixel takes the label under its centre.
+
+    Args:
+        labels: at least one row and column.
+        size: (height, width).
+    """
     rows, columns = (
         ((2 * np.arange(new) + 1) * old) // (2 * new) for new, old in zip(size, labels.shape, strict=True)
     )
@@ -126,7 +132,7 @@ def resize(example: Example, size: Canvas) -> Example:
         if isinstance(example, InstanceExample):
             changes["frames"] = (example.frames * ratios).astype(np.float32)
     elif isinstance(example, SegmentationExample):
-        changes["labels"] = _resize_labels(example.labels, size)
+        changes["labels"] = resize_labels(example.labels, size)
     return replace(example, **changes)
 
 

@@ -23,9 +23,9 @@ of the image's size whose stored values are class indices. Which index means wha
 With `classes.txt`, the run's classes are matched by name.
 
 Errors (`UserError`): at opening, no such folder, no pairs in a split, a class that the run has not, nothing
-but void where the classes are to be counted; on reading, and where rule 3 counts, a damaged file or a label
-map of colours; on reading, an index that is neither class nor void, a label map of another size than its
-image.
+but void or one class where the classes are to be counted; on reading, and where rule 3 counts, a damaged
+file or a label map of colours; on reading, an index that is neither class nor void, a label map of another
+size than its image.
 (The image's EXIF rotation is applied unless only the unturned picture fits the label map.)
 
 Counted, and reported once for the split: images without a label map and label maps without an image, both
@@ -236,4 +236,10 @@ def _counted_classes(
             )  # fmt: skip
         else:
             count = sum(index not in known for index in range(largest + 1))
+            if count < 2:
+                raise UserError(
+                    f"{root}: all {len(maps)} label maps hold one class, index {largest}, and perhaps void "
+                    f"({sorted(known)}), from which there is nothing to learn: store a mask's foreground as "
+                    f"1, or name the classes in a classes.txt"
+                )
     return names or tuple(f"class{label}" for label in range(count)), counted_meaning(count, void)

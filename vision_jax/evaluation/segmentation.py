@@ -11,7 +11,7 @@ from jaxtyping import Int
 from vision_jax.evaluation import figures
 from vision_jax.evaluation.per_image import PerImage
 from vision_jax.evaluation.per_image_kinds import Pixels
-from vision_jax.evaluation.tables import markdown_table, ratio, score
+from vision_jax.evaluation.tables import confusion_table, markdown_table, ratio, score
 from vision_jax.types import Report, Segmentation, SegmentationBatch, SegmentationSource
 
 
@@ -76,7 +76,7 @@ class SegmentationEvaluator:
             self._pixels.append(np.array([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)]))
 
     def report(self) -> Report:
-        """The metrics, `per_class_iou.md`, `confusion_matrix.png` and `per_image.npz`."""
+        """The metrics, `per_class_iou.md`, `confusion_matrix.md`, `.png` (in pixels) and `per_image.npz`."""
         metrics = segmentation_scores(self._confusion)
         right, true = np.diag(self._confusion), self._confusion.sum(axis=1)
         union = true + self._confusion.sum(axis=0) - right
@@ -100,7 +100,10 @@ class SegmentationEvaluator:
         ]
         return Report(
             metrics,
-            {"per_class_iou.md": "\n".join(lines)},
+            {
+                "per_class_iou.md": "\n".join(lines),
+                "confusion_matrix.md": confusion_table(self._confusion, self.classes, self.classes),
+            },
             {
                 "confusion_matrix.png": lambda path: figures.write_confusion(
                     path,

@@ -35,12 +35,14 @@ class DepthwiseConv(nn.Module):
         pad, step = self.size // 2, self.stride
         rows, columns = ((length - 1) // step + 1 for length in x.shape[1:3])
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        total = jnp.zeros((x.shape[0], rows, columns, x.shape[-1]), x.dtype)
+        exact = jnp.promote_types(x.dtype, jnp.float32)
+        total = jnp.zeros((x.shape[0], rows, columns, x.shape[-1]), exact)
         for i in range(self.size):
             for j in range(self.size):
                 last = i + (rows - 1) * step + 1, j + (columns - 1) * step + 1
-                total = total + x[:, i : last[0] : step, j : last[1] : step] * kernel[i, j, 0]
-        return total
+                seen = x[:, i : last[0] : step, j : last[1] : step].astype(exact)
+                total = total + seen * kernel[i, j, 0]
+        return total.astype(x.dtype)
 
     def _by_groups(self, x: Array, kernel: Array) -> Array:
         pads = [(self.size // 2, self.size // 2)] * 2

@@ -10,10 +10,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vision_jax.layers.conv import Conv
 from vision_jax.layers.conv_transpose import ConvTranspose
+from vision_jax.ops.convolution import overlap_counts
 from vision_jax.ops.pooling import max_pool_with_argmax, max_unpool, unpool_bed_of_nails, unpool_nearest
 
-Upsampling = Literal["nearest", "bilinear", "bed_of_nails", "max_unpooling", "transposed"]
+Upsampling = Literal[
+    "nearest", "bilinear", "bed_of_nails", "max_unpooling", "transposed", "averaged", "resize_convolution"
+]
+
+# 9 taps of an input's, each shared by 9/4 inputs, are averaged: as much larger than He's for sums.
+_averaged = nn.initializers.variance_scaling(2 * (9 / 4) ** 2, "fan_in", "normal", in_axis=-1, out_axis=-2)
 
 
 class Upsample(nn.Module):
@@ -22,8 +29,9 @@ class Upsample(nn.Module):
     Attributes:
         kind: `nearest` repeats each value; `bilinear` interpolates, pixel centres at +0.5; `bed_of_nails`
             writes each value to the top left of its cell; `max_unpooling` to where the encoder's maximum
-            lay (Badrinarayanan et al. 2017); `transposed` is a 4x4 transposed convolution of stride 2, which
-            is learnt (Long et al. 2015). The others have no parameters.
+            lay (Badrinarayanan et al. 2017). With parameters: `transposed` is a 4x4 transposed convolution of
+            stride 2 (Long et al. 2015); `averaged` a 3x3 one, divided by how many inputs reach a pixel;
+            `resize_convolution` repeats each value, and convolves 3x3 (Odena et al. 2016).
     """
 
     kind: Upsampling
@@ -35,6 +43,13 @@ class Upsample(nn.Module):
         """Upsamples; `max_unpooling` needs the `argmax` that `halved` gave for a map of twice x's size."""
         if self.kind == "transposed":
             return ConvTranspose(x.shape[-1], 4, 2, padding=1, name="transposed")(x)
+        if self.kind == "averaged":
+            summed = ConvTranspose(x.shape[-1], 3, 2, bias=False, kernel_init=_averaged, name="averaged")(x)
+            counts = overlap_counts((x.shape[1], x.shape[2]), 3, 2, padding=1, output_padding=1)
+            return summed / jnp.asarray(counts[..., None], summed.dtype)
+        if self.kind == "resize_convolution":
+            repeated = jax.vmap(partial(unpool_nearest, stride=2))(x)
+            return Conv(x.shape[-1], 3, name="convolution")(repeated)
         if self.kind == "bilinear":
             return double_bilinear(x)
         if self.kind == "max_unpooling":

@@ -148,8 +148,8 @@ def overlap_counts(
 ) -> Int[np.ndarray, "hh ww"]:
     """How many inputs reach each output of a transposed convolution: its checkerboard.
 
-    They are equal away from the border if, and only if, the stride divides the kernel's size (or the dilation
-    spreads the taps evenly over the stride).
+    They are equal away from the border if, and only if, as many taps fall on each remainder of the stride:
+    without dilation, if the stride divides the kernel's size.
 
     Args:
         size: (h, w) of the input.

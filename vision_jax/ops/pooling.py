@@ -75,11 +75,15 @@ def max_pool_with_argmax(
         is larger than all before it.
 
     Raises:
-        ValueError: the padding is more than half of a window.
+        ValueError: the padding is more than half of a window, or no window fits into the map.
     """
     if not 0 <= 2 * padding <= size:
         raise ValueError(f"padding {padding} is more than half of a window of {size}")
     height, width, _ = features.shape
+    if min(height, width) + 2 * padding < size:
+        raise ValueError(
+            f"no window of {size} fits into a map of {height}x{width} with a padding of {padding}"
+        )
     return cast(tuple[Array, Array], _pool(features, (height, width), size, stride, padding))
 
 

@@ -32,6 +32,7 @@ _STYLES = ("-", "--", ":", "-.")
 _MOST_IMAGES = 8  # arms whose predictions are shown
 _LABEL = 30  # characters of an arm's label in a line
 _MOST_COLUMNS = 4  # panels beside each other
+_LEGEND = 2.4  # inches beside the last panel
 
 
 def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
@@ -56,7 +57,9 @@ def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
     labelled = trained if series else folded
     lines = sum(max(0.3, 0.17 * (1 + _folded_label(arm).count("\n"))) for arm in labelled)
     height = max(3.4, 1.4 + lines)
-    figure = new_figure(4.6 * columns, rows * height)
+    # Where each row of dots has its own colour, they name the curves too.
+    named = not series and len(trained) == len(folded) <= len(LINES)
+    figure = new_figure(4.6 * columns + (0 if named else _LEGEND), rows * height)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[count:]:
         axes.set_axis_off()
@@ -69,6 +72,8 @@ def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
             _dots(axes, folded, metric)
             axes.tick_params(labelleft=i == 0)
     _losses(panels[-1], trained)
+    if panels[-1].lines and not named:
+        panels[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     for axes in panels:
         plain_axes(axes)
     return _png(to_picture(figure))
@@ -173,8 +178,6 @@ def _losses(axes: Axes, trained: Sequence[Arm]) -> None:
     axes.set_xlabel("step")
     if largest > 0 and math.isfinite(largest):
         axes.set_ylim(0, 1.1 * largest)
-    if axes.lines:
-        axes.legend(frameon=False, fontsize=8)
 
 
 def draw_images(folded: Sequence[Arm]) -> bytes | None:

@@ -27,7 +27,8 @@ class Loading:
         canvas: (height, width).
         collate: (examples, batch_size=...) -> batch; can be pickled for loader processes.
         groups: (first or None) -> a key for each example, so that a batch holds one key's; None is one group.
-        beside: bytes that an example holds besides its image.
+        pixel: bytes of a pixel of an example: 3 of its image, and more where it has labels.
+        beside: bytes that an example holds besides those.
         distort: what varies the images in place of an `Augment`, those that are judged too.
     """
 
@@ -36,6 +37,7 @@ class Loading:
     canvas: Canvas
     collate: Callable[[int], Callable[[Sequence[Any]], Any]]
     groups: Callable[[int | None], Sequence[Hashable]] | None = None
+    pixel: int = 3
     beside: int = 0
     distort: Distort | DistortSum | None = None
 
@@ -80,5 +82,5 @@ class Loading:
 
     def _keeps(self, zoom: float, copies: int, first: int | None) -> bool:
         count = len(self.source) if first is None else min(first, len(self.source))
-        each = zoom * self.canvas[0] * self.canvas[1] * 3 + self.beside
+        each = zoom * self.canvas[0] * self.canvas[1] * self.pixel + self.beside
         return copies * count * each <= _KEEP_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -12,7 +13,7 @@ from jaxtyping import Int
 
 from vision_jax.data.batching import segmentation_batch
 from vision_jax.data.class_frequency import class_counts, median_frequency_weights
-from vision_jax.data.geometry import oriented
+from vision_jax.data.geometry import oriented, resize_labels
 from vision_jax.data.open import open_segmentation
 from vision_jax.data.reading import read_segmentation
 from vision_jax.data.transforms import Augment, Fit
@@ -67,7 +68,8 @@ def segmentation(
             of 32.
         augment: how training images are varied.
         balance: what the weight of a class's pixels follows from: nothing, its frequency in the training
-            labels (`median_frequency_weights`, of at most 2,000 of them), or `mild`: the square root of that.
+            labels (`median_frequency_weights`, of at most 2,000 of them, a class that none of these has
+            weighing as much as the rarest), or `mild`: the square root of that.
             The command line records the weights with a run. From Python give them, as `class_weights`, to
             predict without the training data.
         class_weights: in place of those, one for each class.
@@ -93,8 +95,17 @@ def segmentation(
     def weights() -> tuple[float, ...] | None:
         if class_weights is not None or balance == "none":
             return class_weights
-        counts = class_counts(opened(None)[0], _WEIGHED)
+        source = opened(None)[0]
+        counts = class_counts(source, _WEIGHED)
         found = median_frequency_weights(counts, _POWER[balance])
+        unseen = np.flatnonzero(counts.sum(axis=0) == 0)
+        if len(unseen) and len(counts) < len(source):
+            found[unseen] = found.max()
+            logging.getLogger("vision_jax").warning(
+                "%s: in the %d label maps counted for the weights of classes there is no %s: they get the "
+                "largest weight of the others",
+                data, len(counts), ", ".join(source.classes[i] for i in unseen),
+            )  # fmt: skip
         return tuple(float(f"{weight:.4g}") for weight in found)
 
     def open_data(classes: Classes | None) -> Data:
@@ -158,7 +169,7 @@ def _loading(source: SegmentationSource, sides: Sides) -> Loading:
     def collate(batch_size: int) -> Callable[[Sequence[SegmentationExample]], SegmentationBatch]:
         return partial(segmentation_batch, canvas=canvas, batch_size=batch_size)
 
-    return Loading(source, read_segmentation, canvas, collate)
+    return Loading(source, read_segmentation, canvas, collate, pixel=3 + np.dtype(np.int32).itemsize)
 
 
 def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> SegmentationBatch:
@@ -193,12 +204,9 @@ def _to_json(batch: SegmentationBatch, predictions: Segmentation, classes: Class
 
 def _at_original_size(batch: SegmentationBatch, labels: np.ndarray, b: int) -> np.ndarray:
     """The content's labels, each original pixel with the label under its centre."""
-    content = np.asarray(batch.size[b])
-    rows, columns = (
-        ((np.arange(n) + 0.5) * inside / n).astype(int)
-        for n, inside in zip(np.asarray(batch.original_size[b]), content, strict=True)
-    )
-    return labels[rows[:, None], columns]
+    height, width = np.asarray(batch.size[b])
+    rows, columns = np.asarray(batch.original_size[b])
+    return resize_labels(labels[:height, :width], (int(rows), int(columns)))
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:

@@ -103,9 +103,12 @@ def draw_segmentations(
         cells.append(Cell(_enlarged(draw_labels(image, answer, classes)), "prediction"))
         if has_truth:
             labelled = truth >= 0
-            right = np.mean(truth[labelled] == answer[labelled]) if labelled.any() else float("nan")
+            right = 100 * np.mean(truth[labelled] == answer[labelled]) if labelled.any() else None
+            caption = (
+                "no pixel has a label" if right is None else f"errors: {right:.1f} % of pixels are right"
+            )
             errors = _draw_errors(image, labelled & (truth != answer), labelled)
-            cells.append(Cell(_enlarged(errors), f"errors: {100 * right:.1f} % of pixels are right"))
+            cells.append(Cell(_enlarged(errors), caption))
     legend = class_legend(seen, classes, _FEW, _MOST)
     note = ""
     if has_truth:

@@ -16,7 +16,7 @@ from vision_jax.layers import Conv, Norm
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.conv_transpose import ConvTranspose
 from vision_jax.layers.norms import NormKind
-from vision_jax.layers.upsampling import Upsample
+from vision_jax.layers.upsampling import Upsample, Upsampling
 from vision_jax.models.segmentation.encoder_decoder import encoded
 from vision_jax.types import UserError
 
@@ -31,6 +31,7 @@ class DeconvNet(nn.Module):
         neck: side of the bottleneck's kernels, in places of the last map, which has at least as many: 7 for
             the paper's 224 pixels.
         neck_width: channels of the bottleneck.
+        upsampling: how a map doubles its sides; max unpooling in the paper.
         norm: after each convolution and transposed convolution.
     """
 
@@ -39,6 +40,7 @@ class DeconvNet(nn.Module):
     blocks: Sequence[int] = STAGES["vgg16"]
     neck: int = 7
     neck_width: int = 4096
+    upsampling: Upsampling = "max_unpooling"
     norm: NormKind = "batch"
 
     @property
@@ -78,7 +80,8 @@ class DeconvNet(nn.Module):
         maps["neck"] = x
         x = self._spread(x, self.widths[-1], self.neck, 0, "neck3", train)
         for s in reversed(range(len(self.widths))):
-            x = Upsample("max_unpooling")(x, places[s])
+            argmax = places[s] if self.upsampling == "max_unpooling" else None
+            x = Upsample(self.upsampling, name=f"upsample{s + 1}")(x, argmax)
             for i in range(self.blocks[s]):
                 last = i + 1 == self.blocks[s]
                 features = self.widths[max(s - 1, 0)] if last else self.widths[s]

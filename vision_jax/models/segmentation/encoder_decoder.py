@@ -146,6 +146,8 @@ class EncoderDecoder(nn.Module):
     def _check(self) -> None:
         if self.decoder == "none" and self.upsampling == "max_unpooling":
             raise ValueError("scores have no places of maxima: without a decoder, upsample in another way")
+        if self.decoder == "none" and self.addition:
+            raise ValueError("without a decoder there is nothing to which the encoder's maps could be added")
         if (self.decoder == "single_channel" or self.addition) and len(set(self.widths)) > 1:
             raise ValueError("kernels of single channels, and addition, need stages of one width")
 

@@ -109,7 +109,10 @@ class FCN(nn.Module):
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Names of the parts that wait for skips beyond `used`, for a stage to freeze."""
+        """Names of the parts that wait for skips beyond `used`, for a stage to freeze.
+
+        Where a dilated backbone's maps have one stride, there is no `upsample_` part between them.
+        """
         if self.used is None or self.used >= len(self.skips):
             return ()
         waiting = self.skips[self.used :]

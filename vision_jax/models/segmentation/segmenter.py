@@ -7,8 +7,10 @@ attribute `multiple`: the sides of its images are multiples of that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -118,22 +120,38 @@ class Segmenter(nn.Module):
     def predict(self, batch: SegmentationBatch) -> Segmentation:
         """The most probable class of each pixel, by the mean probabilities of all views."""
         x = normalise(batch.image, batch.size)
-        found = []
-        for scale in self.views.scales:
-            found.append(self._seen(x, scale))
-            if self.views.flip:
-                found.append(mirrored(self._seen(mirrored(x, batch.size), scale), batch.size))
+        found = [self._seen(x, batch.size, scale) for scale in self.views.scales]
         probabilities = sum(found[1:], found[0]) / len(found)
         return Segmentation(probabilities.argmax(-1).astype(jnp.int32), probabilities)
 
-    def _seen(self, x: Float[Array, "b h w 3"], scale: float) -> Float[Array, "b h w k"]:
-        """Probabilities from the image at another size, back at its own."""
-        b, h, w, _ = x.shape
-        if scale == 1:
-            return nn.softmax(self.scores(x)["logits"])
-        resized = jax.image.resize(x, (b, max(1, round(scale * h)), max(1, round(scale * w)), 3), "linear")
-        probabilities = nn.softmax(self.scores(resized)["logits"])
-        return jax.image.resize(probabilities, (b, h, w, probabilities.shape[-1]), "linear")
+    def _seen(self, x: Float[Array, "b h w 3"], size: Int[Array, "b 2"], scale: float) -> Float[Array, "..."]:
+        """Probabilities [b, h, w, k] from the image at another size, back at its own."""
+        shape = x.shape[1], x.shape[2]
+        seen, content = x, size
+        if scale != 1:
+            # The pixels whose centres lie in the image.
+            content = jnp.maximum(jnp.ceil(scale * size - 0.5).astype(jnp.int32), 1)
+            height, width = (max(1, math.ceil(scale * side)) for side in shape)
+            seen = _inside(_resized(x, size, scale, (height, width)), content)
+        probabilities = nn.softmax(self.scores(seen)["logits"])
+        if self.views.flip:
+            probabilities = (probabilities + self._mirrored_answer(seen, content)) / 2
+        return probabilities if scale == 1 else _resized(probabilities, content, 1 / scale, shape)
+
+    def _mirrored_answer(
+        self, x: Float[Array, "b h w 3"], size: Int[Array, "b 2"]
+    ) -> Float[Array, "b h w k"]:
+        """Probabilities from the mirror image, turned back.
+
+        It is mirrored with what fills it up to sides that the network takes, so that the grids of all strides
+        lie on the image as they did, in whichever part of a larger image it is.
+        """
+        height, width = x.shape[1:3]
+        multiple: int = self.network.multiple  # type: ignore[attr-defined]
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, -width % multiple), (0, 0)))
+        filled = jnp.asarray(size) + -jnp.asarray(size) % multiple
+        answer = mirrored(nn.softmax(self.scores(mirrored(x, filled))["logits"]), filled)
+        return answer[:, :height, :width]
 
 
 def cross_entropy(
@@ -162,3 +180,30 @@ def mirrored(x: Shaped[Array, "b h w c"], size: Int[Array | np.ndarray, "b 2"]) 
     inside = jnp.asarray(size)[:, 1, None]
     there = jnp.where(columns < inside, inside - 1 - columns, columns)
     return jnp.take_along_axis(x, there[:, None, :, None], axis=2)
+
+
+def _resized(
+    x: Float[Array, "b h w c"], size: Int[Array, "b 2"], scale: float, shape: tuple[int, int]
+) -> Float[Array, "b {shape[0]} {shape[1]} c"]:
+    """Interpolates each image's content at another size; around it, its last row and column go on."""
+    reach = math.ceil(1 / scale) + 1  # of the interpolation's kernel, so that no canvas cuts it short
+    for axis, side in enumerate(shape):
+        places = jnp.arange(max(x.shape[1 + axis], math.ceil(side / scale)) + reach)
+        places = jnp.minimum(places, jnp.asarray(size)[:, axis, None] - 1)
+        x = jnp.take_along_axis(x, jnp.expand_dims(places, (2 - axis, 3)), axis=1 + axis)
+    factor, still = jnp.full(2, scale, x.dtype), jnp.zeros(2, x.dtype)
+    resize = partial(
+        jax.image.scale_and_translate,
+        shape=(*shape, x.shape[-1]),
+        spatial_dims=(0, 1),
+        scale=factor,
+        translation=still,
+        method="linear",
+    )
+    return jax.vmap(resize)(x)
+
+
+def _inside(x: Float[Array, "b h w c"], size: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
+    """Zeros outside the content."""
+    rows, columns = (jnp.arange(side) < size[:, axis, None] for axis, side in enumerate(x.shape[1:3]))
+    return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, 0)

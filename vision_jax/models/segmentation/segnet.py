@@ -51,7 +51,8 @@ def segnet_basic(
 
     Args:
         num_classes: K.
-        variant: SegNet-Basic; the encoder's maps added after each unpooling; decoder kernels of one channel;
+        variant: SegNet-Basic; the encoder's maps added to what each of the decoder's stages gives; decoder
+            kernels of one channel;
             no decoder, scores upsampled by interpolation; or FCN's decoder on the same encoder: scores (or,
             without reduction, features) upsampled by 8x8 transposed convolutions of stride 2 from grid to
             grid, the encoder's scores added, or not.

@@ -4,7 +4,8 @@ Tiles of one size overlap, so that a program is compiled once and each pixel is 
 far around it. With an overlap of half the receptive field, and tiles that begin at multiples of the network's
 coarsest stride, the answers are those of the whole image: a tile at its border ends where the whole image,
 filled up to multiples of that stride, would. They are not under group norm, whose moments are then a tile's,
-nor where scores are interpolated to images whose sides are no multiples of the stride.
+nor where scores are interpolated to images whose sides are no multiples of the stride. Views at other scales
+need a stride whose multiples by all scales are multiples of the network's, and images with such sides.
 """
 
 from __future__ import annotations

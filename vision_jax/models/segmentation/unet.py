@@ -18,7 +18,7 @@ from vision_jax.layers.conv import Double
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import max_pool_2x2
-from vision_jax.layers.upsampling import Upsample, double_bilinear
+from vision_jax.layers.upsampling import Upsample, Upsampling, double_bilinear
 from vision_jax.models.segmentation.encoder_decoder import Convolutions
 
 
@@ -29,7 +29,8 @@ class UNet(nn.Module):
         num_classes: K; there is no background class, void pixels have no label.
         widths: channels of each stage, from the finest grid down.
         blocks: convolutions of each stage, down and up.
-        upsampling: 2x2 transposed convolutions of stride 2, as the paper's, or `nearest` or `bilinear`.
+        upsampling: 2x2 transposed convolutions of stride 2, as the paper's, or another of `Upsample`'s but
+            max unpooling, as it does not keep where the maxima lay.
         stem: 1 for the paper's finest grid, the image's own; 2 or 4 for a first convolution of that stride,
             whose classes are scored there and the scores interpolated: as many times fewer places.
         norm: after each convolution.
@@ -38,7 +39,7 @@ class UNet(nn.Module):
     num_classes: int
     widths: Sequence[int] = (64, 128, 256, 512, 1024)
     blocks: int = 2
-    upsampling: Literal["transposed", "nearest", "bilinear"] = "transposed"
+    upsampling: Upsampling = "transposed"
     stem: Literal[1, 2, 4] = 1
     norm: NormKind = "batch"
 
@@ -77,7 +78,7 @@ class UNet(nn.Module):
             if self.upsampling == "transposed":
                 x = Double(self.widths[s], name=f"upsample{s + 1}")(x)
             else:
-                x = Upsample(self.upsampling)(x)
+                x = Upsample(self.upsampling, name=f"upsample{s + 1}")(x)
             x = jnp.concatenate([maps[f"encoder/{self.stem * 2**s}"], x], axis=-1)
             x = Convolutions(self.widths[s], self.blocks, 3, self.norm, name=f"decoder{s + 1}")(x, train)
             maps[f"decoder/{self.stem * 2**s}"] = x

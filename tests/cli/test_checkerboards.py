@@ -1,0 +1,56 @@
+"""experiments/transposed_convolution.py: how it finds checkerboards, and all of it on a few images."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+FILE = Path(__file__).parents[2] / "experiments" / "transposed_convolution.py"
+
+
+@pytest.fixture(scope="module")
+def study():
+    spec = importlib.util.spec_from_file_location("transposed_convolution", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their annotations up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_a_lattice_is_a_checkerboard_and_a_step_is_none(study):
+    rows, columns = np.indices((64, 64))
+    lattice = ((rows % 2) * (columns % 2)).astype(float)[..., None]
+    assert study.checkerboard(lattice) > 0.99
+    assert study.checkerboard(np.tile((columns < 30).astype(float)[..., None], 3)) < 0.01
+    of_four = (rows % 4 == 0).astype(float)[..., None]
+    assert study.checkerboard(of_four, 4) > 0.99 > study.checkerboard(of_four, 2)
+
+
+def test_every_way_doubles_a_map_with_the_weight_that_it_says(study):
+    small = jnp.ones((9, 9, 1))
+    for way in study.WAYS:
+        rng = np.random.default_rng(0)
+        kernel = jnp.asarray(rng.normal(size=(way.size, way.size, 4000, 1)), jnp.float32)
+        large = np.asarray(way.apply(small, kernel))
+        assert large.shape == (18, 18, 4000)
+        if way.name.startswith("transposed"):
+            # Over a plain map, what is drawn for a place is a sum over the taps that reach it.
+            np.testing.assert_allclose(large[8:10, 8:10].var(-1).mean(), way.summed, rtol=0.1)
+
+
+def test_the_study_of_a_few_drawn_scenes(study, tmp_path, capsys):
+    study.main("synthetic?length=12&val_length=1&canvas=64", tmp_path, images=12, draws=2, steps=3, seeds=1)
+    text = (tmp_path / "transposed_convolution.md").read_text()
+    for way in study.WAYS:
+        assert f"| {way.name} " in text
+    assert (tmp_path / "transposed_convolution.png").stat().st_size > 1000
+    # Only where the stride does not divide the kernel does one of ones leave a checkerboard.
+    ones = {
+        row.split(" | ")[0]: float(row.split(" | ")[1]) for row in capsys.readouterr().out.splitlines()[:-1]
+    }
+    assert min(ones["transposed 3x3"], ones["transposed 5x5"]) > 3
+    assert max(share for way, share in ones.items() if not way.endswith(("d 3x3", "d 5x5"))) < 1
