@@ -221,7 +221,7 @@ def test_a_turned_photograph_fits_its_label_map(tmp_path):
     for name, size in (("upright", (6, 4)), ("stored", (4, 6))):
         Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / f"images/{name}.jpg", exif=exif)
         _map(tmp_path / f"labels/{name}.png", np.zeros(size))
-    source, _ = open_segmentation(f"labels:{tmp_path}")
+    source, _ = open_segmentation(f"labels:{tmp_path}?classes=2")
     for index in range(2):
         assert source.image(index).shape[:2] == source.labels(index).shape
 

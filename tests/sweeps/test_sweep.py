@@ -12,6 +12,7 @@ import pytest
 
 from vision_jax.cli import main
 from vision_jax.sweeps.folder import SweepFolder
+from vision_jax.training.parallel import cores
 
 ONE_THREAD = ("--threads", "1")
 BATCH, GROUP = "norm=batch,seed=0", "norm=group,seed=0"
@@ -99,7 +100,7 @@ def test_interrupted_it_stops_its_trials_and_two_workers_give_the_same_table(who
         "tiny.py",
         "--out",
         folder,
-        *(("--workers", "2") if os.cpu_count() > 1 else ()),
+        *(("--workers", "2") if len(cores()) > 1 else ()),
         *ONE_THREAD,
     )
     begun = start(tmp_path, *words)
