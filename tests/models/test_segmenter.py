@@ -1,5 +1,7 @@
 """What comes before and after a segmenter's network: padding, losses, views; and its step on many devices."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,16 +149,13 @@ def test_a_smooth_image_gets_nearly_the_same_answer_at_another_scale():
     np.testing.assert_allclose(one, two, atol=5e-3)
 
 
-@pytest.mark.parametrize("views", [Views((0.5,)), Views((0.75, 1.5)), Views((0.6, 2.0), flip=True)])
-def test_no_view_of_an_image_sees_its_padding(views, variables):
+def test_no_view_of_an_image_sees_its_padding(variables):
     batch = make_batch(content=(21, 39))
     content = (jnp.arange(32)[:, None] < 21) & (jnp.arange(48) < 39)
     littered = batch.replace(image=jnp.where(content[..., None], batch.image, 200))
-    model = MODEL.clone(views=views)
-    one, other = (
-        model.apply(variables, each, method="predict").probabilities[:, :21, :39]
-        for each in (batch, littered)
-    )
+    model = MODEL.clone(views=Views((0.6, 1.5), flip=True))
+    predict = jax.jit(partial(model.apply, method="predict"))
+    one, other = (predict(variables, each).probabilities[:, :21, :39] for each in (batch, littered))
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -166,12 +165,9 @@ def test_where_the_image_ends_it_is_not_mixed_with_its_padding():
     batch = make_batch(content=(24, 40))
     cut = batch.replace(image=batch.image[:, :24, :40], labels=batch.labels[:, :24, :40])
     variables = jax.jit(model.init)(jax.random.key(0), batch)
-    for scale in (0.1, 0.5, 0.75, 1.5, 2.0):
-        scaled = model.clone(views=Views((scale,)))
-        one, other = (
-            scaled.apply(variables, each, method="predict").probabilities[:, :24, :40]
-            for each in (batch, cut)
-        )
+    for scale in (0.1, 0.75, 2.0):
+        predict = jax.jit(partial(model.clone(views=Views((scale,))).apply, method="predict"))
+        one, other = (predict(variables, each).probabilities[:, :24, :40] for each in (batch, cut))
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
