@@ -30,10 +30,20 @@ def normalise(
         float32, roughly zero mean and unit variance, 0 on the padding.
     """
     x = (jnp.asarray(image, jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
-    if size is None:
-        return x
-    rows = jnp.arange(image.shape[1])[:, None] < jnp.asarray(size)[:, 0, None, None]
-    columns = jnp.arange(image.shape[2]) < jnp.asarray(size)[:, 1, None, None]
+    return x if size is None else without_padding(x, size)
+
+
+def without_padding(
+    x: Float[Array, "b h w c"], size: Int[Array | np.ndarray, "b 2"]
+) -> Float[Array, "b h w c"]:
+    """Zeros wherever a map is not of its image's content.
+
+    Args:
+        x: images or maps.
+        size: (height, width) of each one's content, at the top left.
+    """
+    rows = jnp.arange(x.shape[1])[:, None] < jnp.asarray(size)[:, 0, None, None]
+    columns = jnp.arange(x.shape[2]) < jnp.asarray(size)[:, 1, None, None]
     return jnp.where((rows & columns)[..., None], x, 0)
 
 

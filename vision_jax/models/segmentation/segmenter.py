@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vision_jax.layers import normalise
+from vision_jax.layers.images import without_padding
 from vision_jax.layers.keys import fold_ids
 from vision_jax.ops.losses import dice_loss
 from vision_jax.types import Mean, Segmentation, SegmentationBatch
@@ -132,7 +133,7 @@ class Segmenter(nn.Module):
             # The pixels whose centres lie in the image.
             content = jnp.maximum(jnp.ceil(scale * size - 0.5).astype(jnp.int32), 1)
             height, width = (max(1, math.ceil(scale * side)) for side in shape)
-            seen = _inside(_resized(x, size, scale, (height, width)), content)
+            seen = without_padding(_resized(x, size, scale, (height, width)), content)
         probabilities = nn.softmax(self.scores(seen)["logits"])
         if self.views.flip:
             probabilities = (probabilities + self._mirrored_answer(seen, content)) / 2
@@ -201,9 +202,3 @@ def _resized(
         method="linear",
     )
     return jax.vmap(resize)(x)
-
-
-def _inside(x: Float[Array, "b h w c"], size: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
-    """Zeros outside the content."""
-    rows, columns = (jnp.arange(side) < size[:, axis, None] for axis, side in enumerate(x.shape[1:3]))
-    return jnp.where((rows[:, :, None] & columns[:, None])[..., None], x, 0)

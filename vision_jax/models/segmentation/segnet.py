@@ -52,10 +52,9 @@ def segnet_basic(
     Args:
         num_classes: K.
         variant: SegNet-Basic; the encoder's maps added to what each of the decoder's stages gives; decoder
-            kernels of one channel;
-            no decoder, scores upsampled by interpolation; or FCN's decoder on the same encoder: scores (or,
-            without reduction, features) upsampled by 8x8 transposed convolutions of stride 2 from grid to
-            grid, the encoder's scores added, or not.
+            kernels of one channel; no decoder, scores upsampled by interpolation; or FCN's decoder on the
+            same encoder: scores (or, without reduction, features) upsampled by 8x8 transposed convolutions of
+            stride 2 from grid to grid, the encoder's scores added, or not.
         width: channels of every stage.
         size: of the kernels, in pixels; 7 in the paper.
         upsampling: in the place of max unpooling, where a variant has that.
