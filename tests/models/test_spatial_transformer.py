@@ -13,11 +13,12 @@ from vision_jax.models.attention.spatial_transformer import (
     Affine,
     Attention,
     Projective,
+    Rotation,
     SpatialTransformer,
     ThinPlateSpline,
 )
 
-FAMILIES = [Attention(), Affine(), Projective(), ThinPlateSpline(3)]
+FAMILIES = [Attention(), Rotation(), Affine(), Projective(), ThinPlateSpline(3)]
 
 
 class Flat(nn.Module):
@@ -106,7 +107,9 @@ def test_a_pose_that_is_no_number_reads_nothing_and_spoils_no_other(transform, w
     np.testing.assert_allclose(warped[:, 1], maps, atol=1e-5)
 
 
-@pytest.mark.parametrize("transform", FAMILIES, ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize(
+    "transform", [f for f in FAMILIES if f != Rotation()], ids=lambda f: type(f).__name__
+)
 def test_a_singular_pose_reads_one_place(transform):
     """All zeros: every output pixel reads the middle of the map, where four pixels meet."""
     maps = make_maps()

@@ -18,6 +18,7 @@ from vision_jax.ops.sampling import (
     attention_grid,
     projective_grid,
     regular_points,
+    rotation_grid,
     target_points,
     thin_plate_spline_grid,
 )
@@ -166,6 +167,18 @@ def test_quarter_turns_and_whole_pixels_are_exact():
     np.testing.assert_allclose(shifted, np.pad(image, ((0, 0), (0, 1), (0, 0)))[:, 1:], atol=1e-5)
 
 
+def test_a_turn_keeps_the_shape_of_what_is_not_square():
+    image = np.random.default_rng(6).normal(size=(3, 5, 1)).astype(np.float32)
+    for align in (False, True):
+        turned = sample(image, rotation_grid(jnp.float32(np.pi / 2), (3, 5), align), "zeros", align)
+        # Its points turn clockwise: the pixel right of the middle reads the one below the middle.
+        np.testing.assert_allclose(turned[:, 1:4], np.rot90(image[:, 1:4]), atol=1e-5)
+        np.testing.assert_allclose(turned[:, [0, 4]], 0, atol=1e-5)
+        half = sample(image, rotation_grid(jnp.float32(np.pi), (3, 5), align), "zeros", align)
+        np.testing.assert_allclose(half, image[::-1, ::-1], atol=1e-5)
+    assert rotation_grid(jnp.float32(0.5), (1, 1), True).tolist() == [[[0, 0]]]
+
+
 def test_a_crop_of_another_size():
     image = np.arange(64.0, dtype=np.float32).reshape(8, 8, 1)
     crop = sample(image, attention_grid(jnp.array([0.5, 0.25, -0.5]), (4, 4)))
@@ -185,6 +198,10 @@ def test_families_agree_where_they_are_the_same_map():
             attention_grid(jnp.array([0.5, 0.1, -0.2]), size, align),
             affine_grid(isotropic, size, align),
             atol=1e-6,
+        )
+        square = jnp.array([[np.cos(0.3), -np.sin(0.3), 0], [np.sin(0.3), np.cos(0.3), 0]], jnp.float32)
+        np.testing.assert_allclose(
+            rotation_grid(jnp.float32(0.3), (4, 4), align), affine_grid(square, (4, 4), align), atol=1e-6
         )
         control = np.random.default_rng(4).uniform(-1, 1, (9, 2))
         mapped = jnp.asarray(control @ theta[:, :2].T + theta[:, 2], jnp.float32)

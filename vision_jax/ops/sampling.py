@@ -155,6 +155,22 @@ def attention_grid(
     return theta[0] * jnp.asarray(_points(size, align_corners), theta.dtype) + theta[1:]
 
 
+def rotation_grid(
+    angle: Float[Array, ""], size: tuple[int, int], align_corners: bool = False
+) -> Float[Array, "h w 2"]:
+    """Points of a turn about the middle, of an input of the output's shape.
+
+    Args:
+        angle: in radians, by which the points turn clockwise, and what is read there the other way.
+        size: (height, width) of the output.
+        align_corners: as for the sampler.
+    """
+    height, width = (max(1, length - align_corners) for length in size)
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    theta = jnp.stack([cosine, -sine * height / width, sine * width / height, cosine]).reshape(2, 2)
+    return _mapped(jnp.pad(theta, ((0, 0), (0, 1))), size, align_corners)
+
+
 def projective_grid(
     theta: Float[Array, "3 3"], size: tuple[int, int], align_corners: bool = False
 ) -> Float[Array, "h w 2"]:

@@ -24,6 +24,7 @@ from vision_jax.ops.sampling import (
     attention_grid,
     projective_grid,
     regular_points,
+    rotation_grid,
     sample_bilinear,
     thin_plate_spline_grid,
 )
@@ -83,6 +84,19 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """A turn about the middle, in radians: 1 number. It can straighten what an affine map would distort."""
+
+    def identity(self) -> Float[np.ndarray, " n"]:
+        return np.zeros(1, np.float32)
+
+    def grid(
+        self, theta: Float[Array, " n"], size: tuple[int, int], align_corners: bool
+    ) -> Float[Array, "h w 2"]:
+        return rotation_grid(theta[0], size, align_corners)
+
+
+@dataclass(frozen=True)
 class Affine:
     """An affine map: 6 numbers, row by row (equation 1)."""
 
@@ -128,10 +142,11 @@ class ThinPlateSpline:
         return thin_plate_spline_grid(theta.reshape(control.shape), control, size, align_corners)
 
 
-TransformName = Literal["attention", "affine", "projective", "tps"]
+TransformName = Literal["attention", "rotation", "affine", "projective", "tps"]
 
 TRANSFORMS: dict[TransformName, Transform] = {
     "attention": Attention(),
+    "rotation": Rotation(),
     "affine": Affine(),
     "projective": Projective(),
     "tps": ThinPlateSpline(4),
