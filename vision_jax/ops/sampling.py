@@ -9,15 +9,21 @@ pixels, or with `align_corners` the centres of those pixels. All functions are o
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from vision_jax.ops.window_kernels import window_samples
+from vision_jax.ops.window_kernels import (
+    Windows,
+    spread_window_samples,
+    window_samples,
+    window_slopes,
+)
 
 Padding = Literal["zeros", "border", "reflection"]
 
@@ -47,22 +53,73 @@ def sample_bilinear(
         The values, in the image's dtype.
     """
     height, width = image.shape[:2]
-    dtype = jnp.promote_types(points.dtype, jnp.float32)
-    x, y = (points[..., i].reshape(-1).astype(dtype) for i in (0, 1))
-    finite = jnp.isfinite(x) & jnp.isfinite(y)
     if height == 1 or width == 1:  # a window of 2 x 2 cells always fits
         mode = "constant" if padding == "zeros" else "edge"
         image = jnp.pad(image, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode=mode)
-    rows, down = _to_cells(y, finite, height, padding, align_corners)
-    columns, across = _to_cells(x, finite, width, padding, align_corners)
-    values = window_samples(image, rows, columns, down, across)
-    if padding != "zeros":  # where every cell is of the image
-        values = jnp.where(finite[:, None], values, 0)
+    places = points.reshape(-1, 2).astype(jnp.promote_types(points.dtype, jnp.float32))
+    values: Array = _sample(image, places, ((height, width), padding, align_corners))
     return values.reshape(*points.shape[:-1], image.shape[-1]).astype(image.dtype)
 
 
-def _to_cells(coordinate, finite, length: int, padding: Padding, align_corners: bool):
-    """Along one axis, the first cell of each point's window, and how far from it the point lies."""
+_Settings = tuple[tuple[int, int], Padding, bool]  # the size before it was padded, and the sampler's own
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _sample(image: Array, places: Array, settings: _Settings) -> Array:
+    """The samples of a list of points, in their dtype, from an image of 2 x 2 pixels or more."""
+    windows, finite, _ = _windows(places, *settings)
+    padding = settings[1]
+    values = window_samples(image, windows)
+    # Beside zeros no point that is not finite reads a cell.
+    return values if padding == "zeros" else jnp.where(finite[:, None], values, 0)
+
+
+def _sample_forward(image, places, settings):
+    return _sample(image, places, settings), (image, places)
+
+
+def _sample_backward(settings, residuals, gradient):
+    image, places = lax.optimization_barrier(residuals)
+    windows, finite, changes = _windows(places, *settings)
+    padding = settings[1]
+    if padding != "zeros":
+        gradient = jnp.where(finite[:, None], gradient, 0)
+    spread = spread_window_samples(image[..., :0], windows, gradient)
+    of_down, of_across = changes
+    is_x = lax.broadcasted_iota(jnp.int32, places.shape, 1) == 0
+    of_places = jnp.where(is_x, of_across[:, None], of_down[:, None])
+    slopes = window_slopes(image, windows, gradient)
+    return spread.astype(image.dtype), slopes * of_places
+
+
+_sample.defvjp(_sample_forward, _sample_backward)
+
+
+def _windows(places, size: tuple[int, int], padding: Padding, align_corners: bool):
+    """Which window each point reads.
+
+    Returns:
+        windows: one for each point.
+        finite: whether the point is.
+        changes: how `down` and `across` change with the point's y and x.
+    """
+    x, y = places[:, 0], places[:, 1]
+    finite = jnp.isfinite(x) & jnp.isfinite(y)
+    cells, offsets, changes = [], [], []
+    for coordinate, length in ((y, size[0]), (x, size[1])):
+        position = partial(
+            _position, finite=finite, length=length, padding=padding, align_corners=align_corners
+        )
+        at, change = jax.jvp(position, (coordinate,), (jnp.ones_like(coordinate),))
+        cell = jnp.clip(jnp.floor(at), 0, max(length - 2, 0))
+        cells.append(cell.astype(jnp.int32))
+        offsets.append(at - cell)
+        changes.append(change)
+    return Windows(*cells, *offsets), finite, changes
+
+
+def _position(coordinate, finite, length: int, padding: Padding, align_corners: bool):
+    """Where a point lies along one axis, in cells; 0 at the first one's centre."""
     coordinate = jnp.where(finite, coordinate, 0)
     coordinate = _clip(coordinate, jnp.abs(coordinate) < _FARTHEST, -_FARTHEST, _FARTHEST)
     # In this order, as torch has it: its rounding decides in which cell a point on a border lies.
@@ -72,13 +129,10 @@ def _to_cells(coordinate, finite, length: int, padding: Padding, align_corners: 
         position = ((coordinate + 1) * length - 1) / 2
     if padding == "zeros":
         position = jnp.where(finite, position, -1)
-        position = _clip(position, (position >= -1) & (position < length), -1, length)
-    else:
-        if padding == "reflection":
-            position = _reflect(position, length, align_corners)
-        position = _clip(position, (position > 0) & (position < length - 1), 0, length - 1)
-    cell = jnp.clip(jnp.floor(position), 0, max(length - 2, 0))
-    return cell.astype(jnp.int32), position - cell
+        return _clip(position, (position >= -1) & (position < length), -1, length)
+    if padding == "reflection":
+        position = _reflect(position, length, align_corners)
+    return _clip(position, (position > 0) & (position < length - 1), 0, length - 1)
 
 
 def _clip(position, inside, low, high):

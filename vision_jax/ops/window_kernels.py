@@ -15,6 +15,7 @@ boxes of 7 x 7 bins on 50 x 50 x 256 features:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ from jaxtyping import Array, Float, Int
 
 # Below it, computing places anew for each channel is faster than writing them to memory first.
 _MANY_CHANNELS = 16
+# Up to so many channels, each is read by an expression of its own; more are read by rows of half as many.
+_LANES = 32
 
 
 def _cut(array, corner, shape):
@@ -124,30 +127,6 @@ def _spread_at_once(like, corners, weights, gradient):
 window_sums.defvjp(_window_sums_forward, _window_sums_backward)
 
 
-@jax.custom_vjp
-def window_samples(
-    atlas: Float[Array, "y x c"],
-    rows: Int[Array, " n"],
-    columns: Int[Array, " n"],
-    down: Float[Array, " n"],
-    across: Float[Array, " n"],
-) -> Float[Array, "n c"]:
-    """Bilinear samples, one from each window of 2 x 2 cells; around a window are zeros.
-
-    Atlas, `down` and `across` receive gradients.
-
-    Args:
-        atlas: the features.
-        rows, columns: of each window's first cell; the whole window is inside the atlas.
-        down, across: where the sample is: 0 at the centre of the window's first cell, 1 at its last's; at -1
-            and at 2 nothing of the window is left.
-
-    Returns:
-        The samples, in the dtype of `down`.
-    """
-    return _samples(atlas, rows, columns, down, across)[0]
-
-
 def _as_one_list(of_samples: Callable) -> Callable:
     """Under `vmap`, images one above the other are one atlas, and all samples one list.
 
@@ -176,19 +155,65 @@ def _as_one_list(of_samples: Callable) -> Callable:
     return of_samples
 
 
+class Windows(NamedTuple):
+    """Windows of 2 x 2 cells, and a place in each.
+
+    Attributes:
+        rows, columns: of each window's first cell; the whole window is inside the atlas.
+        down, across: how far the place is from that cell's centre: 1 at the last cell's centre; at -1 and at
+            2 nothing of the window is left.
+    """
+
+    rows: Int[Array, " n"]
+    columns: Int[Array, " n"]
+    down: Float[Array, " n"]
+    across: Float[Array, " n"]
+
+
+def window_samples(atlas: Float[Array, "y x c"], windows: Windows) -> Float[Array, "n c"]:
+    """Bilinear samples at the places in windows, around which are zeros.
+
+    Args:
+        atlas: the features.
+        windows: one for each sample.
+
+    Returns:
+        The samples, in the dtype of `down`.
+    """
+    return _samples(atlas, *windows)[0]
+
+
 @_as_one_list
 def _samples(atlas, rows, columns, down, across):
     channels = atlas.shape[-1]
-    cells = atlas.reshape(-1, channels)
     if channels >= _MANY_CHANNELS:
         rows, columns, down, across = lax.optimization_barrier((rows, columns, down, across))
-    first = rows * atlas.shape[1] + columns
     total = jnp.zeros((len(rows), channels), down.dtype)
+    cells = _cells(atlas, rows * atlas.shape[1] + columns)
     for dy, y in enumerate(_hats(down)):
         for dx, x in enumerate(_hats(across)):
-            cell = cells.at[first + (dy * atlas.shape[1] + dx)].get(mode="promise_in_bounds")
-            total = total + cell * (y * x)[:, None]
+            total = total + cells(dy, dx) * (y * x)[:, None]
     return [total]
+
+
+def _cells(atlas, first):
+    """(dy, dx) -> that cell of each window, of all channels [N, C] or, of a plane, like `first`.
+
+    The same place in four views of the atlas, so that it is computed once, not four times.
+
+    Args:
+        atlas: the features, or one channel's.
+        first: the number of each window's first cell among all.
+    """
+    height, width, *channels = atlas.shape
+    cells = atlas.reshape(-1, *channels)
+    count = (height - 1) * width - 1  # of possible first cells
+
+    def of(dy, dx):
+        seen = lax.slice_in_dim(cells, dy * width + dx, dy * width + dx + count)
+        return seen.at[first].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+    return of
 
 
 def _hats(place):
@@ -203,16 +228,17 @@ def _hat_slopes(place):
     return first, last
 
 
-def _window_samples_forward(*arrays):
-    return window_samples(*arrays), arrays
+def spread_window_samples(
+    like: Float[Array, "y x 0"], windows: Windows, gradient: Float[Array, "n c"]
+) -> Float[Array, "y x c"]:
+    """The atlas's gradient, from that of `window_samples`.
 
-
-def _window_samples_backward(residuals, gradient):
-    atlas, rows, columns, down, across = lax.optimization_barrier(residuals)
-    places = (rows, columns, down, across, gradient)
-    (spread,) = _spread_samples(atlas[..., :0], *places)
-    of_down, of_across = _slopes(atlas, *places)
-    return spread.astype(atlas.dtype), None, None, of_down, of_across
+    Args:
+        like: the atlas without its channels.
+        windows: of the samples.
+        gradient: of the samples.
+    """
+    return _spread_samples(like, *windows, gradient)[0]
 
 
 @_as_one_list
@@ -243,53 +269,64 @@ def _spread_samples_at_once(like, rows, columns, down, across, gradient):
     return [_spread_at_once(like, jnp.stack([rows, columns], -1)[:, None], weights, gradient)]
 
 
+def window_slopes(
+    atlas: Float[Array, "y x c"], windows: Windows, gradient: Float[Array, "n c"]
+) -> Float[Array, "n 2"]:
+    """The gradients of (`across`, `down`), from that of `window_samples`.
+
+    Args:
+        atlas: the features.
+        windows: of the samples.
+        gradient: of the samples.
+    """
+    return _slopes(atlas, *windows, gradient)[0]
+
+
 @_as_one_list
-def _slopes(*arrays):
-    """How the loss changes with `down` and `across`."""
-    return lax.platform_dependent(*arrays, cpu=_slopes_in_turn, default=_slopes_at_once)
+def _slopes(atlas, rows, columns, down, across, gradient):
+    of_few = atlas.shape[-1] <= _LANES
+    return [(_slopes_by_channel if of_few else _slopes_by_lane)(atlas, rows, columns, down, across, gradient)]
 
 
-def _slopes_in_turn(atlas, rows, columns, down, across, gradient):
-    """One sample after the other: faster here than gathers."""
-    height, width, channels = atlas.shape
-    cells = atlas.reshape(height * width, channels)
-    first = rows * width + columns
-
-    def look(k, slopes):
-        place, share = _cut(first, (k,), (1,))[0], _cut(gradient, (k, 0), (1, channels))
-        upper, lower = ((_cut(cells, (place + dy * width, 0), (2, channels)) * share).sum(1) for dy in (0, 1))
-        y, x = _cut(down, (k,), (1,)), _cut(across, (k,), (1,))
-        found = _slope(upper[0], upper[1], lower[0], lower[1], y, x)
-        return [_put(array, slope, (k,)) for array, slope in zip(slopes, found, strict=True)]
-
-    nothing = jnp.zeros(len(rows), gradient.dtype)
-    return lax.fori_loop(0, len(rows), look, [nothing, nothing])
+def _slopes_by_channel(atlas, rows, columns, down, across, gradient):
+    """Of both axes as one array: XLA makes one loop of it, which reads each cell once for both."""
+    pairs = (len(rows), 2)
+    first = jnp.broadcast_to((rows * atlas.shape[1] + columns)[:, None], pairs)
+    planes = [_cells(atlas[..., c], first) for c in range(atlas.shape[-1])]
+    is_across = lax.broadcasted_iota(jnp.int32, pairs, 1) == 0
+    total = jnp.zeros(pairs, down.dtype)
+    for dy, dx, of_down, of_across in _corner_slopes(down[:, None], across[:, None]):
+        share = sum(plane(dy, dx) * gradient[:, c, None] for c, plane in enumerate(planes))
+        total = total + share * jnp.where(is_across, of_across, of_down)
+    return total
 
 
-def _slopes_at_once(atlas, rows, columns, down, across, gradient):
-    cells = atlas.reshape(-1, atlas.shape[-1])
+def _slopes_by_lane(atlas, rows, columns, down, across, gradient):
+    """Adds up to 16 parts of the channels, many numbers at a time; what is left XLA adds one by one."""
+    channels = atlas.shape[-1]
+    lanes = max(_LANES // 2, -(-channels // 16))
     first = rows * atlas.shape[1] + columns
+    starts = range(0, channels, lanes)
+    parts = [_cells(atlas[..., i : i + lanes], first) for i in starts]
 
-    def along(dy, dx):
-        at = first + (dy * atlas.shape[1] + dx)
-        return (cells.at[at].get(mode="promise_in_bounds") * gradient).sum(1)
+    def padded(part):
+        return jnp.pad(part, ((0, 0), (0, lanes - part.shape[1])))
 
-    return _slope(along(0, 0), along(0, 1), along(1, 0), along(1, 1), down, across)
-
-
-def _slope(upper_left, upper_right, lower_left, lower_right, down, across):
-    (top, bottom), (left, right) = _hats(down), _hats(across)
-    to_top, to_bottom = _hat_slopes(down)
-    to_left, to_right = _hat_slopes(across)
-    return [
-        to_top * (upper_left * left + upper_right * right)
-        + to_bottom * (lower_left * left + lower_right * right),
-        to_left * (upper_left * top + lower_left * bottom)
-        + to_right * (upper_right * top + lower_right * bottom),
-    ]
+    totals = [jnp.zeros((len(rows), lanes), down.dtype)] * 2
+    for dy, dx, *slopes in _corner_slopes(down, across):
+        share = sum(
+            padded(part(dy, dx) * gradient[:, i : i + lanes]) for i, part in zip(starts, parts, strict=True)
+        )
+        totals = [total + share * slope[:, None] for total, slope in zip(totals, slopes, strict=True)]
+    of_down, of_across = (total.sum(1) for total in totals)
+    return jnp.stack([of_across, of_down], -1)
 
 
-window_samples.defvjp(_window_samples_forward, _window_samples_backward)
+def _corner_slopes(down, across):
+    """Each cell (dy, dx) of a window, and how its weight changes with `down` and with `across`."""
+    for dy, (y, to_y) in enumerate(zip(_hats(down), _hat_slopes(down), strict=True)):
+        for dx, (x, to_x) in enumerate(zip(_hats(across), _hat_slopes(across), strict=True)):
+            yield dy, dx, to_y * x, y * to_x
 
 
 @jax.custom_vjp
