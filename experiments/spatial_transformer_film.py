@@ -96,7 +96,7 @@ def film(
     save_png(out / "training.png", strip(shown[:3], moments))
 
     source = open_classification(data)[1]
-    judged = range(max(digits, min(_JUDGED, len(source))))
+    judged = range(min(len(source), max(digits, _JUDGED)))
     upright = [framed(source.image(i)) for i in judged]
     labels = [source.record(i).label for i in judged]
     save_gif(out / "rotation.gif", turning(upright, labels, partial(see, learnt), digits))

@@ -267,6 +267,13 @@ def test_points_at_infinity_are_outside_and_have_finite_gradients():
     assert np.all(broken == 0)
 
 
+def test_points_outside_have_no_gradient_even_beside_a_pixel_at_infinity():
+    image = jnp.ones((3, 3, 2)).at[0, 0].set(jnp.inf)
+    outside = jnp.array([[-5.0, -5], [jnp.nan, 0], [jnp.inf, -3]])
+    for padding in PADDINGS[:2]:
+        assert gradients(image, outside, padding, False)[1].tolist() == [[0, 0]] * 3
+
+
 def test_batches_are_what_their_images_are():
     rng = np.random.default_rng(6)
     images = jnp.asarray(rng.normal(size=(3, 5, 4, 2)), jnp.float32)

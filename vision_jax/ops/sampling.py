@@ -89,7 +89,8 @@ def _sample_backward(settings, residuals, gradient):
     is_x = lax.broadcasted_iota(jnp.int32, places.shape, 1) == 0
     of_places = jnp.where(is_x, of_across[:, None], of_down[:, None])
     slopes = window_slopes(image, windows, gradient)
-    return spread.astype(image.dtype), slopes * of_places
+    # A point that is clipped has no gradient, whatever is read there.
+    return spread.astype(image.dtype), jnp.where(of_places == 0, 0, slopes * of_places)
 
 
 _sample.defvjp(_sample_forward, _sample_backward)
