@@ -77,7 +77,9 @@ def test_label_maps_of_colours_are_refused_whether_or_not_classes_are_counted(tm
 def test_masks_of_0_and_255_are_one_class_and_refused(tmp_path):
     _save(tmp_path / "images/a.jpg", (2, 3))
     _map(tmp_path / "labels/a.png", [[0, 255, 0], [0, 0, 255]])
-    with pytest.raises(UserError, match=r"hold one class, index 0, .*store a mask's foreground as 1"):
+    with pytest.raises(
+        UserError, match=r"hold one class, index 0, .*\?foreground=255 after .*or store it as 1"
+    ):
         open_segmentation(f"labels:{tmp_path}")
 
 

@@ -71,7 +71,7 @@ def test_records(folder):
     np.testing.assert_array_equal(second.boxes, [[1, 2, 4, 6]])
     np.testing.assert_array_equal(second.area, [9.5])
     np.testing.assert_array_equal(val.record(0).boxes, [[0.5, 0.5, 1.75, 1.5]])
-    assert (first.boxes.dtype, first.labels.dtype, first.area.dtype) == (np.float32, np.int32, np.float32)
+    assert (first.boxes.dtype, first.labels.dtype, first.area.dtype) == (np.float64, np.int32, np.float64)
     assert [int(source.image(i)[0, 0, 0]) for source, i in ((train, 0), (train, 1), (val, 0))] == [
         ord("a"), ord("b"), ord("c"),
     ]  # fmt: skip

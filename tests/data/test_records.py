@@ -79,10 +79,10 @@ class Drawn:
             f"folder/ü\udcff {index}.jpg",
             height,
             width,
-            np.concatenate([corner, far], axis=1).astype(np.float32),
+            np.concatenate([corner, far], axis=1),
             rng.integers(0, 3, n).astype(np.int32),
             rng.random(n) < 0.5,
-            rng.uniform(1, 1000, n).astype(np.float32),
+            rng.uniform(1, 1000, n),
         )
 
     def image(self, index):

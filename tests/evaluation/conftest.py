@@ -19,7 +19,7 @@ def make_record(
     ignore: Sequence[bool] = (),
     size=(480, 640),
 ) -> DetectionRecord:
-    array = np.array(boxes, np.float32).reshape(-1, 4)
+    array = np.array(boxes, np.float64).reshape(-1, 4)
     area = (array[:, 2] - array[:, 0]) * (array[:, 3] - array[:, 1])
     flags = np.array(ignore, bool) if len(ignore) else np.zeros(len(array), bool)
     return DetectionRecord(id, f"{id}.jpg", *size, array, np.array(labels, np.int32), flags, area)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vision_jax.data.coco import CocoDetection
 from vision_jax.evaluation import CocoEvaluator, detection_confusion
 from vision_jax.types import ImageDetections
 
@@ -300,3 +301,49 @@ def test_figures_and_tables_are_written(record, predictions, tmp_path):
         "1",
         "2",
     ]
+
+
+def _on_thresholds(rng, count):
+    """Truths (x, y, width, height) of one decimal, and detections so low that the IoU is a threshold."""
+    truths, results = [], []
+    for i in range(count):
+        x, y, width = (round(float(v), 1) for v in rng.uniform(1, 200, 3))
+        iou = rng.integers(10, 20) / 20
+        height = round(float(rng.integers(2, 12)) * 20 * 0.1, 1)
+        truths.append({"id": i + 1, "image_id": i, "bbox": [x, y, width, height]})
+        results.append({"image_id": i, "category_id": 1, "bbox": [x, y, width, round(height * iou, 2)]})
+    for truth in truths:
+        truth |= {"category_id": 1, "iscrowd": 0, "area": truth["bbox"][2] * truth["bbox"][3]}
+    for i, result in enumerate(results):
+        result["score"] = round(0.9 - 0.001 * i, 4)
+    return truths, results
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1, 2])
+def test_an_iou_on_a_threshold_is_decided_as_coco_decides_it(seed, predictions, tmp_path):
+    """Through a COCO file, its records and float32 predictions, whose corners are not the file's numbers."""
+    if seed is None:
+        truths = [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [92.3, 12.2, 41, 24.6], "iscrowd": 0}]
+        truths[0]["area"] = 41 * 24.6
+        results = [{"image_id": 0, "category_id": 1, "bbox": [92.3, 12.2, 41, 12.3], "score": 0.9}]
+    else:
+        truths, results = _on_thresholds(np.random.default_rng(seed), 60)
+    images = [{"id": i, "file_name": f"{i}.png", "height": 500, "width": 500} for i in range(len(truths))]
+    content = {"images": images, "annotations": truths, "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    for image in images:
+        (tmp_path / image["file_name"]).touch()
+    source = CocoDetection(tmp_path / "data.json", tmp_path)
+    records = [source.record(i) for i in range(len(source))]
+    found = []
+    for result in results:
+        x, y, width, height = result["bbox"]
+        found.append(([[x, y, x + width, y + height]], [result["score"]], [0]))
+    judge = CocoEvaluator(records, ("a",))
+    judge.add(*predictions(records, found))
+    metrics = judge.report().metrics
+    expected = pycocotools_metrics(content, results)
+    for name in NAMES:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=0, atol=1e-7, err_msg=name)
+    if seed is None:
+        assert metrics["AP50"] == 1

@@ -15,6 +15,7 @@ import tyro
 from vision_jax.cli.evaluate import build
 from vision_jax.cli.runs import open_run
 from vision_jax.data.images import is_image, read_image
+from vision_jax.data.listing import files_below, read_lines
 from vision_jax.training.predict import predictor
 from vision_jax.types import UserError
 from vision_jax.visualization import save_png
@@ -156,10 +157,7 @@ def predict_pretrained(words: Sequence[str]) -> int:
 def _class_names(file: Path | None, count: int) -> list[str]:
     if file is None:
         return [f"class {k}" for k in range(count)]
-    try:
-        names = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
+    names = [line for line in read_lines(file) if line]
     if len(names) != count or len(set(names)) != count:
         raise UserError(
             f"{file} has {len(set(names))} names on {len(names)} lines, the weights {count} classes"
@@ -182,7 +180,7 @@ def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     seen: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and is_image(p))
+            inside = sorted(p for p in files_below(path) if p.is_file() and is_image(p))
             if not inside:
                 raise UserError(f"{path}: there is no image in this folder")
         elif not path.exists():

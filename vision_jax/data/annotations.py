@@ -8,17 +8,17 @@ or images doubtful (unknown classes, missing files, two records with one id) is 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float64, Int
 
+from vision_jax.data.listing import shown_name
 from vision_jax.types import DetectionRecord, UserError
 
 _ROUNDING = 0.01  # pixels; files round coordinates to two decimals
+_NORMALIZED = 1.001  # the largest normalized coordinate, rounded
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Findings:
             count: how many cases.
         """
         self._counts[kind] = self._counts.get(kind, 0) + count
-        self._first.setdefault(kind, case)
+        self._first.setdefault(kind, shown_name(case))
 
     def report(self) -> None:
         """Logs one warning with all counts; nothing where there are none."""
@@ -67,10 +67,10 @@ class Annotations:
     names: tuple[str, ...]
     sizes: Int[np.ndarray, "images 2"]
     starts: Int[np.ndarray, " images+1"]
-    boxes: Float[np.ndarray, "n 4"]
+    boxes: Float64[np.ndarray, "n 4"]
     labels: Int[np.ndarray, " n"]
     ignore: Bool[np.ndarray, " n"]
-    area: Float[np.ndarray, " n"]
+    area: Float64[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -108,10 +108,10 @@ class Objects:
     """
 
     image: Int[np.ndarray, " n"]
-    boxes: Float[np.ndarray, "n 4"]
+    boxes: Float64[np.ndarray, "n 4"]
     labels: Int[np.ndarray, " n"]
     ignore: Bool[np.ndarray, " n"]
-    area: Float[np.ndarray, " n"]
+    area: Float64[np.ndarray, " n"]
 
 
 def collect(
@@ -136,12 +136,13 @@ def collect(
     extent = np.array(sizes, np.int32).reshape(-1, 2)
     boxes = objects.boxes
     limits = extent[objects.image][:, [1, 0]].astype(np.float64)
-    clipped = np.concatenate(
-        [np.clip(boxes[:, :2], 0, limits), np.clip(boxes[:, 2:], 0, limits)], axis=1
-    ).astype(np.float32)
+    clipped = np.concatenate([np.clip(boxes[:, :2], 0, limits), np.clip(boxes[:, 2:], 0, limits)], axis=1)
     finite = np.isfinite(boxes).all(1)
     sized = finite & (boxes[:, 2:] > boxes[:, :2]).all(1)
     inside = sized & (clipped[:, 2:] > clipped[:, :2]).all(1)
+    in_batches = clipped.astype(np.float32)
+    sized &= ~inside | (in_batches[:, 2:] > in_batches[:, :2]).all(1)
+    inside &= sized
     with np.errstate(invalid="ignore"):
         moved = inside & (np.abs(clipped - boxes) > _ROUNDING).any(1)
     for rows, kind in (
@@ -168,9 +169,37 @@ def collect(
         boxes=boxes,
         labels=objects.labels[kept].astype(np.int32),
         ignore=objects.ignore[kept].astype(bool),
-        area=np.where(np.isnan(area), own_area, area).astype(np.float32),
+        area=np.where(np.isnan(area), own_area, area),
     )
     return annotations, kept
+
+
+def doubt_units(
+    boxes: Float64[np.ndarray, "n 4"], findings: Findings, describe: Callable[[int], str]
+) -> None:
+    """Reports boxes that are hardly in pixels: all of a split within 0..1, or all under a pixel.
+
+    Args:
+        boxes: (x1, y1, x2, y2) of a whole split as its files state them, before any shift or clipping.
+        findings: takes the report.
+        describe: (row of `boxes`) -> the record's name for people.
+    """
+    if not len(boxes) or not np.isfinite(boxes).all():
+        return
+    first = f"{describe(0)}: {_box_text(boxes[0])}"
+    sides = boxes[:, 2:] - boxes[:, :2]
+    if boxes.min() >= 0 and boxes.max() <= _NORMALIZED and not (sides == 1).all():
+        kind = (
+            "boxes, all that there are, lie within 0..1 and so cover at most a pixel: they look normalized; "
+            "multiply them by the width and height of their images"
+        )
+        findings.add(kind, first, len(boxes))
+    elif ((sides > 0) & (sides < 1)).all():
+        kind = (
+            "boxes, all that there are, are under a pixel wide and high: is their width and height "
+            "normalized, or in another unit? Boxes are in pixels of their images"
+        )
+        findings.add(kind, first, len(boxes))
 
 
 def _box_text(box: np.ndarray) -> str:
@@ -204,16 +233,3 @@ def labels_by_name(names: Iterable[str], classes: tuple[str, ...], where: str) -
 def _listed(names: Sequence[str], most: int = 12) -> str:
     shown = ", ".join(repr(name) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def missing_files(folder: Path, names: Sequence[str]) -> list[int]:
-    """Positions of the names that are no files of a folder; one directory listing per subfolder."""
-    listings: dict[Path, set[str]] = {}
-    missing = []
-    for index, name in enumerate(names):
-        path = folder / name
-        if path.parent not in listings:
-            listings[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
-        if path.name not in listings[path.parent]:
-            missing.append(index)
-    return missing

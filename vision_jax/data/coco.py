@@ -1,7 +1,8 @@
 """Detection data in COCO's json format (Lin et al. 2014, "Microsoft COCO: common objects in context").
 
-One json file holds `images`, `annotations` and `categories` of a split. Boxes are `[x, y, width, height]`
-and become (x1, y1, x2, y2); `iscrowd` becomes `ignore`; `area`, where given, is taken as it is. Category ids
+One json file holds `images`, `annotations` and `categories` of a split. Boxes are `[x, y, width, height]` and
+become (x1, y1, x2, y2); `iscrowd` and `ignore` become `ignore`; `area`, where given, is taken as it is.
+Category ids
 may have gaps: labels are 0..K-1 in the order of the ids, `category_ids` leads back. Where the run's classes
 are given, labels go by name instead.
 
@@ -9,85 +10,39 @@ The sizes in the json decide in which orientation a photograph is read: its EXIF
 only the unturned picture has the size that the json gives (`vision_jax.data.images`). The size is checked
 when the pixels are read; an image without a size in the json has its header read at opening.
 
-Errors (`UserError`), found at opening: missing or malformed files and fields, image files that are not
-there, image or annotation ids that occur twice, two categories of one name, an annotation of an unknown
-category, a class that the run has not, annotations none of which belongs to an image of the file.
+Names of files are taken as they are, or with Windows' or percent-encoded characters read as such
+(`vision_jax.data.listing`).
+
+Errors (`UserError`), found at opening: missing or malformed files and fields (`vision_jax.data.coco_file`),
+image files that are not there, image or annotation ids that occur twice, two categories of one name, an
+annotation of an unknown category, a class that the run has not, annotations none of which belongs to an image
+of the file.
 
 Counted, and reported once for the split: boxes of zero or negative size or outside their image (dropped) or
-reaching over its border (clipped); annotations of unknown images (dropped); polygons under 3 points and run
-lengths that do not fit their image (left out of the mask, the box stays); one file under two ids (kept). An
-image without annotations is kept: it is a negative.
+reaching over its border (clipped), or all in another unit than pixels (kept); annotations of unknown images
+(dropped); polygons under 3 points and run lengths that do not fit their image (left out of the mask, the box
+stays); one file under two ids (kept); a category that no annotation has and that is the parent of all others,
+as Roboflow writes it (kept). An image without annotations is kept: it is a negative.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name, missing_files
+from vision_jax.data.annotations import Findings, Objects, collect, doubt_units, labels_by_name
+from vision_jax.data.coco_file import CocoAnnotation, CocoFile, CocoImage
 from vision_jax.data.images import read_image, read_size
+from vision_jax.data.listing import locate, shown_name
 from vision_jax.data.masks import Shapes, pack_runs, unpack_runs
 from vision_jax.types import DetectionRecord, UserError
 
-_LARGEST_ID = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class CocoFile:
-    """A json file, parsed, with its tables present and its ids unique.
-
-    Attributes:
-        path: of the file.
-        images, annotations: its records, as they are.
-        categories: {id: name} in the order of the ids.
-    """
-
-    path: Path
-    images: Sequence[dict[str, Any]]
-    annotations: Sequence[dict[str, Any]]
-    categories: dict[int, str]
-
-    @classmethod
-    def read(cls, path: Path) -> CocoFile:
-        """Parses a file.
-
-        Raises:
-            UserError: no file, no json (with the line), a missing table or field, ids that occur twice.
-        """
-        content = _read_json(path)
-        tables = {}
-        for name in ("images", "annotations", "categories"):
-            table = content.get(name) if isinstance(content, dict) else None
-            if not isinstance(table, list) or not all(isinstance(entry, dict) for entry in table):
-                raise UserError(f"{path}: no list {name!r}: this is not a COCO instances file")
-            tables[name] = table
-        for position, image in enumerate(tables["images"]):
-            _require(image, ("id", "file_name"), f"{path}: images[{position}]")
-            if not _is_int(image["id"]) or not 0 <= image["id"] <= _LARGEST_ID:
-                raise UserError(
-                    f"{path}: images[{position}]: id {image['id']!r} is no whole number from 0 to "
-                    f"{_LARGEST_ID}: renumber the images"
-                )
-        for position, category in enumerate(tables["categories"]):
-            _require(category, ("id", "name"), f"{path}: categories[{position}]")
-        _refuse_twice((image["id"] for image in tables["images"]), path, "image")
-        _refuse_twice((a["id"] for a in tables["annotations"] if "id" in a), path, "annotation")
-        _refuse_twice((category["id"] for category in tables["categories"]), path, "category")
-        categories = {c["id"]: str(c["name"]) for c in sorted(tables["categories"], key=lambda c: c["id"])}
-        ids: dict[str, int] = {}
-        for id, name in categories.items():
-            if name in ids:
-                raise UserError(f"{path}: categories {ids[name]} and {id} are both {name!r}: rename one")
-            ids[name] = id
-        return cls(path, tables["images"], tables["annotations"], categories)
+_FARTHEST = 1e6  # pixels; a corner of a polygon beyond it is a mistake
 
 
 class CocoDetection:
@@ -128,37 +83,45 @@ class CocoDetection:
         self.category_ids = tuple(ids.get(name, above + 1 + label) for label, name in enumerate(self.classes))
         findings = Findings(str(file.path))
         kept_images = file.images if only is None else [file.images[i] for i in only]
-        names = [str(image["file_name"]) for image in kept_images]
-        missing = missing_files(images, names)
+        names, missing = locate(images, [image.name for image in kept_images])
         if missing:
             first = kept_images[missing[0]]
             raise UserError(
                 f"{file.path}: {len(missing)} of its {len(names)} images are not in {images}; first: "
-                f"{first['file_name']} (image id {first['id']})"
+                f"file_name {shown_name(first.name)} (image id {first.id})"
             )
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             findings.add("image files listed under several ids, kept", twice[0], len(twice))
+        root = file.root_category()
+        if root is not None:
+            kind = (
+                "categories that no annotation has and that are the supercategory of all others, kept as "
+                "classes that are never learned: Roboflow adds one, take it out of the file"
+            )
+            findings.add(kind, f"{file.categories[root]!r}, id {root}")
 
         rows = _belonging(file, kept_images, findings, alone=only is None)
-        position = {image["id"]: i for i, image in enumerate(kept_images)}
-        used = {file.categories[a["category_id"]] for a in rows}
+        position = {image.id: i for i, image in enumerate(kept_images)}
+        used = {file.categories[a.category] for a in rows}
         label = labels_by_name(used, self.classes, str(file.path))
-        boxes = np.array([a["bbox"] for a in rows], np.float64).reshape(-1, 4)
+        boxes = np.array([a.box for a in rows], np.float64).reshape(-1, 4)
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        doubt_units(corners, findings, lambda row: str(rows[row]))
         objects = Objects(
-            image=np.array([position[a["image_id"]] for a in rows], np.int64),
-            boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
-            labels=np.array([label[file.categories[a["category_id"]]] for a in rows], np.int32),
-            ignore=np.array([bool(a.get("iscrowd", 0)) for a in rows], bool),
-            area=np.array([_area(a) for a in rows], np.float64),
+            image=np.array([position[a.image] for a in rows], np.int64),
+            boxes=corners,
+            labels=np.array([label[file.categories[a.category]] for a in rows], np.int32),
+            ignore=np.array([a.ignore for a in rows], bool),
+            area=np.array([a.area for a in rows], np.float64),
         )
         self._annotations, kept = collect(
-            [image["id"] for image in kept_images],
+            [image.id for image in kept_images],
             names,
-            [_size(image, images, file.path) for image in kept_images],
+            [image.size or read_size(images / name) for image, name in zip(kept_images, names, strict=True)],
             objects,
             findings,
-            lambda row: _describe(rows[row]),
+            lambda row: str(rows[row]),
         )
         sizes = self._annotations.sizes[objects.image[kept]].tolist()
         shapes = [_shape(rows[row], size, findings) for row, size in zip(kept, sizes, strict=True)]
@@ -169,7 +132,7 @@ class CocoDetection:
         return len(self._annotations)
 
     def name(self, index: int) -> str:
-        """The image's `file_name`."""
+        """The image's `file_name`, as the file is really called."""
         return self._annotations.names[index]
 
     def record(self, index: int) -> DetectionRecord:
@@ -230,122 +193,66 @@ def merged_classes(files: Sequence[CocoFile]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for file in files for name in file.categories.values()))
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: malformed json: {error.msg}"
-        ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not a json file: {error}") from None
-
-
-def _require(entry: dict[str, Any], names: Iterable[str], where: str) -> None:
-    for name in names:
-        if name not in entry:
-            raise UserError(f"{where}: no field {name!r}")
-
-
-def _refuse_twice(ids: Iterable[Any], path: Path, what: str) -> None:
-    seen = set()
-    for id in ids:
-        if id in seen:
-            raise UserError(f"{path}: {what} id {id} occurs twice: ids must be unique in a split")
-        seen.add(id)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _describe(annotation: dict[str, Any]) -> str:
-    return f"annotation {annotation.get('id', '(no id)')} of image {annotation.get('image_id')}"
-
-
 def _belonging(
-    file: CocoFile, images: Sequence[dict[str, Any]], findings: Findings, alone: bool
-) -> list[dict[str, Any]]:
-    """The annotations of some of a file's images, their fields present and sound."""
-    everywhere = {image["id"] for image in file.images}
-    here = {image["id"] for image in images}
+    file: CocoFile, images: Sequence[CocoImage], findings: Findings, alone: bool
+) -> list[CocoAnnotation]:
+    """The annotations of some of a file's images."""
+    everywhere = {image.id for image in file.images}
+    here = {image.id for image in images}
     rows = []
     strangers = 0
     for position, annotation in enumerate(file.annotations):
-        where = f"{file.path}: annotations[{position}] (id {annotation.get('id', 'missing')})"
-        _require(annotation, ("image_id", "category_id", "bbox"), where)
-        if annotation["image_id"] not in here:
-            if annotation["image_id"] not in everywhere:
+        if annotation.image not in here:
+            if annotation.image not in everywhere:
                 strangers += 1
-                findings.add("annotations of unknown images, dropped", _describe(annotation))
+                findings.add("annotations of unknown images, dropped", str(annotation))
             continue
-        box = annotation["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
-            raise UserError(f"{where}: bbox {box!r} is not [x, y, width, height]")
-        if annotation["category_id"] not in file.categories:
+        if annotation.category not in file.categories:
             raise UserError(
-                f"{where}: category {annotation['category_id']!r} is not among the file's categories"
+                f"{file.path}: annotations[{position}] (id {annotation.id!r}): category_id "
+                f"{annotation.category!r} is not among the file's categories"
             )
         rows.append(annotation)
     if strangers and strangers == len(file.annotations) and alone:
         raise UserError(
             f"{file.path}: none of its {strangers} annotations belongs to one of its {len(everywhere)} "
-            f"images: are the image ids of one kind? First: {_describe(file.annotations[0])}"
+            f"images: are the image ids of one kind? First: {file.annotations[0]}"
         )
     return rows
 
 
-def _size(image: dict[str, Any], folder: Path, path: Path) -> tuple[int, int]:
-    """The (height, width) that the json gives; the file's, where it gives none."""
-    height, width = image.get("height"), image.get("width")
-    if not height or not width:
-        return read_size(folder / image["file_name"])
-    if not (_is_int(height) and _is_int(width) and height > 0 and width > 0):
-        raise UserError(
-            f"{path}: image {image['id']} ({image['file_name']}): height {height!r} and width "
-            f"{width!r} are no size in pixels"
-        )
-    return height, width
-
-
-def _area(annotation: dict[str, Any]) -> float:
-    area = annotation.get("area")
-    return float(area) if isinstance(area, int | float) and area >= 0 else math.nan
-
-
 def _shape(
-    annotation: dict[str, Any], size: Sequence[int], findings: Findings
+    annotation: CocoAnnotation, size: Sequence[int], findings: Findings
 ) -> tuple[list[np.ndarray], bool]:
     """An annotation's polygons, or its run lengths and True; nothing where it has no usable shape."""
-    shape = annotation.get("segmentation")
+    shape = annotation.segmentation
     if not shape:
         return [], False
     if isinstance(shape, dict):
         runs = _runs(shape, size)
         if runs is None:
-            findings.add("run lengths that do not fit their image, left out of masks", _describe(annotation))
+            findings.add("run lengths that do not fit their image, left out of masks", str(annotation))
             return [], False
         return [runs], True
     polygons = []
     for polygon in shape if isinstance(shape, list) and isinstance(shape[0], list) else [shape]:
         try:
             points = np.array(polygon, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             points = np.empty(0)
-        if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
-            findings.add("polygons under 3 points or malformed, left out of masks", _describe(annotation))
+        if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not (np.abs(points) < _FARTHEST).all():
+            findings.add("polygons under 3 points or malformed, left out of masks", str(annotation))
         else:
             polygons.append(points)
     return polygons, False
 
 
 def _runs(shape: dict[str, Any], size: Sequence[int]) -> np.ndarray | None:
-    counts = shape.get("counts")
+    counts, pixels = shape.get("counts"), size[0] * size[1]
     try:
         runs = unpack_runs(counts) if isinstance(counts, str) else np.array(counts, np.int64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    fits = list(shape.get("size", size)) == list(size) and runs.ndim == 1
-    return runs if fits and (runs >= 0).all() and runs.sum() == size[0] * size[1] else None
+    fits = shape.get("size", list(size)) == list(size) and runs.ndim == 1
+    # each at most the whole: their sum could overflow
+    return runs if fits and ((runs >= 0) & (runs <= pixels)).all() and runs.sum() == pixels else None

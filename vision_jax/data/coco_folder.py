@@ -18,8 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from vision_jax.data.coco import CocoDetection, CocoFile, merged_classes
+from vision_jax.data.coco import CocoDetection, merged_classes
+from vision_jax.data.coco_file import CocoFile, read_json
 from vision_jax.data.coco_labels import CocoSegmentation, semantic_classes
+from vision_jax.data.listing import find, folders, locate, shown_name
+from vision_jax.data.other_formats import describe_folder, describe_json
 from vision_jax.data.splits import choose, hold_out, report_single, role
 from vision_jax.types import UserError
 
@@ -86,19 +89,21 @@ def _open(
         root = place.parent.parent if place.parent.name == "annotations" else place.parent
     train_name, val_name = choose(splits, str(place), train, val)
     files = {name: CocoFile.read(splits[name]) for name in dict.fromkeys((train_name, val_name))}
-    folders = {
+    places = {
         name: root / images if images else find_images(root, name, file) for name, file in files.items()
     }
     if classes is None:
+        if not any(file.categories for file in files.values()):
+            raise UserError(f"{files[train_name].path}: its list 'categories' is empty: there is no class")
         classes = own_classes(list(files.values()))
     if train_name != val_name:
         return (
-            make(files[train_name], folders[train_name], classes, None),
-            make(files[val_name], folders[val_name], classes, None),
+            make(files[train_name], places[train_name], classes, None),
+            make(files[val_name], places[val_name], classes, None),
         )
-    file, folder = files[train_name], folders[train_name]
+    file, folder = files[train_name], places[train_name]
     if holdout and len(file.images) > 1:
-        kept, held = hold_out([str(image["file_name"]) for image in file.images], holdout)
+        kept, held = hold_out([image.name for image in file.images], holdout)
         return make(file, folder, classes, kept), make(file, folder, classes, held)
     report_single(str(place), file.path.name, len(file.images))
     source = make(file, folder, classes, None)
@@ -109,17 +114,21 @@ def find_files(root: Path) -> dict[str, Path]:
     """The annotation files of a data set's folder by split name.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or they are another program's.
     """
-    inside = [path for path in sorted(root.glob("*/*.json")) if "annotations" in path.stem or role(path.stem)]
-    for found in (sorted((root / "annotations").glob("*.json")), sorted(root.glob("*.json")), inside):
+    inside = [path for path in find(root, "*/*.json") if "annotations" in path.stem or role(path.stem)]
+    for found in (find(root, "annotations/*.json"), find(root, "*.json"), inside):
         found = [path for path in found if _is_candidate(path)]
         found = [path for path in found if path.name.startswith("instances")] or found
+        if len(found) > 1 and not any(role(_split_name(path)) for path in found):
+            known = describe_json(read_json(found[0]))
+            if known:
+                raise UserError(f"{root}: {found[0].name}, the first of {len(found)} json files, is {known}")
         if found:
             return {_split_name(path): path for path in found}
     raise UserError(
         f"{root}: no COCO annotations: looked for annotations/instances_*.json, annotations/*.json, *.json "
-        f"and */_annotations.coco.json"
+        f"and */_annotations.coco.json{describe_folder(root)}"
     )
 
 
@@ -133,26 +142,27 @@ def find_images(root: Path, split: str, file: CocoFile) -> Path:
     names = [split, *([part] if part else [])]
     places = [root / name for name in names] + [root / "images" / name for name in names]
     if part:
-        places += sorted(path for path in root.glob(f"{part}*") if path.is_dir())
+        places += [path for path in folders(root) if path.name.startswith(part)]
     beside = file.path.parent
     places += [root / "images", beside, beside / "images", root / "JPEGImages", root]
     if not file.images:
         raise UserError(f"{file.path}: lists no images")
-    probes = [str(file.images[i]["file_name"]) for i in {0, len(file.images) // 2, len(file.images) - 1}]
-    hits = {place: sum((place / name).is_file() for name in probes) for place in dict.fromkeys(places)}
+    probes = [file.images[i].name for i in sorted({0, len(file.images) // 2, len(file.images) - 1})]
+    hits = {place: len(probes) - len(locate(place, probes)[1]) for place in dict.fromkeys(places)}
     best = max(hits, key=lambda place: hits[place])
     if not hits[best]:
         first = file.images[0]
         looked = ", ".join(str(place) for place in hits if place.is_dir())
         raise UserError(
-            f"{file.path}: its images are in none of {looked}; first: {first['file_name']} (image id "
-            f"{first['id']}); name their folder with ?images=FOLDER after the data set"
+            f"{file.path}: its images are in none of {looked}; first: file_name "
+            f"{shown_name(first.name)} (image id {first.id}); name their folder with ?images=FOLDER after "
+            "the data set"
         )
     return best
 
 
 def _is_candidate(path: Path) -> bool:
-    return not path.name.startswith(_OTHER_KINDS) and not path.name.startswith(".")
+    return not path.name.startswith(_OTHER_KINDS)
 
 
 def _split_name(path: Path) -> str:

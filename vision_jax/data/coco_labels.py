@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from vision_jax.data.annotations import Findings, labels_by_name
-from vision_jax.data.coco import CocoDetection, CocoFile, merged_classes
+from vision_jax.data.coco import CocoDetection, merged_classes
+from vision_jax.data.coco_file import CocoFile
 from vision_jax.types import UserError
 
 BACKGROUND = "background"
@@ -35,9 +36,11 @@ class CocoSegmentation:
 
     Attributes:
         classes: class names, in label order.
+        objects: what the maps are painted from.
     """
 
     classes: tuple[str, ...]
+    objects: CocoDetection
 
     def __init__(
         self,
@@ -59,8 +62,8 @@ class CocoSegmentation:
         """
         self.classes = classes
         self._ground = labels_by_name([BACKGROUND], classes, str(file.path))[BACKGROUND]
-        self._objects = CocoDetection(file, images, classes, only)
-        image_of_box, outlined = self._objects.outlines()
+        self.objects = CocoDetection(file, images, classes, only)
+        image_of_box, outlined = self.objects.outlines()
         if len(outlined) and not outlined.any():
             raise UserError(
                 f"{file.path}: none of its {len(outlined)} boxes has a usable outline (segmentation): label "
@@ -74,11 +77,11 @@ class CocoSegmentation:
         findings.report()
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return len(self.objects)
 
     def name(self, index: int) -> str:
         """The image's `file_name`."""
-        return self._objects.name(index)
+        return self.objects.name(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The pixels, in the size of the json.
@@ -86,16 +89,16 @@ class CocoSegmentation:
         Raises:
             UserError: the file is unreadable, or its size is another.
         """
-        return self._objects.image(index)
+        return self.objects.image(index)
 
     def labels(self, index: int) -> Int[np.ndarray, "h w"]:
         """The label map: int32, 0..K-1, -1 where void."""
-        record, outlined = self._objects.record(index), self._objects.outlined(index)
+        record, outlined = self.objects.record(index), self.objects.outlined(index)
         ground = np.full((record.height, record.width), self._ground, np.int32)
         for x1, y1, x2, y2 in record.boxes[~outlined].tolist():
             ground[floor(y1) : ceil(y2), floor(x1) : ceil(x2)] = -1
         known = np.flatnonzero(outlined)
-        masks = (self._objects.mask(index, number) for number in known.tolist())
+        masks = (self.objects.mask(index, number) for number in known.tolist())
         return paint(ground, masks, np.where(record.ignore, -1, record.labels)[known].tolist())
 
 

@@ -159,15 +159,17 @@ def _detection(source: Any, index: int, encoding: Encoding) -> Record:
     record = source.record(index)
     example = encoding.fit(read_detection(source, index))
     height, width = example.image.shape[:2]
-    scale = np.float32(example.scale[0] * example.scale[1])
+    scale_x, scale_y = width / record.width, height / record.height
     row = {
         "names": record.name,
         "ids": record.id,
         "sizes": (height, width),
-        "boxes": np.minimum(example.boxes, np.array([width, height, width, height], np.float32)),
+        "boxes": np.minimum(
+            record.boxes * [scale_x, scale_y, scale_x, scale_y], [width, height, width, height]
+        ),
         "labels": example.labels,
         "ignore": example.ignore,
-        "area": record.area * scale,
+        "area": record.area * (scale_x * scale_y),
     }
     return {"image": encoding.encode(example.image)}, row
 
@@ -252,9 +254,9 @@ def _table(rows: list[dict[str, Any]], task: str) -> dict[str, np.ndarray]:
     return table | {
         "sizes": np.array([row["sizes"] for row in rows], np.int32).reshape(-1, 2),
         "starts": np.cumsum([0, *(len(row["labels"]) for row in rows)]).astype(np.int64),
-        "boxes": joined("boxes", np.float32, 4),
+        "boxes": joined("boxes", np.float64, 4),
         "labels": labels,
         "ignore": joined("ignore", bool),
-        "area": joined("area", np.float32),
+        "area": joined("area", np.float64),
         "used": np.unique(labels),
     }

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations import labels_by_name
+from vision_jax.data.listing import entries, read_lines
 from vision_jax.types import ClassificationRecord, UserError
 
 _UNSIGNED_BYTE = 8
@@ -119,13 +120,11 @@ def open_idx(
     """
     splits = [_read_split(root, prefixes) for prefixes in (_TRAINING, _JUDGING)]
     largest = max((int(labels.max()) for _, labels, _ in splits if labels.size), default=-1)
+    if largest < 0:
+        raise UserError(f"{root}: its files hold no labels: there is no class")
     listing = root / "classes.txt"
     if listing.is_file():
-        names = tuple(
-            line.strip()
-            for line in listing.read_text("utf-8-sig", "surrogateescape").splitlines()
-            if line.strip()
-        )
+        names = tuple(line for line in read_lines(listing) if line)
         if largest >= len(names):
             raise UserError(f"{listing}: names {len(names)} classes, but there are labels up to {largest}")
     else:
@@ -161,7 +160,7 @@ def _find(root: Path, starts: list[str]) -> Path:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     for start in starts:
-        found = sorted(path for path in root.iterdir() if path.name.startswith(start))
+        found = [path for path in entries(root) if path.name.startswith(start)]
         if found:
             return found[0]
     raise UserError(f"{root}: no IDX file {' or '.join(start + '-idx*-ubyte[.gz]' for start in starts)}")

@@ -3,10 +3,11 @@
     DIR/train/CLASS/.../x.jpg   DIR/val/CLASS/.../y.png       (or valid, validation, test)
     DIR/CLASS/.../x.jpg                                       without splits
 
-A folder is a split if its name says so and it holds folders; others beside it are passed over. The classes
-are the folders' names in all splits together, sorted; a class without images is still a class. Where the
-run's classes are given, labels go by name. Without splits, a fifth of each class's images, chosen by a hash
-of their names, is kept back for judging; `holdout=F` sets the fraction and `holdout=0` uses every image for
+A folder is a split if its name says so and it holds folders; others beside it are passed over, with a
+warning. Hidden and system folders (`vision_jax.data.listing`) are neither splits nor classes. The classes are
+the folders' names in all splits together, sorted; a class without images is still a class. Where the run's
+classes are given, labels go by name. Without splits, a fifth of each class's images, chosen by a hash of
+their names, is kept back for judging; `holdout=F` sets the fraction and `holdout=0` uses every image for
 both. Files that are not images are passed over; pixels are read, and bad files found, only when asked for.
 
 Errors (`UserError`), found at opening: no such folder, no class folders, no images in a split, a class that
@@ -15,7 +16,7 @@ the run has not.
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from jaxtyping import UInt8
 
 from vision_jax.data.annotations import labels_by_name
 from vision_jax.data.images import is_image, read_image
+from vision_jax.data.listing import files_below, folders
 from vision_jax.data.splits import choose, hold_out, report_single, role
 from vision_jax.types import ClassificationRecord, UserError
 
@@ -93,9 +95,15 @@ def open_image_folder(
     Raises:
         UserError: see the module's text.
     """
-    folders = _folders(root)
-    splits = [name for name in folders if name in (train, val) or (role(name) and _has_folders(root / name))]
+    names = _folders(root)
+    splits = [name for name in names if name in (train, val) or (role(name) and folders(root / name))]
     if splits:
+        others = [name for name in names if name not in splits]
+        if others:
+            logging.getLogger("vision_jax").warning(
+                "%s: the folders %s beside the splits %s are passed over",
+                root, ", ".join(map(repr, others[:12])), ", ".join(map(repr, splits)),
+            )  # fmt: skip
         train_name, val_name = choose(splits, str(root), train, val)
         files = {name: _class_files(root / name) for name in dict.fromkeys((train_name, val_name))}
     else:
@@ -124,11 +132,7 @@ def open_image_folder(
 def _folders(root: Path) -> list[str]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(path.is_dir() for path in folder.iterdir())
+    return [path.name for path in folders(root)]
 
 
 def _class_files(root: Path) -> dict[str, list[str]]:
@@ -136,11 +140,7 @@ def _class_files(root: Path) -> dict[str, list[str]]:
     names = _folders(root)
     if not names:
         raise UserError(f"{root}: no class folders: expected {root}/CLASS/IMAGE")
-    files: dict[str, list[str]] = {}
-    for name in names:
-        found = []
-        for folder, _, inside in os.walk(root / name, followlinks=True):
-            paths = (Path(folder) / file for file in inside)
-            found += [path.relative_to(root).as_posix() for path in paths if is_image(path)]
-        files[name] = sorted(found)
-    return files
+    return {
+        name: sorted(p.relative_to(root).as_posix() for p in files_below(root / name) if is_image(p))
+        for name in names
+    }

@@ -50,6 +50,7 @@ _UPRIGHT = {
 }
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
 _LARGEST_INDEX = 65535
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
 _SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey values of 2 and 4 bits by
 
 
@@ -146,7 +147,7 @@ def read_image(
 
 
 def read_indices(
-    path: Path | Encoded, colours: UInt8[np.ndarray, "n 3"] | None = None
+    path: Path | Encoded, colours: UInt8[np.ndarray, "n 3"] | None = None, by_color: bool = False
 ) -> Int[np.ndarray, "h w"]:
     """Reads a label map: the stored values of a grey image, the indices of a palette image.
 
@@ -154,15 +155,23 @@ def read_indices(
         path: an image of one channel, 1 to 16 bits, or the content of one; EXIF is not looked at.
         colours: the colour of each index, by which a map stored as RGB is read, without its alpha; None
             refuses such maps.
+        by_color: whether maps of one channel are read by their colors too: those with a palette, and grey
+            ones with a value that is no row of `colours`' distinct ones; where a color stands for nothing,
+            their values are taken.
 
     Returns:
         int32 indices, 0..65535, not mapped in any way.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated, or holds colours that stand for no index or
-            values that are none.
+        UserError: the file is missing, unreadable, truncated, compressed with loss (JPEG), or holds colours
+            that stand for no index or values that are none.
     """
     with _opened(path) as image:
+        if image.format in _LOSSY:
+            raise UserError(
+                f"{path}: this label map is stored as {image.format}, whose compression alters the indices: "
+                "write it anew from its source as a grey or palette PNG"
+            )
         if colours is not None and image.mode in ("RGB", "RGBA"):
             return _look_up(np.array(image)[..., :3], colours, path)
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
@@ -170,8 +179,13 @@ def read_indices(
             raise UserError(
                 f"{path}: a label map must be a grey or palette image whose values are class indices, but "
                 f"this one is stored as {kinds.get(image.mode, 'colours')} ({image.mode}): write the index "
-                f"of each pixel's class, in a grey or palette PNG"
+                f"of each pixel's class, in a grey or palette PNG, or list the color of each class in a "
+                f"labelmap.txt (name:r,g,b::)"
             )
+        if by_color and colours is not None and image.mode in ("P", "L"):
+            colored = _look_up_one_channel(image, colours, path)
+            if colored is not None:
+                return colored
         tiles = getattr(image, "tile", ())
         spread = _SPREAD.get(str(tiles[0][3]), 1) if tiles else 1
         indices = np.array(image).astype(np.int32) // spread
@@ -184,14 +198,19 @@ def read_indices(
     return indices
 
 
-def largest_index(path: Path, leave_out: frozenset[int]) -> int:
-    """The largest value stored in a label map, those to `leave_out` aside; -1 where there is none.
-
-    Raises:
-        UserError: as `read_indices`.
-    """
-    present = np.flatnonzero(np.bincount(read_indices(path).ravel()))
-    return max((value for value in present.tolist() if value not in leave_out), default=-1)
+def _look_up_one_channel(
+    image: Image.Image, colours: UInt8[np.ndarray, "n 3"], path: Path | Encoded
+) -> Int[np.ndarray, "h w"] | None:
+    """The index of each pixel's color; None where the values are to be taken as they are."""
+    if image.mode == "L":
+        distinct = len(np.unique(colours[:-1], axis=0))
+        values = np.array(image)
+        if values[values < 255].max(initial=0) < distinct and not (colours[:-1] == 255).all(1).any():
+            return None
+    try:
+        return _look_up(np.array(image.convert("RGB")), colours, path)
+    except UserError:
+        return None
 
 
 @contextmanager
@@ -260,7 +279,8 @@ def _look_up(
         raise UserError(
             f"{path}: this label map is stored as colours (RGB), and {tuple(pixels[row, column].tolist())} "
             f"at row {row}, column {column} (from 0) is not one of those that stand for indices: write the "
-            f"index of each pixel's class, in a grey or palette PNG"
+            f"index of each pixel's class, in a grey or palette PNG, or list the color of each class in a "
+            f"labelmap.txt (name:r,g,b::)"
         )
     return indices
 

@@ -7,10 +7,12 @@
 An image belongs to the label map of the same name, extension aside. A label map is a grey or palette image
 of the image's size whose stored values are class indices. Which index means what:
 
-1. 255 is void, always; so is the index `void=I`, if that option is given.
-2. `classes.txt` in DIR names the indices, one a line, from 0. A line void, unlabelled, unlabeled or ignore
-   (in brackets or not, in any case) makes its index void. The other lines are the classes, in order. Only
-   what the file and rule 1 name may occur.
+1. 255 is void, unless the option `foreground=255` makes it the second of two classes, as masks of 0 and 255
+   need it; so is the index `void=I`, if that option is given.
+2. `classes.txt` in DIR names the indices, one a line, from 0. A line void, unlabelled, unlabeled, ignore or
+   ignored (in brackets or not, in any case) makes its index void. The other lines are the classes, in order.
+   Only what the file and rule 1 name may occur. CVAT's `labelmap.txt` and CamVid's `label_colors.txt` do the
+   same, and give the colors by which label maps stored as RGB are read (`vision_jax.data.class_listing`).
 3. Without that file the number of classes K is that of the run's classes where they are given (evaluation),
    else what the option `classes=K` says, else as many as the label maps of the opened splits hold (they are
    read once, for this). The classes are the first K indices that are not void by rule 1; the index after the
@@ -23,13 +25,14 @@ of the image's size whose stored values are class indices. Which index means wha
 With `classes.txt`, the run's classes are matched by name.
 
 Errors (`UserError`): at opening, no such folder, no pairs in a split, a class that the run has not, nothing
-but void or one class where the classes are to be counted; on reading, and where rule 3 counts, a damaged
-file or a label map of colours; on reading, an index that is neither class nor void, a label map of another
-size than its image.
-(The image's EXIF rotation is applied unless only the unturned picture fits the label map.)
+but void or one class where the classes are to be counted, training maps in which one class alone occurs
+beside 255 (`vision_jax.data.map_check`); on reading, and where rule 3 counts, a damaged file, a JPEG, or a
+label map of colors that stand for nothing; on reading, an index that is neither class nor void, a label map
+of another size than its image. (The image's EXIF rotation is applied unless only the unturned picture fits
+the label map.)
 
 Counted, and reported once for the split: images without a label map and label maps without an image, both
-left out.
+left out. Warnings: classes of which most do not occur (indices with gaps), and what `map_check` doubts.
 """
 
 from __future__ import annotations
@@ -42,9 +45,21 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations import Findings
-from vision_jax.data.images import images_by_stem, largest_index, read_image, read_indices, read_size
-from vision_jax.data.label_maps import counted_meaning, listed_meaning, of_run, to_labels, voids
+from vision_jax.data.class_listing import find_listing
+from vision_jax.data.images import images_by_stem, read_image, read_indices, read_size
+from vision_jax.data.label_maps import (
+    counted_meaning,
+    named_meaning,
+    of_run,
+    to_labels,
+    voids,
+    with_foreground,
+)
+from vision_jax.data.listing import folders
+from vision_jax.data.map_check import MapCounts, check_training_maps, doubt_maps
+from vision_jax.data.other_formats import describe_folder
 from vision_jax.data.splits import choose, hold_out, report_single
+from vision_jax.data.voc_maps import COLOURS
 from vision_jax.types import UserError
 
 CAMVID = (
@@ -71,6 +86,7 @@ class LabelFolder:
         meaning: Mapping[int, int],
         advice: str = "name them in a classes.txt, or add ?void={} to the folder if that is void",
         colours: UInt8[np.ndarray, "n 3"] | None = None,
+        by_color: bool = False,
     ) -> None:
         """Takes pairs of files.
 
@@ -80,12 +96,15 @@ class LabelFolder:
             meaning: {stored index: label}, -1 for void; other indices are errors when met.
             advice: what to do about those, `{}` standing for the first.
             colours: of the indices, by which label maps stored as RGB are read; None refuses them.
+            by_color: whether palette images, and grey ones of larger values than there are classes, are read
+                by their colors too, where all of these stand for indices.
         """
         self.classes = classes
         self._pairs = tuple(pairs)
         self._meaning = dict(meaning)
         self._advice = advice
         self._colours = colours
+        self._by_color = by_color
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -109,8 +128,33 @@ class LabelFolder:
         Raises:
             UserError: the file is unreadable, or holds an index that means nothing.
         """
-        path = self._pairs[index][1]
-        return to_labels(read_indices(path, self._colours), self._meaning, str(path), self._advice)
+        return to_labels(self._stored(index), self._meaning, str(self._pairs[index][1]), self._advice)
+
+    def counts(self) -> MapCounts:
+        """What occurs in some of the label maps; reads them."""
+        return MapCounts.of(len(self), self._stored, self._meaning)
+
+    def _stored(self, index: int) -> Int[np.ndarray, "h w"]:
+        return read_indices(self._pairs[index][1], self._colours, self._by_color)
+
+
+def look_over(
+    train: LabelFolder, val: LabelFolder, where: str, named: bool = True
+) -> tuple[LabelFolder, LabelFolder]:
+    """Looks at some label maps of both splits, and returns the splits.
+
+    Args:
+        train, val: the splits.
+        where: the data set, for messages.
+        named: whether the data name their classes.
+
+    Raises:
+        UserError: the training split has nothing to learn (`vision_jax.data.map_check`).
+    """
+    check_training_maps(train.counts(), train.classes, f"{where}, training split", named)
+    if val is not train:
+        doubt_maps(val.counts(), val.classes, f"{where}, evaluation split", named)
+    return train, val
 
 
 def open_label_folder(
@@ -120,6 +164,7 @@ def open_label_folder(
     val: str | None = None,
     count: int | None = None,
     void: int | None = None,
+    foreground: int | None = None,
     holdout: float = 0.0,
 ) -> tuple[LabelFolder, LabelFolder]:
     """Opens a folder of images and label maps.
@@ -130,6 +175,7 @@ def open_label_folder(
         train, val: names of the splits, where their names do not tell.
         count: K, where no `classes.txt` says it: the option `classes=K`.
         void: a void index besides 255.
+        foreground: the index of the second of two classes, besides 1: 255 in masks of 0 and 255.
         holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
 
     Returns:
@@ -138,31 +184,31 @@ def open_label_folder(
     Raises:
         UserError: see the module's text.
     """
-    folders = _splits(root)
-    train_name, val_name = choose(folders, str(root), train, val)
-    pairs = {name: _pairs(*folders[name]) for name in dict.fromkeys((train_name, val_name))}
-    listing = root / "classes.txt"
-    if listing.is_file():
-        names, meaning = of_run(*listed_meaning(listing, void), classes, str(listing))
+    places = _splits(root)
+    train_name, val_name = choose(places, str(root), train, val)
+    pairs = {name: _pairs(*places[name]) for name in dict.fromkeys((train_name, val_name))}
+    listing = find_listing(root, COLOURS)
+    if listing is not None:
+        own, meaning = named_meaning(listing.names, void, str(listing.path))
+        meaning = with_foreground(own, meaning, foreground, str(listing.path))
+        names, meaning = of_run(own, meaning, classes, str(listing.path))
     else:
         maps = [labels for found in pairs.values() for _, labels in found]
-        names, meaning = _counted_classes(root, maps, classes, count, void)
+        names, meaning = _counted_classes(root, maps, classes, count, void, foreground)
+
+    def split(chosen: Sequence[tuple[Path, Path]]) -> LabelFolder:
+        colors = None if listing is None else listing.colors
+        return LabelFolder(chosen, names, meaning, colours=colors, by_color=colors is not None)
 
     if train_name != val_name:
-        return (
-            LabelFolder(pairs[train_name], names, meaning),
-            LabelFolder(pairs[val_name], names, meaning),
-        )
+        return look_over(split(pairs[train_name]), split(pairs[val_name]), str(root))
     whole = pairs[train_name]
     if holdout and len(whole) > 1:
         kept, held = hold_out([image.name for image, _ in whole], holdout)
-        return (
-            LabelFolder([whole[i] for i in kept], names, meaning),
-            LabelFolder([whole[i] for i in held], names, meaning),
-        )
+        return look_over(split([whole[i] for i in kept]), split([whole[i] for i in held]), str(root))
     report_single(str(root), train_name, len(whole))
-    source = LabelFolder(whole, names, meaning)
-    return source, source
+    source = split(whole)
+    return look_over(source, source, str(root))
 
 
 def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
@@ -171,7 +217,7 @@ def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
         raise UserError(f"{root}: no such folder")
     splits = {
         folder.name: (folder, root / f"{folder.name}annot")
-        for folder in sorted(root.iterdir())
+        for folder in folders(root)
         if (root / f"{folder.name}annot").is_dir()
     }
     for name in _LABEL_FOLDERS:
@@ -179,14 +225,13 @@ def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
             break
         images, labels = root / "images", root / name
         if images.is_dir() and labels.is_dir():
-            inside = sorted(folder.name for folder in labels.iterdir() if folder.is_dir())
-            inside = [split for split in inside if (images / split).is_dir()]
+            inside = [folder.name for folder in folders(labels) if (images / folder.name).is_dir()]
             splits = {split: (images / split, labels / split) for split in inside}
             splits = splits or {"all": (images, labels)}
     if not splits:
         raise UserError(
             f"{root}: no image and label folders: expected train and trainannot (val and valannot), or "
-            f"images/train and labels/train, or images and labels"
+            f"images/train and labels/train, or images and labels{describe_folder(root)}"
         )
     return splits
 
@@ -209,9 +254,14 @@ def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
 
 
 def _counted_classes(
-    root: Path, maps: Sequence[Path], classes: tuple[str, ...] | None, count: int | None, void: int | None
+    root: Path,
+    maps: Sequence[Path],
+    classes: tuple[str, ...] | None,
+    count: int | None,
+    void: int | None,
+    foreground: int | None,
 ) -> tuple[tuple[str, ...], dict[int, int]]:
-    """Classes and meanings where no `classes.txt` names them: rules 3 and 4 of the module's text."""
+    """Classes and meanings where no file names them: rules 3 and 4 of the module's text."""
     if classes is not None:
         if count is not None and count > len(classes):
             raise UserError(
@@ -219,27 +269,52 @@ def _counted_classes(
             )
         count = len(classes)
     names = classes
+    if count is None and foreground is not None:
+        names, count = ("background", "foreground"), 2
     if count is None:
-        known = frozenset(voids(void))
-        largest = max((largest_index(path, known) for path in maps), default=-1)
-        if largest < 0:
-            raise UserError(
-                f"{root}: all {len(maps)} label maps are void everywhere, so that they do not tell how many "
-                f"classes there are: name them in a classes.txt, or add ?classes=K to the folder"
+        names, count = _count(root, maps, void)
+    names = names or tuple(f"class{label}" for label in range(count))
+    return names, with_foreground(names, counted_meaning(count, void), foreground, str(root))
+
+
+def _count(root: Path, maps: Sequence[Path], void: int | None) -> tuple[tuple[str, ...] | None, int]:
+    """The number of classes, from all label maps; their names, where they are CamVid's."""
+    known = voids(void)
+    occurring: set[int] = set()
+    for path in maps:
+        occurring.update(np.flatnonzero(np.bincount(read_indices(path).ravel())).tolist())
+    indices = sorted(occurring - known.keys())
+    if not indices:
+        raise UserError(
+            f"{root}: all {len(maps)} label maps are void everywhere, so that they do not tell how many "
+            f"classes there are: name them in a classes.txt, or add ?classes=K to the folder"
+        )
+    largest = indices[-1]
+    if largest == len(CAMVID) and void is None and maps[0].parent.name.endswith("annot"):
+        logging.getLogger("vision_jax").warning(
+            "%s: no classes.txt; indices 0 to 11 in folders named *annot are taken for CamVid: %s; 11 is "
+            "void. If they are not, write a classes.txt or open it with ?classes=12",
+            root, ", ".join(CAMVID),
+        )  # fmt: skip
+        return CAMVID, len(CAMVID)
+    count = sum(index not in known for index in range(largest + 1))
+    if count < 2:
+        masks = occurring & known.keys()
+        raise UserError(
+            f"{root}: all {len(maps)} label maps hold one class, index {largest}, and perhaps void "
+            f"({sorted(known)}), from which there is nothing to learn: "
+            + (
+                f"if {max(masks)} is a mask's foreground, add ?foreground={max(masks)} after the folder, or "
+                "store it as 1"
+                if masks
+                else "write the index of each pixel's class, 0, 1, ..."
             )
-        if largest == len(CAMVID) and void is None and maps[0].parent.name.endswith("annot"):
-            names, count = CAMVID, len(CAMVID)
-            logging.getLogger("vision_jax").warning(
-                "%s: no classes.txt; indices 0 to 11 in folders named *annot are taken for CamVid: %s; 11 is "
-                "void. If they are not, write a classes.txt or open it with ?classes=12",
-                root, ", ".join(CAMVID),
-            )  # fmt: skip
-        else:
-            count = sum(index not in known for index in range(largest + 1))
-            if count < 2:
-                raise UserError(
-                    f"{root}: all {len(maps)} label maps hold one class, index {largest}, and perhaps void "
-                    f"({sorted(known)}), from which there is nothing to learn: store a mask's foreground as "
-                    f"1, or name the classes in a classes.txt"
-                )
-    return names or tuple(f"class{label}" for label in range(count)), counted_meaning(count, void)
+        )
+    if 2 * len(indices) < count:
+        shown = ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
+        logging.getLogger("vision_jax").warning(
+            "%s: the label maps hold %d indices alone, %s, so that most of the %d classes 0 to %d never "
+            "occur: if there are only %d classes, store them as 0, 1, 2, ...",
+            root, len(indices), shown, count, largest, len(indices),
+        )  # fmt: skip
+    return None, count

@@ -1,14 +1,14 @@
 """What the stored indices of a label map mean: which class each is, and which are void.
 
-255 is void, always; so is the index `void`, where one is given. A class named void, unlabelled, unlabeled or
-ignore (in brackets or not, in any case) is void too. Where classes have no names, they are the first K
-indices that are not void by the first rule, and the index after the last is void.
+255 is void, unless it is said to be the foreground of masks; so is the index `void`, where one is given. A
+class named void, unlabelled, unlabeled, ignore or ignored (in brackets or not, in any case) is void too.
+Where classes have no names, they are the first K indices that are not void by the first rule, and the index
+after the last is void.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
@@ -18,7 +18,7 @@ from vision_jax.types import UserError
 
 VOID = 255
 
-_VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")
+_VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
 _SHOWN = 12
 
 
@@ -57,12 +57,28 @@ def named_meaning(
     return tuple(classes), meaning
 
 
-def listed_meaning(listing: Path, void: int | None) -> tuple[tuple[str, ...], dict[int, int]]:
-    """The same where a `classes.txt` names the indices, one a line."""
-    lines = [line.strip() for line in listing.read_text("utf-8-sig", "surrogateescape").splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    return named_meaning(lines, void, str(listing))
+def with_foreground(
+    classes: Sequence[str], meaning: Mapping[int, int], foreground: int | None, where: str
+) -> dict[int, int]:
+    """Meanings in which an index stands for the second of two classes, as 255 in masks of 0 and 255.
+
+    Args:
+        classes: of the data.
+        meaning: {index: label}, -1 for void.
+        foreground: the index; None changes nothing.
+        where: the data, for messages.
+
+    Raises:
+        UserError: there are not two classes.
+    """
+    if foreground is None:
+        return dict(meaning)
+    if len(classes) != 2:
+        raise UserError(
+            f"{where}: ?foreground={foreground} is for masks of two classes, background and foreground, but "
+            f"there are {len(classes)}: {', '.join(classes[:_SHOWN])}"
+        )
+    return {**meaning, foreground: 1}
 
 
 def of_run(

@@ -60,10 +60,10 @@ class LocatedDigits:
             name=f"digit_{index:06d}",
             height=self._distortion.canvas,
             width=self._distortion.canvas,
-            boxes=corners.astype(np.float32),
+            boxes=corners.astype(np.float64),
             labels=np.zeros(1, np.int32),
             ignore=np.zeros(1, bool),
-            area=np.full(1, FRAME**2, np.float32),
+            area=np.full(1, FRAME**2, np.float64),
         )
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:

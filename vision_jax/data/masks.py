@@ -61,7 +61,7 @@ def unpack_runs(text: str) -> Int[np.ndarray, " runs"]:
     """Run lengths from COCO's text.
 
     Raises:
-        ValueError: the text holds other characters, or ends inside a number.
+        ValueError: the text holds other characters, a number of over 60 bits, or ends inside a number.
     """
     runs: list[int] = []
     value, shift = 0, 0
@@ -71,6 +71,8 @@ def unpack_runs(text: str) -> Int[np.ndarray, " runs"]:
             raise ValueError(f"{character!r} does not belong in run lengths")
         value |= (code & 31) << shift
         shift += 5
+        if shift > 60:
+            raise ValueError("a run length of over 60 bits")
         if code < 32:
             if code & 16:
                 value -= 1 << shift

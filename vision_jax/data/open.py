@@ -15,7 +15,8 @@ Options, all of them optional:
 - `holdout=F` (coco, voc, folder, labels): where there is one split only, the fraction kept back for judging;
 - `images=FOLDER` (coco): the image folder, relative to DIR;
 - `classes=K`, `void=I` (labels; tfds for segmentation): how many classes there are, which index is void
-  besides 255;
+  besides 255; `foreground=I` (also voc): the index of the second of two classes besides 1, 255 in masks of 0
+  and 255;
 - `length=N` (idx): train on the first N images;
 - `length=N`, `val_length=N`, `seed=S`, `canvas=PIXELS`, `objects=N` (synthetic): scenes to train on and to
   judge on, which scenes, the side of their square, the most objects in one. To classify there is one object,
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_jax.data.coco_folder import open_coco, open_coco_segmentation
+from vision_jax.data.doubts import doubt_classes, doubt_empty, doubt_single_class, refuse_without_masks
 from vision_jax.data.idx import open_idx
 from vision_jax.data.image_folder import open_image_folder
 from vision_jax.data.label_folder import open_label_folder
@@ -73,10 +75,10 @@ _CLASSIFICATION = {
 }
 _SEGMENTATION = {
     "coco": {**_SPLITS, "images": str},
-    "voc": _SPLITS,
-    "labels": {**_SPLITS, "classes": int, "void": int},
+    "voc": {**_SPLITS, "foreground": int},
+    "labels": {**_SPLITS, "classes": int, "void": int, "foreground": int},
     "synthetic": _SYNTHETIC,
-    "tfds": {**_PARTS, "classes": int, "void": int},
+    "tfds": {**_PARTS, "classes": int, "void": int, "foreground": int},
     "records": {},
 }
 _WITHOUT_PLACE = ("synthetic", "digits")
@@ -100,14 +102,17 @@ def open_detection(
         UserError: see the module's text.
     """
     kind, place, options = _parse(spec, _DETECTION, "detection", classes)
+    if kind == "synthetic":
+        train, val = _synthetic(**options)
+        _same_classes(spec, train.classes, classes)
+        return train, val
     if kind == "coco":
-        return open_coco(place, classes, **options)
-    if kind == "voc":
-        return open_voc(place, classes, **options)
-    if kind in _PREPARED:
-        return _open_prepared(kind, place, "detection", classes, options)
-    train, val = _synthetic(**options)
-    _same_classes(spec, train.classes, classes)
+        train, val = open_coco(place, classes, **options)
+    elif kind == "voc":
+        train, val = open_voc(place, classes, **options)
+    else:
+        train, val = _open_prepared(kind, place, "detection", classes, options)
+    _doubt_objects(spec, train, val, classes)
     return train, val
 
 
@@ -116,17 +121,22 @@ def open_instances(
 ) -> tuple[InstanceSource, InstanceSource]:
     """Opens images with boxes and masks: `coco:DIR`, `voc:DIR`, `synthetic` or `records:DIR`.
 
-    As `open_detection`.
+    As `open_detection`; data with boxes and not one mask are a `UserError`.
     """
     kind, place, options = _parse(spec, _INSTANCES, "instances", classes)
+    if kind == "synthetic":
+        train, val = _synthetic(**options)
+        _same_classes(spec, train.classes, classes)
+        return train, val
     if kind == "coco":
-        return open_coco(place, classes, **options)
-    if kind == "voc":
-        return open_voc_instances(place, classes, **options)
-    if kind in _PREPARED:
-        return _open_prepared(kind, place, "instances", classes, options)
-    train, val = _synthetic(**options)
-    _same_classes(spec, train.classes, classes)
+        train, val = open_coco(place, classes, **options)
+    elif kind == "voc":
+        train, val = open_voc_instances(place, classes, **options)
+    else:
+        train, val = _open_prepared(kind, place, "instances", classes, options)
+    for name, source in (("training", train), ("evaluation", val)):
+        refuse_without_masks(source, f"{spec}, {name} split")
+    _doubt_objects(spec, train, val, classes)
     return train, val
 
 
@@ -138,12 +148,17 @@ def open_classification(
     As `open_detection`.
     """
     kind, place, options = _parse(spec, _CLASSIFICATION, "classification", classes)
-    if kind == "folder":
-        return open_image_folder(place, classes, **options)
-    if kind == "idx":
-        return open_idx(place, classes, **options)
-    if kind in _PREPARED:
-        return _open_prepared(kind, place, "classification", classes, options)
+    if kind in ("folder", "idx", *_PREPARED):
+        if kind == "folder":
+            train, val = open_image_folder(place, classes, **options)
+        elif kind == "idx":
+            train, val = open_idx(place, classes, **options)
+        else:
+            train, val = _open_prepared(kind, place, "classification", classes, options)
+        if classes is None:
+            doubt_classes(train.classes, spec)
+            doubt_single_class(train.classes, spec)
+        return train, val
     if kind == "synthetic":
         scenes = _synthetic(**{"canvas": 64, **options}, objects=1, shares=(1 / 4, 3 / 4))
         train, val = (each.classification() for each in scenes)
@@ -165,16 +180,21 @@ def open_segmentation(
     kind, place, options = _parse(spec, _SEGMENTATION, "segmentation", classes)
     if "classes" in options:
         options["count"] = options.pop("classes")
+    if kind == "synthetic":
+        train, val = (scenes.segmentation() for scenes in _synthetic(**options))
+        _same_classes(spec, train.classes, classes)
+        return train, val
     if kind == "coco":
-        return open_coco_segmentation(place, classes, **options)
-    if kind == "voc":
-        return open_voc_segmentation(place, classes, **options)
-    if kind == "labels":
-        return open_label_folder(place, classes, **options)
-    if kind in _PREPARED:
-        return _open_prepared(kind, place, "segmentation", classes, options)
-    train, val = (scenes.segmentation() for scenes in _synthetic(**options))
-    _same_classes(spec, train.classes, classes)
+        train, val = open_coco_segmentation(place, classes, **options)
+        doubt_empty(train.objects, val.objects, spec)
+    elif kind == "voc":
+        train, val = open_voc_segmentation(place, classes, **options)
+    elif kind == "labels":
+        train, val = open_label_folder(place, classes, **options)
+    else:
+        train, val = _open_prepared(kind, place, "segmentation", classes, options)
+    if classes is None:
+        doubt_classes(train.classes, spec)
     return train, val
 
 
@@ -228,6 +248,12 @@ def _synthetic(
         SyntheticScenes(length, 2 * seed, (canvas, canvas), (1, objects), sizes),
         SyntheticScenes(val_length, 2 * seed + 1, (canvas, canvas), (1, objects), sizes),
     )
+
+
+def _doubt_objects(spec: str, train: Any, val: Any, classes: tuple[str, ...] | None) -> None:
+    if classes is None:
+        doubt_classes(train.classes, spec)
+    doubt_empty(train, val, spec)
 
 
 def _same_classes(spec: str, own: tuple[str, ...], classes: tuple[str, ...] | None) -> None:

@@ -28,7 +28,7 @@ def read_detection(source: DetectionSource, index: int) -> DetectionExample:
     return DetectionExample(
         id=record.id,
         image=source.image(index),
-        boxes=record.boxes,
+        boxes=record.boxes.astype(np.float32),
         labels=record.labels,
         ignore=record.ignore,
         original_size=(record.height, record.width),

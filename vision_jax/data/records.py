@@ -98,10 +98,10 @@ class RecordsDetection(_Records):
             names=self._names,
             sizes=table["sizes"],
             starts=table["starts"],
-            boxes=table["boxes"],
+            boxes=table["boxes"].astype(np.float64),  # float32 in records of before
             labels=self._meaning[table["labels"]],
             ignore=table["ignore"],
-            area=table["area"],
+            area=table["area"].astype(np.float64),
         )
 
     def record(self, index: int) -> DetectionRecord:
@@ -125,6 +125,14 @@ class RecordsInstances(RecordsDetection):
         for i, (first, end) in enumerate(pairwise(starts.tolist())):
             masks[i] = decode_runs(runs[first:end], height, width)
         return masks
+
+    def outlined(self, index: int) -> Bool[np.ndarray, " n"]:
+        """Of each box, whether its mask is known, in the record's order.
+
+        Raises:
+            UserError: the record is damaged.
+        """
+        return np.diff(self._reader.read(index)["run_starts"]) > 1
 
 
 class RecordsCocoInstances(RecordsInstances):

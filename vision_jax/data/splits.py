@@ -21,6 +21,7 @@ from vision_jax.types import UserError
 
 _TRAINING = ("train", "training", "trainval")
 _JUDGING = ("val", "valid", "validation", "test", "testing")
+_USUAL = {"train", "val", "trainval", "test"}
 
 
 def role(name: str) -> str | None:
@@ -57,10 +58,25 @@ def choose(names: Iterable[str], where: str, train: str | None, val: str | None)
     second = _one(names, where, val, _JUDGING, "val")
     if first is None and second is None and len(names) > 1:
         raise UserError(
-            f"{where}: cannot tell which of {', '.join(names)} to train on and which to judge on: say so "
+            f"{where}: cannot tell which of {_listed(names)} to train on and which to evaluate on: say so "
             f"with ?train=NAME&val=NAME after the folder"
         )
-    return first or second or names[0], second or first or names[0]
+    chosen = first or second or names[0], second or first or names[0]
+    unused = [name for name in names if name not in chosen]
+    if unused:
+        # Beside the usual pair, the usual others are no surprise.
+        level = logging.INFO if {*names} <= _USUAL and chosen[0] != chosen[1] else logging.WARNING
+        logging.getLogger("vision_jax").log(
+            level,
+            "%s: training on the split %s, evaluating on %s; not used: %s (?train=NAME&val=NAME after the "
+            "folder chooses others)",
+            where, *chosen, _listed(unused),
+        )  # fmt: skip
+    return chosen
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _one(
@@ -75,6 +91,10 @@ def _one(
         return wanted
     for part in roles:
         found = [name for name in names if role(name) == part]
+        # `train` itself comes before `train_aug`, and before `Train`
+        found = [name for name in found if name == part] or (
+            [name for name in found if name.lower() == part] or found
+        )
         if len(found) > 1:
             raise UserError(
                 f"{where}: {', '.join(found)} could all be the {option} split: choose one, for example with "

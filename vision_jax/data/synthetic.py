@@ -161,10 +161,10 @@ class SyntheticScenes:
             name=f"scene_{index:06d}",
             height=self._canvas[0],
             width=self._canvas[1],
-            boxes=np.array(boxes, np.float32),
+            boxes=np.array(boxes, np.float64),
             labels=np.array(layout.labels, np.int32),
             ignore=np.zeros(len(boxes), bool),
-            area=np.array(areas, np.float32),
+            area=np.array(areas, np.float64),
         )
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -39,7 +39,8 @@ from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name
 from vision_jax.data.images import read_image, read_indices, read_size
-from vision_jax.data.label_maps import counted_meaning, named_meaning, of_run, to_labels
+from vision_jax.data.label_maps import counted_meaning, named_meaning, of_run, to_labels, with_foreground
+from vision_jax.data.map_check import MapCounts, check_training_maps, doubt_maps
 from vision_jax.data.splits import choose, report_single
 from vision_jax.data.tfds_files import Prepared, builder_from, import_tfds, only_feature
 from vision_jax.types import ClassificationRecord, DetectionRecord, UserError
@@ -209,13 +210,15 @@ class TfdsSegmentation(_TfdsPictures):
         classes: tuple[str, ...] | None,
         count: int | None = None,
         void: int | None = None,
+        foreground: int | None = None,
     ) -> None:
-        """As `TfdsDetection`; reads no record.
+        """As `TfdsDetection`; reads some label maps, to look them over.
 
         Args:
             records, features, classes: as there.
             count: K, where the label maps' classes have no names: the option `classes=K`.
             void: a void index besides 255.
+            foreground: the index of the second of two classes, besides 1.
         """
         tfds = import_tfds()
         where = records.where
@@ -230,9 +233,10 @@ class TfdsSegmentation(_TfdsPictures):
         feature = features[self._map]
         if isinstance(feature, tfds.features.LabeledImage) and feature.num_classes and count is None:
             own, self._meaning = named_meaning(feature.names, void, f"{where}, {self._map}")
+            self._meaning = with_foreground(own, self._meaning, foreground, where)
             own, self._meaning = of_run(own, self._meaning, classes, where)
         else:
-            count = count or len(classes or ())
+            count = count or len(classes or ()) or (0 if foreground is None else 2)
             if not count:
                 raise UserError(
                     f"{where}: the classes of {self._map} have no names: say how many there are, with "
@@ -241,6 +245,7 @@ class TfdsSegmentation(_TfdsPictures):
             if classes is not None and count > len(classes):
                 raise UserError(f"{where}: has {count} classes, but this run knows {len(classes)}")
             own, self._meaning = _numbered(count), counted_meaning(count, void)
+            self._meaning = with_foreground(own, self._meaning, foreground, where)
         pictures = {name: feature for name, feature in features.items() if name != self._map}
         super().__init__(records, pictures, own if classes is None else classes)
 
@@ -254,6 +259,14 @@ class TfdsSegmentation(_TfdsPictures):
         return to_labels(
             read_indices(encoded), self._meaning, str(encoded), "add ?void={} to the folder if that is void"
         )
+
+    def counts(self) -> MapCounts:
+        """What occurs in some of the label maps; reads them."""
+
+        def stored(index: int) -> Int[np.ndarray, "h w"]:
+            return read_indices(self._records.encoded(index, self._map))
+
+        return MapCounts.of(len(self), stored, self._meaning)
 
 
 _SOURCES: dict[str, Any] = {
@@ -278,7 +291,7 @@ def open_tfds(
         task: detection, classification or segmentation.
         classes: the classes of a run; None takes the data's own.
         train, val: names of the splits or parts of them, where the names do not tell.
-        options: of segmentation, `count` and `void` of `TfdsSegmentation`.
+        options: of segmentation, `count`, `void` and `foreground` of `TfdsSegmentation`.
 
     Returns:
         (training, judging), sources of that task.
@@ -296,6 +309,10 @@ def open_tfds(
         for part in dict.fromkeys(parts)
     }
     first, second = (sources[part] for part in parts)
+    if task == "segmentation":
+        check_training_maps(first.counts(), first.classes, f"{root}, split {parts[0]}")
+        if second is not first:
+            doubt_maps(second.counts(), second.classes, f"{root}, split {parts[1]}")
     if first is second:
         remedy = "?train=train[:80%]&val=train[80%:] after the folder keeps a fifth back"
         report_single(str(root), parts[0], len(first), remedy)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_jax.data.images import Encoded
+from vision_jax.data.listing import find
 from vision_jax.types import UserError
 
 _CLASS_NAMES = ("pythonClassName", "python_class_name", "type")
@@ -92,7 +93,7 @@ def builder_from(root: Path) -> Any:
     """
     for name in ("dataset_info.json", "features.json"):
         if not (root / name).is_file():
-            inside = sorted(path.parent for path in root.glob("**/dataset_info.json"))
+            inside = [path.parent for path in find(root, "**/dataset_info.json")]
             hint = f"; did you mean {inside[-1]}?" if inside else ""
             raise UserError(f"{root}: no {name}: not a data set's version as TFDS prepares it{hint}")
     path = root / "features.json"

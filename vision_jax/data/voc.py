@@ -6,83 +6,38 @@ Coordinates in the files are 1-based and inclusive: a box of xmin = xmax = 1 is 
 (xmin - 1, ymin - 1, xmax, ymax). `difficult` objects become `ignore`; boxes of an object's parts are passed
 over. An object's area is its box's. The classes are those of all listed splits together, sorted by name, so
 that they do not depend on which split trains; where the run's classes are given, labels go by name. Which
-split trains and which judges: `vision_jax.data.splits`. Without lists, all images are one split.
+split trains and which judges: `vision_jax.data.voc_lists`. Without lists, all images are one split.
 
 The `<size>` decides in which orientation a photograph is read, and is checked when its pixels are read
 (`vision_jax.data.images`); where it is absent or 0, the image's header is read at opening.
 
-Errors (`UserError`), found at opening: no such folder, malformed XML (with the line), a listed or annotated
-image that is not there, a name listed twice, two images of one name, a box without its four numbers, a class
-that the run has not.
+Errors (`UserError`), found at opening: no such folder, a malformed file (`vision_jax.data.voc_file`), a
+listed or annotated image that is not there, a name listed twice, two images of one name, no object in any
+file, a class that the run has not.
 
 Counted, and reported once for the split: boxes of zero or negative size or outside their image (dropped) or
-reaching over its border (clipped); images without an annotation file (kept: they are negatives).
+reaching over its border (clipped), or all in another unit than pixels; images without an annotation file
+(kept: they are negatives).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vision_jax.data.annotations import Findings, Objects, collect, labels_by_name
+from vision_jax.data.annotations import Findings, Objects, collect, doubt_units, labels_by_name
 from vision_jax.data.images import read_image, read_size
+from vision_jax.data.listing import entries
+from vision_jax.data.voc_file import VocFile, refuse_without_objects
 from vision_jax.data.voc_lists import Lists, folder_of
 from vision_jax.types import DetectionRecord, UserError
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
 Source = TypeVar("Source", bound="VocDetection")
-
-
-@dataclass(frozen=True)
-class VocFile:
-    """One annotation file, parsed.
-
-    Attributes:
-        size: (height, width), None where the file has none.
-        names: class name of each object.
-        boxes: (xmin, ymin, xmax, ymax) of each object, as in the file.
-        difficult: of each object.
-    """
-
-    size: tuple[int, int] | None
-    names: tuple[str, ...]
-    boxes: tuple[tuple[float, ...], ...]
-    difficult: tuple[bool, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> VocFile:
-        """Parses a file.
-
-        Raises:
-            UserError: malformed XML, or an object without name or box.
-        """
-        try:
-            root = ElementTree.parse(path).getroot()
-        except ElementTree.ParseError as error:
-            line, column = error.position
-            raise UserError(f"{path}, line {line}, column {column}: malformed XML: {error}") from None
-        names, boxes, difficult = [], [], []
-        for number, item in enumerate(root.findall("object"), start=1):
-            name = (item.findtext("name") or "").strip()
-            if not name:
-                raise UserError(f"{path}: object {number} has no name")
-            try:
-                boxes.append(tuple(float(item.findtext(f"bndbox/{corner}") or "") for corner in _CORNERS))
-            except ValueError:
-                raise UserError(
-                    f"{path}: object {number} ({name}): bndbox needs the numbers {', '.join(_CORNERS)}"
-                ) from None
-            names.append(name)
-            difficult.append((item.findtext("difficult") or "0").strip() == "1")
-        return cls(_declared_size(root), tuple(names), tuple(boxes), tuple(difficult))
 
 
 class VocDetection:
@@ -127,10 +82,16 @@ class VocDetection:
             names += file.names
             boxes += file.boxes
             difficult += file.difficult
+
+        def describe(row: int) -> str:
+            return f"{images[image[row]].stem}.xml, object {number[row]} ({names[row]})"
+
         label = labels_by_name(set(names), classes, where)
+        corners = np.array(boxes, np.float64).reshape(-1, 4)
+        doubt_units(corners, findings, describe)
         objects = Objects(
             image=np.array(image, np.int64),
-            boxes=np.array(boxes, np.float64).reshape(-1, 4) - np.array([1, 1, 0, 0]),
+            boxes=corners - np.array([1, 1, 0, 0]),
             labels=np.array([label[name] for name in names], np.int32),
             ignore=np.array(difficult, bool),
             area=np.full(len(names), math.nan),
@@ -141,7 +102,7 @@ class VocDetection:
             sizes,
             objects,
             findings,
-            lambda row: f"{images[image[row]].stem}.xml, object {number[row]} ({names[row]})",
+            describe,
         )
         self._numbers = np.array(number, np.int32)[kept]
         findings.report()
@@ -219,6 +180,7 @@ def open_annotated(
     lists = Lists.read(root, folder, files, train, val, unlisted)
     parsed = {name: VocFile.read(files[name]) if name in files else None for name in lists.names()}
     if classes is None:
+        refuse_without_objects(list(parsed.values()), root)
         classes = tuple(sorted({name for file in parsed.values() if file for name in file.names}))
 
     def split(names: Sequence[str], images: Sequence[Path], where: str) -> Source:
@@ -229,15 +191,7 @@ def open_annotated(
 
 def _annotation_files(root: Path) -> dict[str, Path]:
     folder = folder_of(root, "Annotations", "this is not a VOC data set")
-    files = {path.stem: path for path in folder.iterdir() if path.suffix.lower() == ".xml"}
+    files = {path.stem: path for path in entries(folder) if path.suffix.lower() == ".xml"}
     if not files:
         raise UserError(f"{folder}: no annotation files (.xml)")
     return files
-
-
-def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        height, width = (int(float(root.findtext(f"size/{side}") or "0")) for side in ("height", "width"))
-    except ValueError:
-        return None
-    return (height, width) if height > 0 and width > 0 else None

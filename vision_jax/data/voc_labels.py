@@ -5,9 +5,10 @@
 
 A palette (or grey) PNG gives each pixel the number of its class (`vision_jax.data.voc_maps`): 0 is the
 background, 1 to 20 are VOC's classes by alphabet, 255 is the void border around objects. A `classes.txt` in
-DIR names other classes, one a line, the background too (`vision_jax.data.label_folder`, rule 2). Where the
-run's classes are given, labels go by name. Which split trains and which judges: `vision_jax.data.splits`.
-Without lists, the images that have a PNG are one split.
+DIR names other classes, one a line, the background too; CVAT's `labelmap.txt` names them with their colors
+(`vision_jax.data.class_listing`; `vision_jax.data.label_folder`, rule 2). Where the run's classes are given,
+labels go by name. Which split trains and which judges: `vision_jax.data.voc_lists`. Without lists, the images
+that have a PNG are one split.
 
 Errors (`UserError`): at opening, no folder SegmentationClass, a listed image or PNG that is not there, a name
 listed twice, a class that the run has not; on reading, a damaged file, RGB in other colours than VOC's, an
@@ -19,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vision_jax.data.label_folder import LabelFolder
-from vision_jax.data.label_maps import listed_meaning, named_meaning, of_run
+from vision_jax.data.class_listing import find_listing
+from vision_jax.data.label_folder import LabelFolder, look_over
+from vision_jax.data.label_maps import named_meaning, of_run, with_foreground
 from vision_jax.data.voc_lists import Lists
 from vision_jax.data.voc_maps import COLOURS, find_maps, maps_of
 
@@ -38,6 +40,7 @@ def open_voc_segmentation(
     train: str | None = None,
     val: str | None = None,
     holdout: float = 0.0,
+    foreground: int | None = None,
 ) -> tuple[LabelFolder, LabelFolder]:
     """Opens a VOC data set with label maps; no pixels are read.
 
@@ -46,6 +49,7 @@ def open_voc_segmentation(
         classes: the classes of a run; None takes VOC's, or those of `classes.txt`.
         train, val: names of lists in ImageSets/Segmentation, where `train` and `val` are not what is wanted.
         holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+        foreground: the index of the second of two classes, besides 1: 255 in masks of 0 and 255.
 
     Returns:
         (training, judging).
@@ -54,13 +58,18 @@ def open_voc_segmentation(
         UserError: see the module's text.
     """
     maps = find_maps(root, FOLDER, "label map", "this VOC data set has no label maps for segmentation")
-    listing = root / "classes.txt"
-    own = listed_meaning(listing, None) if listing.is_file() else named_meaning(CLASSES, None, str(root))
-    known, meaning = of_run(*own, classes, str(listing if listing.is_file() else root))
+    listing = find_listing(root, COLOURS)
+    names, path = (CLASSES, root) if listing is None else (listing.names, listing.path)
+    if listing is None and foreground is not None:
+        names = ("background", "foreground")
+    own, meaning = named_meaning(names, None, str(path))
+    known, meaning = of_run(own, with_foreground(own, meaning, foreground, str(path)), classes, str(path))
+    colors = COLOURS if listing is None or listing.colors is None else listing.colors
 
     def split(names: Sequence[str], images: Sequence[Path], where: str) -> LabelFolder:
         pairs = list(zip(images, maps_of(names, maps, root / FOLDER, "label map", where), strict=True))
-        return LabelFolder(pairs, known, meaning, f"name the classes in {listing}, one a line", COLOURS)
+        advice = f"name the classes in {root / 'classes.txt'}, one a line"
+        return LabelFolder(pairs, known, meaning, advice, colors, by_color=colors is not COLOURS)
 
     lists = Lists.read(root, "Segmentation", maps, train, val, lambda name: name in maps)
-    return lists.open(split, holdout)
+    return look_over(*lists.open(split, holdout), str(root), named=listing is not None)

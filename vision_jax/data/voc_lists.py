@@ -1,22 +1,26 @@
-"""The splits of a VOC data set: ImageSets/FOLDER/{train,val,trainval,test}.txt, a name of an image a line.
+"""The splits of a VOC data set: the lists ImageSets/FOLDER/*.txt, a name of an image a line.
 
-The image of a name is in JPEGImages, or `images`, or beside the other folders. A second column, as per-class
-lists have it, is passed over, and so is the extension of an image. Which split trains and which judges:
-`vision_jax.data.splits`. Without lists there is one split.
+Which list trains and which is evaluated on is read off their names (`vision_jax.data.splits`): `train`,
+`val`, `Validation`, ... Lists of one class (`cat_train.txt`: names with -1, 0 or 1 beside them) are no
+splits. A list whose name says nothing is used where it is the only one, as CVAT's `default.txt`, or asked
+for; every list that is not used is named. Without lists there is one split.
+
+The image of a name is in JPEGImages, or `images`, or beside the other folders. A second column is passed
+over, and so are the folders before an image's name and its extension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
 from vision_jax.data.images import images_by_stem, is_image
-from vision_jax.data.splits import choose, hold_out, report_single
+from vision_jax.data.listing import entries, find, read_lines, spellings
+from vision_jax.data.other_formats import describe_folder
+from vision_jax.data.splits import choose, hold_out, report_single, role
 from vision_jax.types import UserError
-
-_SPLITS = ("train", "val", "trainval", "test")
 
 Source = TypeVar("Source")
 
@@ -63,9 +67,13 @@ class Lists:
         images = images_by_stem(_image_folder(root))
         every = sorted(images.keys() | others)
         asked = tuple(name for name in (train, val) if name)
-        splits = _read_lists(root / "ImageSets" / folder, asked, set(every))
-        splits = splits or {"all": [name for name in every if unlisted(name)]}
-        return cls(root, images, splits, *choose(splits, str(root), train, val))
+        lists = _read_lists(root / "ImageSets" / folder, asked, set(every))
+        lists = lists or {"all": [name for name in every if unlisted(name)]}
+        chosen = choose(lists, str(root), train, val)
+        splits = {name: names for name, names in lists.items() if role(name) or name in chosen}
+        for name in splits:
+            _check_names(splits[name], root / "ImageSets" / folder / f"{name}.txt")
+        return cls(root, images, splits, *chosen)
 
     def names(self) -> list[str]:
         """The names of all splits, each once."""
@@ -129,39 +137,45 @@ def folder_of(root: Path, name: str, lack: str) -> Path:
     """
     folder = root / name
     if not folder.is_dir():
-        inside = sorted(path.parent.name for path in root.glob(f"*/{name}"))
-        hint = f"; did you mean {root / inside[-1]}?" if inside else ""
+        inside = [path.parent.name for path in find(root, f"*/{name}")]
+        hint = f"; did you mean {root / inside[-1]}?" if inside else describe_folder(root)
         raise UserError(f"{root}: no folder {name}: {lack}{hint}")
     return folder
 
 
-def _read_lists(folder: Path, more: tuple[str, ...], known: set[str]) -> dict[str, list[str]]:
-    """The image names of each split list, less extensions and the second column of per-class lists."""
+def _read_lists(folder: Path, asked: tuple[str, ...], known: set[str]) -> dict[str, list[str]]:
+    """The image names of each list, those of single classes left out unless they are asked for."""
     lists = {}
-    for split in dict.fromkeys((*_SPLITS, *more)):
-        path = folder / f"{split}.txt"
-        if not path.is_file():
+    for path in entries(folder) if folder.is_dir() else []:
+        if path.suffix.lower() != ".txt" or not path.is_file():
             continue
-        names = [
-            _listed_name(line, known)
-            for line in path.read_text("utf-8-sig", "surrogateescape").splitlines()
-            if line.strip()
-        ]
-        if not names:
-            raise UserError(f"{path}: lists no images")
-        seen: set[str] = set()
-        for name in names:
-            if name in seen:
-                raise UserError(f"{path}: {name} is listed twice: names must be unique in a split")
-            seen.add(name)
-        lists[split] = names
+        lines = [line for line in read_lines(path, of_files=True) if line]
+        if path.stem in asked or not _of_one_class(path.stem, lines):
+            lists[path.stem] = [_listed_name(line, known) for line in lines]
     return lists
 
 
+def _of_one_class(name: str, lines: Sequence[str]) -> bool:
+    marks = [line.split()[1:] for line in lines]
+    return "_" in name and bool(marks) and all(mark in (["-1"], ["0"], ["1"]) for mark in marks)
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    """Refuses a list that is empty or has a name twice."""
+    if not names and path.is_file():
+        raise UserError(f"{path}: lists no images")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UserError(f"{path}: {name} is listed twice: names must be unique in a split")
+        seen.add(name)
+
+
 def _listed_name(line: str, known: set[str]) -> str:
-    candidates = [line.strip(), line.split()[0]]
+    candidates = [text for name in (line, line.split()[0]) for text in spellings(name)]
+    candidates += [PureWindowsPath(name).name for name in candidates]
     candidates += [Path(name).stem for name in candidates if is_image(Path(name))]
-    return next((name for name in candidates if name in known), candidates[1])
+    return next((name for name in candidates if name in known), line.split()[0])
 
 
 def _image_folder(root: Path) -> Path:

@@ -30,7 +30,8 @@ from jaxtyping import Bool, Float, Int
 
 from vision_jax.data.annotations import Findings
 from vision_jax.data.images import read_indices
-from vision_jax.data.voc import VocDetection, VocFile, open_annotated
+from vision_jax.data.voc import VocDetection, open_annotated
+from vision_jax.data.voc_file import VocFile
 from vision_jax.data.voc_maps import COLOURS, find_maps, maps_of
 from vision_jax.types import UserError
 
@@ -85,6 +86,10 @@ class VocInstances(VocDetection):
         """Each box's object, void left out, in the record's order; all False where it has none."""
         values = self._values[slice(*self._annotations.starts[index : index + 2].tolist())]
         return self._map(index)[None] == values[:, None, None]
+
+    def outlined(self, index: int) -> Bool[np.ndarray, " n"]:
+        """Of each box, whether it has an object in the map, in the record's order."""
+        return self._values[slice(*self._annotations.starts[index : index + 2].tolist())] >= 0
 
     def _map(self, index: int) -> Int[np.ndarray, "h w"]:
         stored, (height, width) = read_indices(self._maps[index], COLOURS), self._annotations.size(index)

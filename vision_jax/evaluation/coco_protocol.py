@@ -91,7 +91,8 @@ def coco_scores(
     truth: list[dict[str, Any]] = []
     for record in records:
         boxes = record.boxes.astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
+        # The widths that the file states, so that an IoU on a threshold lies on the side where COCO has it.
+        boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(9)
         for box, label, ignore, area in zip(boxes, record.labels, record.ignore, record.area, strict=True):
             truth.append(
                 {

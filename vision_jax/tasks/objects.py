@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vision_jax.data.batching import count_objects
+from vision_jax.data.doubts import nothing_wanted
 from vision_jax.data.geometry import Canvas
 from vision_jax.data.pipeline import canvases
 from vision_jax.data.transforms import NO_AUGMENT, Augment, Fit
@@ -145,10 +146,16 @@ def _data(
     canvas = (sides[1], sides[0])
     training, judging = (_loading(kind, source, canvas, most) for source in (train, judge))
 
+    def train_batches(augment: Augment, batch_size: int, seed: int, workers: int, first: int | None) -> Any:
+        reason = nothing_wanted(train, first)
+        if reason is not None:
+            raise UserError(f"there is nothing to learn in the training images: {reason}")
+        return training.train(augment, batch_size, seed, workers, first)
+
     def overfit(n: int) -> Data:
         return Data(
             classes=train.classes,
-            train=lambda batch_size, seed, workers: training.train(NO_AUGMENT, batch_size, seed, workers, n),
+            train=lambda batch_size, seed, workers: train_batches(NO_AUGMENT, batch_size, seed, workers, n),
             evaluation=lambda batch_size: training.evaluation(batch_size, n),
             evaluators=lambda: kind.evaluators(train, n),
             overfit=overfit,
@@ -157,7 +164,7 @@ def _data(
 
     return Data(
         classes=train.classes,
-        train=lambda batch_size, seed, workers: training.train(augment, batch_size, seed, workers),
+        train=lambda batch_size, seed, workers: train_batches(augment, batch_size, seed, workers, None),
         evaluation=judging.evaluation,
         evaluators=lambda: kind.evaluators(judge, None),
         overfit=overfit,

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Float64, Int, UInt8
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,21 @@ class DetectionRecord:
         id: the source's own integer id, unique in a split (COCO's image id; elsewhere the position).
         name: the file's name as people know it.
         height, width: of the original image, in pixels, after EXIF rotation.
-        boxes: float32 [n, 4], (x1, y1, x2, y2), x2 and y2 exclusive, inside the image, never empty.
+        boxes: float64 [n, 4], (x1, y1, x2, y2), x2 and y2 exclusive, inside the image, never empty: exactly
+            what the file states, since an IoU on a threshold is decided by the last digit.
         labels: int32 [n], 0..K-1.
         ignore: bool [n], crowds and difficult objects: neither wanted nor counted as wrong.
-        area: float32 [n], pixels squared, which decides small / medium / large.
+        area: float64 [n], pixels squared, which decides small / medium / large.
     """
 
     id: int
     name: str
     height: int
     width: int
-    boxes: Float[np.ndarray, "n 4"]
+    boxes: Float64[np.ndarray, "n 4"]
     labels: Int[np.ndarray, " n"]
     ignore: Bool[np.ndarray, " n"]
-    area: Float[np.ndarray, " n"]
+    area: Float64[np.ndarray, " n"]
 
 
 @runtime_checkable
@@ -58,7 +59,8 @@ class DetectionExample:
     Attributes:
         id: the record's id.
         image: uint8 [h, w, 3].
-        boxes, labels, ignore: as in the record, in pixels of `image`.
+        boxes: float32, as in the record, in pixels of `image`.
+        labels, ignore: as in the record.
         original_size: (height, width) of the original image.
         scale: (x, y), pixels of `image` per original pixel; meaningful when only resized.
     """
