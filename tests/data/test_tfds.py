@@ -124,13 +124,32 @@ class Other(Tiny):
         }
 
 
+class Masks(Tiny):
+    """Masks whose foreground is 255."""
+
+    __module__ = "tiny"
+
+    def _info(self):
+        image, mask = tfds.features.Image(), tfds.features.Image(shape=(None, None, 1))
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict({"image": image, "segmentation_mask": mask})
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._examples((0, 1, 2))}
+
+    def _example(self, number):
+        mask = np.where(_map(number) == 1, 255, 0).astype(np.uint8)
+        return {"image": _encoded(_pixels(number)), "segmentation_mask": _encoded(mask)}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The folders of both data sets."""
+    """The folders of all three data sets."""
     tfds.disable_progress_bar()
     root = tmp_path_factory.mktemp("tfds")
     folders = []
-    for kind in (Tiny, Other):
+    for kind in (Tiny, Other, Masks):
         builder = kind(data_dir=root, file_format="array_record")
         builder.download_and_prepare()
         folders.append(builder.data_path)
@@ -220,6 +239,14 @@ def test_label_maps_with_names_and_grey_pictures_of_any_name(prepared, caplog):
     np.testing.assert_array_equal(train.labels(0), np.where(stored == 255, -1, stored.astype(int) - 1))
     mapped, _ = open_segmentation(f"tfds:{prepared[1]}", ("road", "sky"))
     np.testing.assert_array_equal(mapped.labels(0), np.array([1, 0, -1])[train.labels(0)])
+
+
+def test_masks_of_0_and_255_are_refused_or_read_as_foreground(prepared):
+    with pytest.raises(UserError, match=r"of 2 classes, 'class0' alone occurs in the 3 .*\?foreground=255"):
+        open_segmentation(f"tfds:{prepared[2]}?classes=2")
+    train, _ = open_segmentation(f"tfds:{prepared[2]}?foreground=255")
+    number = next(n for n in range(3) if train.image(0).shape[:2] == SIZES[n])
+    np.testing.assert_array_equal(train.labels(0), _map(number) == 1)
 
 
 def test_splits_and_parts_of_splits(prepared):

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vision_jax.data.transforms import Augment
-from vision_jax.tasks import detection
+from vision_jax.tasks import detection, instances
 from vision_jax.types import DetectionBatch, Detections, UserError
 
 SPEC = "synthetic?length=6&val_length=5&canvas=128"
@@ -128,3 +129,38 @@ def test_impossible_arguments_are_refused():
         detection(SPEC, canvas=(240, 320))
     with pytest.raises(UserError, match="max_objects"):
         detection(SPEC, max_objects=0)
+
+
+@pytest.mark.parametrize("task", [detection, instances])
+def test_training_on_nothing_to_learn_is_refused_and_evaluating_is_not(tmp_path, task):
+    """Two images: a crowd, as CVAT writes what its brush painted, and an object."""
+    outline = [[2, 2, 12, 2, 12, 12, 2, 12]]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 20, "width": 30} for i in (1, 2)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [2, 2, 10, 10], "iscrowd": crowd}
+            | {"segmentation": outline}
+            for i, crowd in ((1, 1), (2, 0))
+        ],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    for i in (1, 2):
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / f"{i}.png")
+
+    def opened():
+        (tmp_path / "data.json").write_text(json.dumps(content))
+        return task(f"coco:{tmp_path}", canvas=(32, 32)).open(None)
+
+    assert sum(int(batch.valid.sum()) for batch in opened().evaluation(1)) == 1
+    next(opened().train(1, 0, 0))
+    with pytest.raises(
+        UserError, match="nothing to learn in the training images: all 1 objects of its 1 images"
+    ):
+        opened().overfit(1).train(1, 0, 0)
+    content["annotations"][1]["iscrowd"] = 1
+    data = opened()
+    with pytest.raises(
+        UserError, match=r"nothing to learn .* all 2 objects of its 2 images .*set iscrowd to 0"
+    ):
+        data.train(1, 0, 0)
+    assert sum(int(batch.ignore.sum()) for batch in data.evaluation(1)) == 2

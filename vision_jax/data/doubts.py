@@ -41,31 +41,20 @@ def doubt_single_class(classes: Sequence[str], where: str) -> None:
         )  # fmt: skip
 
 
-def count_wanted(source: Any, first: int | None = None) -> tuple[int, int]:
-    """Objects to be found in a source, and ignored ones.
-
-    Args:
-        source: a `DetectionSource`; its records are read, no pixels.
-        first: only its first so many images; all if None.
-    """
-    count = len(source) if first is None else min(first, len(source))
-    ignored = wanted = 0
-    for index in range(count):
-        ignore = source.record(index).ignore
-        ignored += int(ignore.sum())
-        wanted += len(ignore) - int(ignore.sum())
-    return wanted, ignored
-
-
 def nothing_wanted(source: Any, first: int | None = None) -> str | None:
     """Why a source has no object to be found, and what to do; None where it has one.
 
-    Args as for `count_wanted`.
+    Args:
+        source: a `DetectionSource`; records are read until one has such an object, no pixels.
+        first: only its first so many images; all if None.
     """
-    wanted, ignored = count_wanted(source, first)
-    if wanted:
-        return None
     count = len(source) if first is None else min(first, len(source))
+    ignored = 0
+    for index in range(count):
+        ignore = source.record(index).ignore
+        if not ignore.all():
+            return None
+        ignored += len(ignore)
     if ignored:
         return (
             f"all {ignored} objects of its {count} images are marked to be ignored (iscrowd, ignore, "
