@@ -82,7 +82,7 @@ def experiment(
         norm: of its backbone: `batch` (over all devices), `frozen`, or `group`.
         label_smoothing: share of each label that is spread over all classes; the network's own if None.
         augment: how training images are varied.
-        init: what to start from: a file of torchvision's weights, or a run folder.
+        init: what to start from: a file of torchvision's weights (a backbone alone will do), or a run folder.
         freeze: parts that stay as they are, such as `stem stage1` or `backbone`.
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.

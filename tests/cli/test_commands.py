@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 from PIL import Image
 
 from vision_jax.cli import MALLOC, main
+from vision_jax.cli.experiments import arguments_to_json, defaults_to_json, load_experiment, parse
+from vision_jax.cli.train import TrainOptions
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FILE = str(EXPERIMENTS / "classifier.py")
@@ -94,10 +97,45 @@ def test_resuming_takes_the_same_arguments_and_refuses_others(run, tmp_path, cap
     message = capsys.readouterr().err
     assert "--seed is 0 in the run, not 3" in message
     assert "--train.steps is 4 in the run, not 9" in message
+    assert f"{FILE} an argument `init`" in message
+    assert f"--init {copy}" in message
     assert main(["train", "--resume", str(copy), "--overfit", "5"]) == 2
     assert "--overfit is 0 in the run, not 5" in capsys.readouterr().err
     assert main(["train", FILE, *TINY, "--resume", str(copy), "--devices", "1"]) == 0
     assert len(json.loads((copy / "experiment.json").read_text())["resumed"]) == 1
+
+
+def test_resuming_with_more_steps_says_how_to_begin_with_the_weights(tmp_path, capsys):
+    file = EXPERIMENTS / "image_classifier.py"
+    run = tmp_path / "a run"
+    run.mkdir()
+    shutil.copy(file, run / "experiment.py")
+    function = load_experiment(file)
+    recorded = {
+        **defaults_to_json(function),
+        "network": "mobilenet_v2",
+        "freeze": ["stem"],
+        "init": "old.pth",
+    }
+    record = {"file": str(file), "arguments": recorded, "classes": ["a"], "seed": 0, "overfit": 0}
+    (run / "experiment.json").write_text(json.dumps(record))
+
+    def suggested(*words):
+        assert main(["train", "--resume", str(run), *words]) == 2
+        command = shlex.split(capsys.readouterr().err.partition("optimizer and schedule: ")[2])
+        assert command[:3] == ["vision-jax", "train", str(file)]
+        return parse(function, command[3:], "", TrainOptions())
+
+    arguments, options = suggested("--train.steps", "900", "--seed", "3")
+    changed = {"init": str(run), "seed": 3, "train": {**recorded["train"], "steps": 900}}
+    assert arguments_to_json(arguments) == {**recorded, **changed}
+    assert options == TrainOptions()
+    arguments, options = suggested("--init", "other.pth", "--overfit", "8", "--out", "new")
+    assert arguments_to_json(arguments) == {**recorded, "init": "other.pth"}
+    assert options == TrainOptions(overfit=8, out=Path("new"))
+    file = run / "experiment.py"  # the only one that is left, where the experiment's file is gone
+    (run / "experiment.json").write_text(json.dumps({**record, "file": str(tmp_path / "gone.py")}))
+    assert suggested("--train.steps", "900")[0]["init"] == str(run)
 
 
 def test_other_data_with_unknown_classes_are_refused(run, tmp_path, capsys):

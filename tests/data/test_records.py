@@ -408,6 +408,16 @@ def test_what_a_killed_conversion_left_does_not_open_and_is_replaced(tmp_path):
         _written(Drawn(), "detection", out)
 
 
+def test_foreign_files_in_a_folder_of_records_do_not_matter(tmp_path):
+    out = tmp_path / "r"
+    out.mkdir()
+    (out / ".DS_Store").write_bytes(b"x")  # a folder that was made with Finder
+    _written(Drawn(), "detection", out)
+    for name in ("._records.json", "._train-00000.array_record", "Thumbs.db", ".nfs0001", "3.tmp"):
+        (out / name).write_bytes(b"x")
+    assert len(open_detection(f"records:{out}")[0]) == 5
+
+
 def test_progress_and_speed(tmp_path, caplog):
     said = []
     sources = Drawn(), Drawn(3)

@@ -95,3 +95,28 @@ def test_a_network_of_torchvision(tmp_path, archive):
     assert list(found) == list(expected)
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor.numpy())
+
+
+@both_formats
+def test_every_wrapper_of_torch(tmp_path, archive):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    outer = torch.nn.Module()
+    outer.model = torch.compile(network)
+    parallel = torch.nn.DataParallel
+    wrapped = {
+        "parallel": parallel(network),
+        "compiled": torch.compile(network),
+        "both": parallel(torch.compile(network)),
+        "averaged": torch.optim.swa_utils.AveragedModel(network),
+        "lightning": outer,
+    }
+    expected = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    for name, module in wrapped.items():
+        names = module.state_dict()
+        assert names.keys() != expected.keys()
+        found = read_weights(
+            save({"state_dict": names, "best_acc1": torch.tensor([71.0])}, tmp_path / name, archive)
+        )
+        assert list(found) == list(expected), name
+        for key, tensor in expected.items():
+            np.testing.assert_array_equal(found[key], tensor)

@@ -148,3 +148,13 @@ def test_two_points_never_share_a_folder(folder, tmp_path):
     twins = [Trial(name, {"a": name}, {"a": name}, ()) for name in ("a=X", "a=x")]
     with pytest.raises(UserError, match="would share the folder"):
         folder.begin(tmp_path / "study.py", "", twins)
+
+
+def test_foreign_files_change_no_report(folder):
+    before = write_report(folder, Study((), ("accuracy",)))
+    for place in [folder.path, *(path for path in folder.path.rglob("*") if path.is_dir())]:
+        for name in (".DS_Store", "._sweep.json", "._results.json", "Thumbs.db", "._per_image.npz", "3.tmp"):
+            (place / name).write_bytes(b"\0\5\26\7")
+        (place / ".ipynb_checkpoints").mkdir()
+    assert {folder.state(trial) for trial in folder.trials()} == {"done"}
+    assert write_report(folder, Study((), ("accuracy",))) == before

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.training.checkpoints import Checkpoints, Progress
+from vision_jax.training.checkpoints import Checkpoints, Progress, _hashes
 from vision_jax.training.parallel import local_devices, replicate
+from vision_jax.training.predict import load_variables
 from vision_jax.types import UserError
 
 
@@ -205,3 +206,96 @@ def test_a_read_only_disk_is_named(small_disk):
     with pytest.raises(UserError, match=r"Read-only file system; checkpoint 1 is intact"):
         save(Checkpoints(small_disk / "checkpoints"), 2)
     assert Checkpoints(small_disk / "checkpoints").newest().step == 1
+
+
+LIKE = {"step": jnp.int32(0), "trace": [jax.ShapeDtypeStruct((64,), np.float32)]}
+FOREIGN = [
+    ".DS_Store",
+    "._record.json",
+    "Thumbs.db",
+    "desktop.ini",
+    ".nfs000000000012a",
+    "3.tmp",
+    "notes.txt",
+]
+
+
+def add_foreign_files(root):
+    """What a Mac, Windows, a network drive, Jupyter and a person leave, in every folder."""
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        for name in FOREIGN:
+            (folder / name).write_bytes(b"\0\5\26\7")
+        for name in (".ipynb_checkpoints", "__MACOSX", "20 copy", "020"):
+            (folder / name).mkdir()
+            (folder / name / "data").write_bytes(b"x")
+
+
+def test_foreign_files_do_not_matter(folder, caplog):
+    add_foreign_files(folder)
+    checkpoints = Checkpoints(folder)
+    with caplog.at_level(logging.WARNING, "vision_jax"):
+        assert checkpoints.newest().step == 20
+        assert checkpoints.best().step == 3
+    assert not caplog.records
+    assert checkpoints.steps() == [3, 10, 20]
+    assert_same(checkpoints.restore_variables(20), tree(20)[0])
+    assert_same(checkpoints.restore_optimizer(20, LIKE), tree(20)[1])
+    assert all((folder / name).exists() for name in FOREIGN)
+    checkpoints.discard_after(10)
+    save(checkpoints, 30, best=0.5, best_step=3)
+    assert Checkpoints(folder).steps() == [3, 10, 30]
+    assert all((folder / name).exists() for name in FOREIGN)  # not ours to delete
+    flip_a_bit(folder / "30" / "variables")
+    assert Checkpoints(folder).newest().step == 10
+
+
+def test_foreign_files_are_not_recorded(folder):
+    """What Finder writes while a checkpoint is saved may be gone later."""
+    (folder / "20" / ".DS_Store").write_bytes(b"x")
+    assert ".DS_Store" not in _hashes(folder / "20")
+    assert "variables/_METADATA" in _hashes(folder / "20")
+
+
+def remove_the_optimizer(folder):
+    shutil.rmtree(folder / "optimizer")
+
+
+def damage_the_optimizer(folder):
+    flip_a_bit(folder / "optimizer")
+
+
+def damage_what_orbax_notes(folder):
+    (folder / "_CHECKPOINT_METADATA").write_text("{")
+    (folder / "commit_success.txt").unlink()
+
+
+@pytest.mark.parametrize("corrupt", [remove_the_optimizer, damage_the_optimizer, damage_what_orbax_notes])
+def test_predictions_need_the_variables_alone(folder, corrupt, caplog):
+    for step in (3, 10, 20):
+        corrupt(folder / str(step))
+    with caplog.at_level(logging.WARNING, "vision_jax"):
+        for which, step in (("last", 20), ("best", 3)):
+            assert_same(load_variables(folder.parent, which), tree(step)[0])
+    assert not caplog.records
+    name = "_CHECKPOINT_METADATA" if corrupt is damage_what_orbax_notes else "optimizer/"
+    with pytest.raises(
+        UserError, match=rf"sound; the run cannot be continued \(step 20: {name}.*--init {folder.parent}"
+    ):
+        Checkpoints(folder).newest()
+
+
+def test_damaged_variables_are_named_and_another_checkpoint_serves(folder, caplog):
+    flip_a_bit(folder / "20" / "variables")
+    with caplog.at_level(logging.WARNING, "vision_jax"):
+        assert_same(load_variables(folder.parent, "best"), tree(3)[0])
+        assert not caplog.records  # the best one is as it was written
+        assert_same(load_variables(folder.parent, "last"), tree(10)[0])
+    assert "20 is passed over: variables/" in caplog.text
+    shutil.rmtree(folder / "3")
+    assert_same(load_variables(folder.parent, "best"), tree(10)[0])
+    flip_a_bit(folder / "10" / "variables")
+    with pytest.raises(
+        UserError,
+        match=r"(?s)no checkpoint .* is sound; its variables .*step 20: variables/.*step 10: variables/",
+    ):
+        load_variables(folder.parent, "last")

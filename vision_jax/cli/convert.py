@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from vision_jax.types import UserError
+from vision_jax.types import UserError, is_system_name
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> None:
         UserError: a mistake in the options, the file or the folder.
     """
     options = tyro.cli(ConvertOptions, prog="vision-jax convert", args=list(words))
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+    if options.out.exists() and (not options.out.is_dir() or _has_content(options.out)):
         raise UserError(f"--out {options.out}: there is something; give a new folder")
     from vision_jax.pretrained.torchvision import from_torchvision
     from vision_jax.training.checkpoints import Progress
@@ -48,3 +48,7 @@ def run(words: Sequence[str]) -> None:
     RunFolder(options.out).checkpoints.save(network.variables, {"step": np.int32(0)}, Progress())
     print(f"{options.out}: {options.model} of {network.model.num_classes} classes")
     print(f"next: vision-jax train experiments/image_classifier.py --data folder:DIR --init {options.out}")
+
+
+def _has_content(folder: Path) -> bool:
+    return any(not is_system_name(path.name) for path in folder.iterdir())

@@ -214,6 +214,12 @@ def arguments_from_json(
     return arguments
 
 
+def defaults_to_json(function: ExperimentFunction) -> dict[str, Any]:
+    """The defaults of an experiment's arguments, those that have one."""
+    parameters = inspect.signature(function).parameters
+    return arguments_to_json({n: p.default for n, p in parameters.items() if p.default is not p.empty})
+
+
 def check_recordable(function: ExperimentFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as JSON, after making sure that reading them back gives the same arguments.
 
@@ -252,3 +258,29 @@ def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[
         arguments = {**arguments, **decided}
         experiment = function(**arguments)
     return dict(arguments), experiment
+
+
+def words_of(defaults: Mapping[str, Any], recorded: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The words of a command line that give recorded arguments: those of what differs from the defaults.
+
+    Args:
+        defaults: an experiment's, as JSON has them.
+        recorded: the arguments, likewise.
+        prefix: of an option's name.
+    """
+    words: list[str] = []
+    for name, value in recorded.items():
+        old = defaults.get(name)
+        if name in defaults and old == value:
+            continue
+        option = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, Mapping):
+            words += words_of(old if isinstance(old, Mapping) else {}, value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            *parents, last = option.split(".")
+            words.append("--" + ".".join([*parents, last if value else f"no-{last}"]))
+        elif isinstance(value, list):
+            words += [f"--{option}", *map(str, value)]
+        else:
+            words += [f"--{option}", str(value)]
+    return words

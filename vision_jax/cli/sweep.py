@@ -18,9 +18,11 @@ from vision_jax.cli.experiments import (
     ExperimentFunction,
     arguments_to_json,
     check_recordable,
+    defaults_to_json,
     load_experiment,
     needed_file,
     parse,
+    words_of,
 )
 from vision_jax.cli.report import report, study_of
 from vision_jax.cli.values import from_json, to_json
@@ -139,11 +141,7 @@ def make_trial(function: ExperimentFunction, shared: Mapping[str, Any], point: P
     for name, value in point.items():
         arguments = _with_value(function, arguments, name, value, f"{file}: SWEEP")
     recorded = check_recordable(function, arguments)
-    parameters = inspect.signature(function).parameters
-    defaults = arguments_to_json(
-        {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    )
-    trial_words = tuple(_words(defaults, recorded))
+    trial_words = tuple(words_of(defaults_to_json(function), recorded))
     again, _ = parse(function, trial_words, f"vision-jax train {file}")
     if arguments_to_json(again) != recorded:
         raise UserError(f"{file}: SWEEP: {point_name(point)} cannot be written as a command line")
@@ -179,26 +177,6 @@ def _replaced(hint: Any, old: Any, fields: Sequence[str], value: Any, where: str
     return dataclasses.replace(old, **{fields[0]: inner})
 
 
-def _words(defaults: Mapping[str, Any], recorded: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The command line of recorded arguments: what differs from the defaults."""
-    words: list[str] = []
-    for name, value in recorded.items():
-        old = defaults.get(name)
-        if name in defaults and old == value:
-            continue
-        option = f"{prefix}{name}".replace("_", "-")
-        if isinstance(value, Mapping):
-            words += _words(old if isinstance(old, Mapping) else {}, value, f"{prefix}{name}.")
-        elif isinstance(value, bool):
-            *parents, last = option.split(".")
-            words.append("--" + ".".join([*parents, last if value else f"no-{last}"]))
-        elif isinstance(value, list):
-            words += [f"--{option}", *map(str, value)]
-        else:
-            words += [f"--{option}", str(value)]
-    return words
-
-
 def _axis(function: ExperimentFunction, shared: Mapping[str, Any], axis: str) -> tuple[str, list[Any]]:
     """`seed=0,1,2`: the argument's name and its values, read as the command line reads them."""
     name, equals, listed = axis.partition("=")
@@ -213,7 +191,7 @@ def _axis(function: ExperimentFunction, shared: Mapping[str, Any], axis: str) ->
     for text in listed.split(","):
         option = f"--{name}".replace("_", "-")
         if text in ("True", "False"):  # a flag, on the command line
-            words = _words({}, {name: text == "True"})
+            words = words_of({}, {name: text == "True"})
         else:
             words = [option, *text.split()]
         arguments, _ = parse(function, words, "vision-jax sweep --vary", defaults=shared)

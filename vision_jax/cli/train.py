@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from vision_jax.cli.devices import use_devices
 from vision_jax.cli.experiments import (
     arguments_to_json,
     check_recordable,
+    defaults_to_json,
     load_experiment,
     needed_file,
     parse,
     settle,
     split_file,
+    words_of,
 )
 from vision_jax.cli.runs import Run, new_folder, open_run
 from vision_jax.training.distributed import from_first, is_first, joined
@@ -146,7 +149,7 @@ def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
     if changed:
         raise UserError(
             f"--resume goes on with {run.folder} as it was started: {'; '.join(changed)}. "
-            "Leave these options out, or start a new run without --resume"
+            f"Leave these options out, or {_new_run(run, file, arguments, options)}"
         )
     if file is not None and not file.is_file():
         raise UserError(f"there is no experiment file {file}")
@@ -168,6 +171,26 @@ def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
             arguments=_recorded(run),
             draw_curves=draw_curves,
         )
+
+
+def _new_run(run: Run, file: Path | None, arguments: Mapping[str, Any], options: TrainOptions) -> str:
+    """How to start a new run from the weights of one, with other arguments."""
+    file = next(path for path in (file, run.original, run.file) if path is not None and path.is_file())
+    recorded = arguments_to_json(arguments)
+    if "init" not in recorded:
+        return (
+            "start a new run without --resume. For the new run to begin with this run's weights, give the "
+            f"experiment of {file} an argument `init`, as experiments/image_classifier.py has one, and type "
+            f"--init {run.folder}"
+        )
+    if recorded["init"] == arguments_to_json(run.arguments).get("init"):
+        recorded["init"] = str(run.folder)
+    words = words_of(defaults_to_json(run.function), recorded)
+    words += ["--overfit", str(options.overfit)] if options.overfit else []
+    if options.out is not None and options.out.resolve() != run.folder.resolve():
+        words += ["--out", str(options.out)]
+    command = shlex.join(["vision-jax", "train", str(file), *words])
+    return f"start a new run from its weights, with a new optimizer and schedule: {command}"
 
 
 def _recorded(run: Run) -> Mapping[str, Any]:

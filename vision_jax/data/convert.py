@@ -28,7 +28,7 @@ from vision_jax.data.geometry import Canvas, Example, fit_factor, oriented, scal
 from vision_jax.data.masks import encode_runs, pack_runs
 from vision_jax.data.reading import read_classification, read_detection, read_instances, read_segmentation
 from vision_jax.data.record_files import Contents, Split, SplitWriter, pack_json
-from vision_jax.types import UserError
+from vision_jax.types import UserError, is_system_name
 
 T = TypeVar("T")
 Record = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -84,7 +84,7 @@ def convert(
     Raises:
         UserError: `out` is taken, or anything is wrong with the source; nothing is left of `out` then.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or not all(is_system_name(path.name) for path in out.iterdir())):
         raise UserError(f"{out}: there is something already: remove it, or choose another --out")
     train, val = sources
     out = out.resolve()
@@ -96,6 +96,8 @@ def convert(
         if val is not train:
             splits["val"] = _write_split(val, task, "val", folder, encoding, progress)
         Contents(task, tuple(train.classes), origin, splits).write(folder)
+        if out.is_dir():
+            shutil.rmtree(out)  # an operating system's own files at most
         folder.replace(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

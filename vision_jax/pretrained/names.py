@@ -6,12 +6,16 @@ of a map has its inputs in another order: torch's are channel by channel, ours p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vision_jax.types import UserError
 
 # torch's name, our collection, our name.
 _LEAVES = (
@@ -94,3 +98,35 @@ def to_theirs(array: np.ndarray, places: tuple[int, int] | None = None) -> np.nd
 def their_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that torch has of an array of ours."""
     return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def filled(shapes: Any, layers: Sequence[Layer], tensors: Mapping[str, np.ndarray], where: str) -> Any:
+    """Variables made of torch's tensors, each of which must be there, fit and be used.
+
+    Args:
+        shapes: of the variables.
+        layers: the table; layers that are not among the shapes are passed over.
+        tensors: by torch's names.
+        where: what the tensors are, for messages.
+
+    Returns:
+        The variables, float32.
+
+    Raises:
+        UserError: a tensor that is missing, left over, or of another shape than the layer's.
+    """
+    wanted: dict[str, Any] = flatten_dict(shapes, sep="/")  # type: ignore[assignment]
+    found: dict[str, np.ndarray] = {}
+    used = set()
+    for theirs, ours, places in pairs(layers, wanted):
+        shape = their_shape(wanted[ours].shape)
+        if theirs not in tensors:
+            raise UserError(f"{where}: {theirs} {shape} is missing")
+        if np.shape(tensors[theirs]) != shape:
+            raise UserError(f"{where}: {theirs} has the shape {np.shape(tensors[theirs])}, not {shape}")
+        used.add(theirs)
+        found[ours] = to_ours(np.asarray(tensors[theirs], np.float32), places)
+    left = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
+    if left:
+        raise UserError(f"{where}: {left[0]} {np.shape(tensors[left[0]])} belongs to no layer")
+    return jax.tree.map(jnp.asarray, unflatten_dict(found, sep="/"))

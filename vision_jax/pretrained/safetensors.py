@@ -46,7 +46,11 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if length < 8 or size > min(length - 8, _LONGEST_HEAD):
-            raise ValueError(f"a damaged file: {length} bytes with a head of {size}")
+            if file.read(1) == b"{":
+                raise ValueError(
+                    f"a damaged file: its head alone has {size} bytes, the file {length}; download it again"
+                )
+            raise ValueError("a damaged file: it begins neither as .safetensors nor as torch.save's files do")
         try:
             head = json.loads(file.read(size))
         except (ValueError, RecursionError) as error:

@@ -15,9 +15,10 @@ import numpy as np
 from vision_jax.backbones.resnet import STAGES, ResNet
 from vision_jax.models.segmentation.fcn import FCN, ConvolutionHead
 from vision_jax.models.segmentation.segmenter import Segmenter
-from vision_jax.pretrained.names import Layer
-from vision_jax.pretrained.torchvision import filled, resnet_layers
+from vision_jax.pretrained.names import Layer, filled
+from vision_jax.pretrained.torchvision import alike, resnet_layers
 from vision_jax.pretrained.weights import read_weights
+from vision_jax.pretrained.wrappers import plain_names
 from vision_jax.types import UserError
 
 FCNName = Literal["fcn_resnet50", "fcn_resnet101"]
@@ -66,9 +67,9 @@ def fcn_from_torchvision(
     if name not in _RESNETS:
         raise UserError(f"there is no FCN {name!r}; known: {', '.join(_RESNETS)}")
     where = "the weights" if isinstance(weights, Mapping) else str(weights)
-    tensors = dict(weights) if isinstance(weights, Mapping) else read_weights(Path(weights))
+    tensors = plain_names(weights) if isinstance(weights, Mapping) else read_weights(Path(weights))
     if f"{_SCORES}.weight" not in tensors:
-        raise UserError(f"{where} has no {_SCORES}.weight: it is not of {name}")
+        raise UserError(f"{where} has no {_SCORES}.weight: it is not of {name}{alike(tensors)}")
     auxiliary = any(key.startswith("aux_classifier") for key in tensors)
     model = fcn(name, len(tensors[f"{_SCORES}.weight"]), auxiliary)
     layers = [

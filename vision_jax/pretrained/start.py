@@ -22,10 +22,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vision_jax.evaluation.tables import markdown_table
 from vision_jax.pretrained.names import variables_of
-from vision_jax.pretrained.torchvision import ARCHITECTURES, alike, recognise
+from vision_jax.pretrained.torchvision import ARCHITECTURES, alike, missing_in_head, recognised
 from vision_jax.pretrained.weights import read_weights
 from vision_jax.training.predict import load_variables
-from vision_jax.types import UserError
+from vision_jax.types import UserError, is_system_name
 
 logger = logging.getLogger("vision_jax")
 
@@ -50,8 +50,8 @@ def starting_from(
     It logs one table: what was loaded, resized, left at its initial value, not used, and why.
 
     Args:
-        path: a `.pth` or `.safetensors` file of a classifier of torchvision, a run folder, or what
-            `vision-jax convert` wrote; None for random numbers.
+        path: a `.pth` or `.safetensors` file of a classifier of torchvision or of its backbone alone, a run
+            folder, or what `vision-jax convert` wrote; None for random numbers.
         parts: modules to take, such as `backbone`; all if empty.
 
     Returns:
@@ -62,12 +62,13 @@ def starting_from(
         return None
 
     def start(variables: Any) -> Any:
-        source, places = _source(Path(path))
+        source, places, name = _source(Path(path))
         found, table = matched(variables, source, places, parts)
         logger.info("starting from %s\n\n%s\n", path, table)
         if found is None:
             where = f" in {', '.join(parts)}" if parts else ""
-            raise UserError(f"nothing in {path} fits the model{where}:\n\n{table}")
+            what = f" it is of {name}, so give the experiment that network." if name is not None else ""
+            raise UserError(f"nothing in {path} fits the model{where}:{what}\n\n{table}")
         return found
 
     return start
@@ -93,7 +94,8 @@ def matched(
     for path, old in flat.items():
         theirs = _their_path(path, source)
         if theirs is None:
-            rows.add("left", path, old, "there is none")
+            anew = "there is none: drawn anew" if _part(path) == "classifier" else "there is none"
+            rows.add("left", path, old, anew)
             continue
         used.add(theirs)
         if parts and _part(path) not in parts:
@@ -161,21 +163,43 @@ def _resized_places(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return found + (array.sum((0, 1)) - found.sum((0, 1))) / after
 
 
-def _source(path: Path) -> tuple[Flat, Places]:
-    """Variables by path, and the places of linear layers."""
+def _source(path: Path) -> tuple[Flat, Places, str | None]:
+    """Variables by path, the places of linear layers, and the architecture where a file is of one."""
     if path.is_dir():
+        _check_run(path)
         flat: dict[str, Any] = flatten_dict(load_variables(path, "best"), sep="/")  # type: ignore[assignment]
-        return {name: np.asarray(array) for name, array in flat.items()}, {}
+        return {name: np.asarray(array) for name, array in flat.items()}, {}, None
     tensors = read_weights(path)
-    name = recognise(tensors)
-    if name is None:
-        known = ", ".join(ARCHITECTURES)
-        raise UserError(f"{path} is of no classifier that is known here{alike(tensors)}; known: {known}")
-    logger.info("%s is of %s", path, name)
+    known = recognised(tensors)
+    if known is None:
+        names = ", ".join(ARCHITECTURES)
+        raise UserError(f"{path} is of no classifier that is known here{alike(tensors)}; known: {names}")
+    name, tensors = known
+    missing = missing_in_head(name, tensors)
+    without = f", without {', '.join(missing)}: what is missing is drawn anew" if missing else ""
+    logger.info("%s is of %s%s", path, name, without)
     layers = ARCHITECTURES[name]().layers
     found: dict[str, Any] = flatten_dict(variables_of(layers, tensors), sep="/")  # type: ignore[assignment]
+    named = {f"{layer.theirs}." for layer in layers}
+    for key, tensor in tensors.items():  # another classifier than the architecture's: the table says so
+        layer, _, leaf = key.rpartition(".")
+        if f"{layer}." not in named:
+            found[f"params/{layer.replace('.', '/')}/{leaf}"] = np.asarray(tensor)
     places = {f"params/{layer.ours}/kernel": layer.places for layer in layers if layer.places is not None}
-    return found, places
+    return found, places, name
+
+
+def _check_run(folder: Path) -> None:
+    """Raises where a folder is none of a run's, and something in it or above it is what was meant."""
+    if (folder / "checkpoints").is_dir():
+        return
+    files = sorted(p.name for p in folder.iterdir() if p.suffix in (".pth", ".pt", ".safetensors", ".bin"))
+    files = [name for name in files if not is_system_name(name)]
+    if files:
+        raise UserError(f"{folder} is no run folder: give one of its files, {folder / files[0]}")
+    run = next((p for p in (folder.parent, folder.parent.parent) if (p / "checkpoints").is_dir()), None)
+    if folder.resolve() != folder.parent.resolve() and run is not None and "checkpoints" in folder.parts:
+        raise UserError(f"{folder} is inside of a run folder: give {run}")
 
 
 def _their_path(path: str, source: Flat) -> str | None:

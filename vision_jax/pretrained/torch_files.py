@@ -187,7 +187,7 @@ def _read_legacy(file: mmap.mmap) -> Any:
         length = storage.count * storage.dtype.itemsize
         head, content = file.read(8), file.read(length)
         if len(head) < 8 or len(content) < length or int.from_bytes(head, "little") != storage.count:
-            raise ValueError(f"storage {key!r} is cut off or damaged")
+            raise ValueError(f"storage {key!r} is cut off or damaged: download it again")
         storage.content = content
     return whole
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, UInt8
 
 from vision_jax.backbones.alexnet import AlexNet
@@ -35,8 +35,10 @@ from vision_jax.models.classification.image_classifier import (
     PooledHead,
     SwishHead,
 )
-from vision_jax.pretrained.names import Layer, pairs, their_shape, to_ours, to_theirs
+from vision_jax.pretrained.layouts import namings
+from vision_jax.pretrained.names import Layer, filled, pairs, to_theirs
 from vision_jax.pretrained.weights import read_weights
+from vision_jax.pretrained.wrappers import plain_names
 from vision_jax.training.predict import load_variables
 from vision_jax.types import UserError
 
@@ -295,8 +297,8 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
     Args:
         name: torchvision's: see `ARCHITECTURES`.
         weights: a `.pth` or `.safetensors` file of its `state_dict`; a folder that `vision-jax convert`
-            wrote, or a run's, of that architecture; or arrays by torchvision's names. The last layer says how
-            many classes there are.
+            wrote, or a run's, of that architecture; or arrays by torchvision's names, or by those that
+            `recognise` knows. The last layer says how many classes there are.
 
     Returns:
         Our module, its variables (float32), and the preprocessing of photographs.
@@ -309,11 +311,19 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
         raise UserError(f"there is no model {name!r}; known: {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[name]()
     where = "the weights" if isinstance(weights, Mapping) else str(weights)
-    tensors = dict(weights) if isinstance(weights, Mapping) else _read(name, Path(weights))
+    tensors = plain_names(weights) if isinstance(weights, Mapping) else _read(name, Path(weights))
+    tensors = next((each for each in namings(tensors) if _is_of(name, each)), tensors)
     last = f"{architecture.layers[-1].theirs}.weight"
     if last not in tensors:
-        raise UserError(f"{where} has no {last}: it is not of {name}{alike(tensors)}")
-    model = architecture.build(len(tensors[last]))
+        missing = missing_in_head(name, tensors)
+        if missing is None:
+            raise UserError(f"{where} has no {last}: it is not of {name}{alike(tensors)}")
+        raise UserError(
+            f"{where} is the backbone of {name} alone, without its classifier: {', '.join(missing)} missing. "
+            "Classifying needs a file with them; a run can start from the backbone alone "
+            "(vision-jax train EXPERIMENT.py --init FILE)"
+        )
+    model = architecture.build((*np.shape(tensors[last]), 1)[0] or 1)
     if not any(key.lower().startswith("aux") for key in tensors):  # built with aux_logits=False
         model = model.clone(auxiliary=())
     image = jax.ShapeDtypeStruct((1, architecture.crop, architecture.crop, 3), jnp.float32)
@@ -328,21 +338,56 @@ def _read(name: str, path: Path) -> dict[str, np.ndarray]:
 
 
 def recognise(tensors: Mapping[str, np.ndarray]) -> str | None:
-    """The architecture whose layers these tensors are, by their names and numbers of axes.
+    """The architecture whose layers these tensors are, by their names.
 
     Args:
-        tensors: by torch's names; the last layer and auxiliary classifiers may be missing.
+        tensors: by the names of torchvision or of another public layout (`layouts.namings`); a backbone
+            alone, or with another classifier in the place of its own.
 
     Returns:
         Its name; None for no classifier of torchvision.
     """
+    found = recognised(tensors)
+    return None if found is None else found[0]
+
+
+def recognised(tensors: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]] | None:
+    """The architecture as `recognise` finds it, and the tensors by torchvision's names."""
+    return next(
+        ((name, named) for named in namings(tensors) for name in ARCHITECTURES if _is_of(name, named)), None
+    )
+
+
+@cache
+def _theirs(name: str) -> tuple[frozenset[str], frozenset[str], str]:
+    """Torchvision's names of the backbone's layers, of all layers, and what the classifier's begin with."""
+    layers = ARCHITECTURES[name]().layers
+    backbone = frozenset(layer.theirs for layer in layers if layer.ours.startswith("backbone/"))
+    return backbone, frozenset(layer.theirs for layer in layers), layers[-1].theirs.partition(".")[0] + "."
+
+
+def _is_of(name: str, tensors: Mapping[str, Any]) -> bool:
+    """Whether the tensors are of an architecture: all of its backbone, and besides at most a classifier."""
     found = {key.removesuffix(".weight") for key in tensors if key.endswith(".weight")}
-    for name, make in ARCHITECTURES.items():
-        *layers, last = (layer.theirs for layer in make().layers)
-        needed = {layer for layer in layers if not layer.lower().startswith("aux")}
-        if needed <= found <= {*layers, last}:
-            return name
-    return None
+    backbone, layers, classifier = _theirs(name)
+    return backbone <= found and all(key.startswith(classifier) for key in found - layers)
+
+
+def missing_in_head(name: str, tensors: Mapping[str, Any]) -> list[str] | None:
+    """What tensors lack of the layers after an architecture's backbone; None where they are not of it.
+
+    Args:
+        name: torchvision's.
+        tensors: by torchvision's names.
+
+    Returns:
+        The names of weights and biases; auxiliary classifiers may be missing and are left out.
+    """
+    if not _is_of(name, tensors):
+        return None
+    backbone, layers, _ = _theirs(name)
+    head = [layer for layer in sorted(layers - backbone) if not layer.lower().startswith("aux")]
+    return [key for layer in head for key in (f"{layer}.weight", f"{layer}.bias") if key not in tensors]
 
 
 def alike(tensors: Mapping[str, np.ndarray]) -> str:
@@ -363,35 +408,3 @@ def to_torchvision(name: str, variables: Any) -> dict[str, np.ndarray]:
     ours: dict[str, Any] = flatten_dict(variables, sep="/")  # type: ignore[assignment]
     found = pairs(ARCHITECTURES[name]().layers, ours)
     return {theirs: to_theirs(np.asarray(ours[path]), places) for theirs, path, places in found}
-
-
-def filled(shapes: Any, layers: Sequence[Layer], tensors: Mapping[str, np.ndarray], where: str) -> Any:
-    """Variables made of torch's tensors, each of which must be there, fit and be used.
-
-    Args:
-        shapes: of the variables.
-        layers: the table; layers that are not among the shapes are passed over.
-        tensors: by torch's names.
-        where: what the tensors are, for messages.
-
-    Returns:
-        The variables, float32.
-
-    Raises:
-        UserError: a tensor that is missing, left over, or of another shape than the layer's.
-    """
-    wanted: dict[str, Any] = flatten_dict(shapes, sep="/")  # type: ignore[assignment]
-    found: dict[str, np.ndarray] = {}
-    used = set()
-    for theirs, ours, places in pairs(layers, wanted):
-        shape = their_shape(wanted[ours].shape)
-        if theirs not in tensors:
-            raise UserError(f"{where}: {theirs} {shape} is missing")
-        if np.shape(tensors[theirs]) != shape:
-            raise UserError(f"{where}: {theirs} has the shape {np.shape(tensors[theirs])}, not {shape}")
-        used.add(theirs)
-        found[ours] = to_ours(np.asarray(tensors[theirs], np.float32), places)
-    left = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
-    if left:
-        raise UserError(f"{where}: {left[0]} {np.shape(tensors[left[0]])} belongs to no layer")
-    return jax.tree.map(jnp.asarray, unflatten_dict(found, sep="/"))

@@ -3,8 +3,11 @@
 Orbax writes the arrays into `checkpoints/STEP/`. When they are final, a record is written beside
 them, atomically: where the run is (step, stage, the data iterator's position, the best metric so
 far) and the SHA-256 of every file. A folder without a sound record was cut short; one whose files do
-not hash to it was damaged since; both are passed over for the checkpoint before. The last two and
-the best are kept, and nothing is deleted before its successor is complete.
+not hash to it was damaged since; both are passed over for the checkpoint before. What is not in the
+record, such as an operating system's own files, does not matter. The last two and the best are kept,
+and nothing is deleted before its successor is complete.
+
+Predicting needs the variables alone: there, the optimizer's files are not looked at.
 
 Of a run's processes the first alone writes; each reads for itself, without waiting for the others.
 """
@@ -28,11 +31,13 @@ import numpy as np
 
 from vision_jax.training.files import write_atomically
 from vision_jax.training.state import Variables
-from vision_jax.types import UserError
+from vision_jax.types import UserError, is_system_name
 
 logger = logging.getLogger("vision_jax")
 
 RECORD = "record.json"
+_VARIABLES = "variables/"
+_UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what a killed save left
 
 
 @dataclass(frozen=True)
@@ -128,60 +133,98 @@ class Checkpoints:
         if self._rank == 0:
             self._write_record(progress, self._read_record(progress.step)["files"])
 
-    def newest(self) -> Progress | None:
+    def newest(self, variables_only: bool = False) -> Progress | None:
         """The newest sound checkpoint; warns about each newer one that is not.
+
+        Args:
+            variables_only: a checkpoint is sound if its variables are, as for predictions; otherwise all of
+                it must be, as to continue the run.
 
         Returns:
             Its record; None if there is no checkpoint at all.
 
         Raises:
-            UserError: there are checkpoints and none is sound.
+            UserError: there are checkpoints and none is sound; the message names a file of each.
         """
-        steps = self.steps()
-        for step in reversed(steps):
-            fault = self.fault(step)
+        faults = {}
+        for step in reversed(self.steps()):
+            fault = self.fault(step, variables_only)
             if fault is None:
                 return decode(self._read_record(step)["progress"])
+            faults[step] = fault
             logger.warning("checkpoint %s is passed over: %s", self.folder / str(step), fault)
-        if steps:
-            raise UserError(f"no checkpoint in {self.folder} is sound; the run cannot be continued")
-        return None
+        if not faults:
+            return None
+        why = "; ".join(f"step {step}: {fault}" for step, fault in faults.items())
+        what = "its variables cannot be read" if variables_only else "the run cannot be continued"
+        advice = "Copy the run folder again"
+        usable = [] if variables_only else [step for step in faults if self.fault(step, True) is None]
+        if usable:
+            new_run = f"start a new run from them with --init {self.folder.parent}"
+            advice = f"The variables of step {usable[0]} are sound: {new_run}"
+        raise UserError(f"no checkpoint in {self.folder} is sound; {what} ({why}). {advice}")
 
     def best(self) -> Progress | None:
-        """The checkpoint of the best metric; the newest, with a warning, where that one is not sound."""
-        newest = self.newest()
-        if newest is None or newest.best_step in (None, newest.step):
-            return newest
-        fault = self.fault(newest.best_step)
-        if fault is None:
-            return decode(self._read_record(newest.best_step)["progress"])
-        logger.warning(
-            "the best checkpoint %s is passed over for the last, %d: %s",
-            *(self.folder / str(newest.best_step), newest.step, fault),
-        )
-        return newest
+        """The checkpoint of the best metric, whose variables are sound.
+
+        Returns:
+            Its record; that of the newest whose variables are sound, with a warning, where the best one's are
+            not; None if there is no checkpoint at all.
+
+        Raises:
+            UserError: there are checkpoints, and the variables of none are sound.
+        """
+        best = self._best_step()
+        if best is not None:
+            fault = self.fault(best, variables_only=True)
+            if fault is None:
+                return decode(self._read_record(best)["progress"])
+            logger.warning(
+                "the best checkpoint %s is passed over for the last: %s", self.folder / str(best), fault
+            )
+        return self.newest(variables_only=True)
+
+    def _best_step(self) -> int | None:
+        """The best step that the newest readable record knows."""
+        for step in reversed(self.steps()):
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                return decode(self._read_record(step)["progress"]).best_step
+        return None
 
     def steps(self) -> list[int]:
         """The steps that have a folder, sound or not, in order."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdecimal() and p.is_dir())
+        return sorted(
+            int(path.name) for path in self.folder.iterdir() if _is_step(path.name) and path.is_dir()
+        )
 
-    def fault(self, step: int) -> str | None:
-        """What is wrong with a checkpoint; None if every file is as it was written."""
+    def fault(self, step: int, variables_only: bool = False) -> str | None:
+        """What is wrong with a checkpoint; None if every file of the record is as it was written.
+
+        Args:
+            step: of the checkpoint.
+            variables_only: the optimizer's files are not looked at.
+        """
         folder = self.folder / str(step)
         try:
-            expected = self._read_record(step)["files"]
-            found = _hashes(folder)
+            expected = dict(self._read_record(step)["files"])
         except FileNotFoundError:
             return f"{RECORD} is missing: saving it was interrupted"
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return f"{RECORD} cannot be read ({error})"
-        for name in sorted(expected.keys() | found.keys()):
-            if name not in found:
+        for name, digest in sorted(expected.items()):
+            if is_system_name(name.rpartition("/")[2]) or (
+                variables_only and not name.startswith(_VARIABLES)
+            ):
+                continue
+            try:
+                if _hash(folder / name) != digest:
+                    return f"{name} is not as it was written"
+            except (FileNotFoundError, NotADirectoryError):
                 return f"{name} is missing"
-            if expected.get(name) != found[name]:
-                return f"{name} is not as it was written"
+            except OSError as error:
+                return f"{name} cannot be read ({error.strerror or error})"
         return None
 
     def restore_variables(self, step: int) -> Variables:
@@ -218,10 +261,14 @@ class Checkpoints:
                 ) from error
 
     def discard_after(self, step: int) -> None:
-        """Deletes what a run that continues at `step` will write anew, and what a killed save left."""
+        """Deletes what a run that continues at `step` will write anew, and what a killed save left.
+
+        What neither is, was put there by others, and is left alone.
+        """
         if self._rank == 0 and self.folder.is_dir():
-            for path in self.folder.iterdir():
-                if not path.name.isdecimal() or int(path.name) > step:
+            for path in list(self.folder.iterdir()):
+                later = _is_step(path.name) and int(path.name) > step
+                if later or _UNFINISHED in path.name:
                     self._remove(path)
 
     def _open(self) -> Any:
@@ -254,13 +301,17 @@ class Checkpoints:
         keep = {*steps[-2:], progress.step, progress.best_step}
         for step in steps:
             if step not in keep:
-                with _quiet_orbax():
-                    self._open().delete(step)
+                try:
+                    with _quiet_orbax():
+                        self._open().delete(step)
+                except OSError as error:  # a network drive keeps files that another process has open
+                    old = self.folder / str(step)
+                    logger.warning("cannot delete %s: %s", old, error.strerror or error)
 
     def _remove(self, path: Path) -> None:
         """Deletes a checkpoint or what was to become one."""
         self._manager = None
-        for leftover in (path, *self.folder.glob(f"{path.name}.orbax-checkpoint-tmp*")):
+        for leftover in (path, *self.folder.glob(f"{path.name}{_UNFINISHED}*")):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
@@ -284,14 +335,20 @@ def _to_host(tree: Any) -> Any:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 by relative path of every file but the record."""
-    hashes = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (RECORD, f".{RECORD}.tmp"):
-            with path.open("rb") as file:
-                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+    """SHA-256 by relative path of every file but the record and an operating system's own."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = {path.relative_to(folder).as_posix(): path for path in paths if not is_system_name(path.name)}
+    return {name: _hash(path) for name, path in names.items() if name not in (RECORD, f".{RECORD}.tmp")}
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_step(name: str) -> bool:
+    """Whether a checkpoint's folder can have that name: "20", not "020" nor digits of other scripts."""
+    return name.isdecimal() and name == str(int(name))
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -65,16 +65,17 @@ def load_variables(run_folder: Path | str, which: Which = "last") -> Variables:
 
     Args:
         run_folder: of the run.
-        which: the last sound checkpoint or the best; a damaged one is passed over with a warning.
+        which: the last checkpoint or the best; one whose variables are damaged is passed over with a warning.
+            The optimizer's state is not looked at.
 
     Returns:
         {"params": ..., "batch_stats": ..., ...}, for `model.apply`.
 
     Raises:
-        UserError: there is no sound checkpoint.
+        UserError: there is no checkpoint whose variables are sound.
     """
     checkpoints = RunFolder(run_folder).checkpoints
-    progress = checkpoints.best() if which == "best" else checkpoints.newest()
+    progress = checkpoints.best() if which == "best" else checkpoints.newest(variables_only=True)
     if progress is None:
         raise UserError(f"{run_folder} has no checkpoint yet")
     return checkpoints.restore_variables(progress.step)

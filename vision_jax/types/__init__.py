@@ -18,6 +18,7 @@ from vision_jax.types.detection import (
     to_original,
 )
 from vision_jax.types.errors import UserError
+from vision_jax.types.files import FileKind, file_kind, is_system_name
 from vision_jax.types.instance import (
     ImageInstances,
     InstanceBatch,
@@ -47,6 +48,7 @@ __all__ = [
     "DetectionRecord",
     "DetectionSource",
     "Detections",
+    "FileKind",
     "ImageDetections",
     "ImageInstances",
     "InstanceBatch",
@@ -61,6 +63,8 @@ __all__ = [
     "SegmentationExample",
     "SegmentationSource",
     "UserError",
+    "file_kind",
     "instances_to_original",
+    "is_system_name",
     "to_original",
 ]
