@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vision_jax.cli.predict import find_photos
-from vision_jax.data.listing import entries, files_below, find, is_system
+from vision_jax.data.listing import entries, files_below, find, is_hidden
 from vision_jax.data.open import open_classification, open_detection, open_segmentation
 
 LEFT_BEHIND = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Trash")
@@ -16,12 +16,12 @@ LEFT_BEHIND = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Tra
     "name", [*LEFT_BEHIND, "._x.xml", ".DS_Store", "Thumbs.db", "desktop.ini", "#recycle"]
 )
 def test_names_of_systems(name):
-    assert is_system(name)
+    assert is_hidden(name)
 
 
 @pytest.mark.parametrize("name", ["cat", "_cat", "a.b", "MACOSX", "thumbs", "recycle", "checkpoints"])
 def test_names_of_data(name):
-    assert not is_system(name)
+    assert not is_hidden(name)
 
 
 def test_listings_pass_them_over_below_a_hidden_folder(tmp_path):

@@ -14,24 +14,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from vision_jax.types import UserError
-
-_SYSTEM = frozenset(
-    {"__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "system volume information"}
-    | {"lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini"}
-)
+from vision_jax.types import UserError, is_system_name
 
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:/|file://|https?://")
 
 
-def is_system(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or was left by a system, and so is no data."""
-    return name.startswith(".") or name.lower() in _SYSTEM
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or an operating system's, and so is no data."""
+    return name.startswith(".") or is_system_name(name)
 
 
 def entries(folder: Path) -> list[Path]:
     """The files and folders directly in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if not is_system(path.name))
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
 
 
 def folders(folder: Path) -> list[Path]:
@@ -47,9 +42,9 @@ def files_below(folder: Path) -> Iterator[Path]:
         inside[:] = [
             name
             for name in inside
-            if not is_system(name) and os.path.realpath(os.path.join(place, name)) not in seen
+            if not is_hidden(name) and os.path.realpath(os.path.join(place, name)) not in seen
         ]
-        yield from (Path(place, name) for name in names if not is_system(name))
+        yield from (Path(place, name) for name in names if not is_hidden(name))
 
 
 def find(folder: Path, pattern: str) -> list[Path]:
@@ -57,7 +52,7 @@ def find(folder: Path, pattern: str) -> list[Path]:
     return sorted(
         path
         for path in folder.glob(pattern)
-        if not any(is_system(part) for part in path.relative_to(folder).parts)
+        if not any(is_hidden(part) for part in path.relative_to(folder).parts)
     )
 
 

@@ -15,7 +15,7 @@ _HEAD = 1024  # bytes that are looked at
 _SYSTEM_NAMES = {".ds_store", ".localized", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 _SYSTEM_FOLDERS = {
     *("__macosx", ".ipynb_checkpoints", ".spotlight-v100", ".trashes", ".fseventsd", ".git"),
-    *("__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
+    *("__pycache__", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"),
 }
 _SYSTEM_BEGINNINGS = ("._", ".nfs", ".fuse_hidden", ".smbdelete", "~$", ".#", ".~lock.")
 
