@@ -29,7 +29,7 @@ from vision_jax.sweeps.folder import SweepFolder, Trial
 from vision_jax.sweeps.points import Point, point_name, with_axis
 from vision_jax.sweeps.run import run_trials
 from vision_jax.sweeps.workers import LocalWorkers, divide
-from vision_jax.types import UserError
+from vision_jax.types import UserError, check_options
 
 USAGE = """\
 usage: vision-jax sweep EXPERIMENT.py [options]
@@ -139,6 +139,7 @@ def make_trial(function: ExperimentFunction, shared: Mapping[str, Any], point: P
     for name, value in point.items():
         arguments = _with_value(function, arguments, name, value, f"{file}: SWEEP")
     recorded = check_recordable(function, arguments)
+    check_options(function, arguments)
     parameters = inspect.signature(function).parameters
     defaults = arguments_to_json(
         {name: p.default for name, p in parameters.items() if p.default is not p.empty}
