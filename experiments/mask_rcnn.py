@@ -101,7 +101,7 @@ def experiment(
     check_options(experiment, locals())
     pyramid, residual = neck == "fpn", neck == "c4"
     if pyramid and len(anchor_sizes) != 5:
-        given = " ".join(map(str, anchor_sizes))
+        given = " ".join(f"{size:g}" for size in anchor_sizes)
         raise UserError(f"--anchor-sizes {given}: give 5 values, one for each level of the pyramid")
     return Experiment(
         model=lambda classes: MaskRCNN(

@@ -31,12 +31,12 @@ FILES = {file.stem: file for file in sorted(FOLDER.glob("*.py"))}
 SCRIPTS = {"mask_targets": "main", "transposed_convolution": "main", "spatial_transformer_film": "film"}
 
 MISTAKES = [
-    ("faster_rcnn --anchor-sizes 16 32", "--anchor-sizes 16.0 32.0: give 5 values"),
+    ("faster_rcnn --anchor-sizes 16 32", "--anchor-sizes 16 32: give 5 values"),
     ("faster_rcnn --fpn-features 0", "--fpn-features 0: give 1 or more"),
     ("faster_rcnn --roi-samples 0", "--roi-samples 0: give 1 or more"),
-    ("faster_rcnn --aspect-ratios 0 1", "--aspect-ratios 0.0 1.0: give for each value a number above 0"),
+    ("faster_rcnn --aspect-ratios 0 1", "--aspect-ratios 0 1: give for each value a number above 0"),
     ("faster_rcnn --aspect-ratios", "--aspect-ratios (no value): give one value or more"),
-    ("faster_rcnn --anchor-sizes 16 32 64 128 nan", "16.0 32.0 64.0 128.0 nan: give for each value a number"),
+    ("faster_rcnn --anchor-sizes 16 32 64 128 nan", "16 32 64 128 nan: give for each value a number"),
     ("faster_rcnn --nms-threshold 1.5", "--nms-threshold 1.5: give a number from 0 to 1"),
     ("faster_rcnn --train-proposals 0 100", "--train-proposals 0 100: give for each value 1 or more"),
     ("faster_rcnn --max-detections -1", "--max-detections -1: give 1 or more"),
@@ -46,27 +46,27 @@ MISTAKES = [
     ("faster_rcnn --train.steps 0", "--train.steps 0: give 1 or more"),
     ("faster_rcnn --train.learning-rate nan", "--train.learning-rate nan: give a number above 0"),
     ("faster_rcnn --train.learning-rate inf", "--train.learning-rate inf: give a number above 0"),
-    ("faster_rcnn --train.momentum 1", "--train.momentum 1.0: give a number from 0 to below 1"),
-    ("faster_rcnn --train.milestones -1 2", "--train.milestones -1.0 2.0: give for each value 0 or more"),
-    ("faster_rcnn --augment.hflip 2", "augment.hflip is 2.0: give a number from 0 to 1"),
-    ("faster_rcnn --augment.scale 2 1", "augment.scale is 2.0 1.0: give the smaller value first"),
-    ("faster_rcnn --augment.scale 1 inf", "augment.scale is 1.0 inf: give for each value a number above 0"),
+    ("faster_rcnn --train.momentum 1", "--train.momentum 1: give a number from 0 to below 1"),
+    ("faster_rcnn --train.milestones -1 2", "--train.milestones -1 2: give for each value 0 or more"),
+    ("faster_rcnn --augment.hflip 2", "augment.hflip is 2: give a number from 0 to 1"),
+    ("faster_rcnn --augment.scale 2 1", "augment.scale is 2 1: give the smaller value first"),
+    ("faster_rcnn --augment.scale 1 inf", "augment.scale is 1 inf: give for each value a number above 0"),
     ("faster_rcnn --augment.colour nan", "augment.colour is nan"),
-    ("mask_rcnn --anchor-sizes 16 32", "--anchor-sizes 16.0 32.0: give 5 values, one for each level"),
+    ("mask_rcnn --anchor-sizes 16 32", "--anchor-sizes 16 32: give 5 values, one for each level"),
     ("mask_rcnn --neck c4 --anchor-sizes", "--anchor-sizes (no value): give one value or more"),
     ("mask_rcnn --mask-features 0", "--mask-features 0: give 1 or more"),
-    ("proposals --anchor-sizes 16", "--anchor-sizes 16.0: give 5 values"),
-    ("roi_align_vs_roi_pool --anchor-sizes 0", "--anchor-sizes 0.0: give for each value a number above 0"),
+    ("proposals --anchor-sizes 16", "--anchor-sizes 16: give 5 values"),
+    ("roi_align_vs_roi_pool --anchor-sizes 0", "--anchor-sizes 0: give for each value a number above 0"),
     ("segmenter --widths 16 0", "--widths 16 0: give for each value 1 or more"),
-    ("segmenter --dice -1", "--dice -1.0: give 0 or more"),
-    ("segmenter --class-weights 1 -1", "--class-weights 1.0 -1.0: give for each value 0 or more"),
+    ("segmenter --dice -1", "--dice -1: give 0 or more"),
+    ("segmenter --class-weights 1 -1", "--class-weights 1 -1: give for each value 0 or more"),
     (
         "segmenter --class-weights 0 0",
         "class_weights is (0.0, 0.0): give numbers, of which one at least is",
     ),
     ("classifier --widths", "--widths (no value): give one value or more"),
-    ("image_classifier --label-smoothing 1", "--label-smoothing 1.0: give a number from 0 to below 1"),
-    ("inception_vs_inception_resnet --width 0", "--width 0.0: give a number above 0"),
+    ("image_classifier --label-smoothing 1", "--label-smoothing 1: give a number from 0 to below 1"),
+    ("inception_vs_inception_resnet --width 0", "--width 0: give a number above 0"),
     ("full_resolution --depth 0", "--depth 0: give 1 or more"),
     ("segmentation_upsampling --size 0", "--size 0: give 1 or more"),
     ("spatial_transformer_colocalization --sides 0.5 0.2", "--sides 0.5 0.2: give the smaller value first"),
@@ -87,6 +87,12 @@ def test_a_number_that_cannot_be_is_told_at_the_start(words, told, tmp_path, cap
     assert told in message
     assert "Traceback" not in message
     assert not out.exists()
+
+
+def test_how_many_classes_to_print_is_checked_too(capsys):
+    words = ["--model", "resnet18", "--weights", "nowhere.pth", "--best", "0"]
+    assert main(["predict", "nowhere.jpg", *words]) == 2
+    assert "--best 0: give 1 or more" in capsys.readouterr().err
 
 
 def numbers_without_a_rule(hint, where):
@@ -155,14 +161,14 @@ def test_scripts_tell_without_a_traceback(name, words, told, capsys, monkeypatch
         (lambda: MLPHead(-1), "MLPHead.features is -1"),
         (lambda: RPN((8.0, 0.0)), "RPN.sizes is (8.0, 0.0)"),
         (lambda: RPN(((8.0,), (8.0, 16.0))), "give each level equally many"),
-        (lambda: RPN(aspect_ratios=(0.0, 1.0)), "RPN.aspect_ratios is 0.0 1.0"),
+        (lambda: RPN(aspect_ratios=(0.0, 1.0)), "RPN.aspect_ratios is 0 1"),
         (lambda: RPN((8.0, 16.0)).anchors([], (64, 64)), "of 2 levels, but there are 0 feature maps"),
         (lambda: SmallCNN(3, ()), "SmallCNN.widths is (no value): give one value or more"),
         (lambda: UNet(3, (8, 0)), "UNet.widths is 8 0"),
         (lambda: Augment(vflip=-0.5), "augment.vflip is -0.5"),
-        (lambda: Distortion(42, scale=(0.0, 1.0)), "distortion.scale is 0.0 1.0"),
+        (lambda: Distortion(42, scale=(0.0, 1.0)), "distortion.scale is 0 1"),
         (lambda: Distortion(42, distractors=-1), "distortion.distractors is -1"),
-        (lambda: check_config(TrainConfig(ema=1.0)), "train.ema is 1.0: give a number from 0 to below 1"),
+        (lambda: check_config(TrainConfig(ema=1.0)), "train.ema is 1: give a number from 0 to below 1"),
     ],
 )
 def test_models_and_settings_made_from_python_are_checked(make, told):

@@ -191,5 +191,5 @@ def _check(hint: Any, value: Any, told: Callable[[str, str], str], path: str, wh
 def _shown(value: Any) -> str:
     """As the command line has it."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return " ".join(map(str, value)) or "(no value)"
-    return str(value)
+        return " ".join(map(_shown, value)) or "(no value)"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
