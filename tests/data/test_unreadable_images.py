@@ -126,6 +126,9 @@ def test_a_large_image_is_called_too_large_and_can_be_allowed(tmp_path, pillows_
         assert "too large: 182,250,000 pixels, where at most 178,956,970 are read" in str(error.value)
         assert "VISION_JAX_MAX_PIXELS=182250000" in str(error.value)
         assert "truncated" not in str(error.value)
+    (tmp_path / "huge.png").write_bytes(png_of_size(40_000, 40_000))  # which Pillow itself refuses
+    with pytest.raises(UserError, match=r"too large: 1,600,000,000 pixels.*VISION_JAX_MAX_PIXELS=1600000000"):
+        read_image(tmp_path / "huge.png")
     # `predict` goes on with the others, and says so.
     Image.fromarray(PICTURE).save(tmp_path / "small.png")
     photos = [(tmp_path / name, name) for name in ("map.png", "small.png")]
