@@ -13,14 +13,15 @@ from vision_jax.data.transforms import Augment
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Filled, Seed, check_options
 
 
 def experiment(
     data: str = "digits",
-    canvas: tuple[int, int] | None = None,
-    widths: tuple[int, ...] = (16, 32, 64),
+    canvas: tuple[Count, Count] | None = None,
+    widths: Filled[Count] = (16, 32, 64),
     augment: Augment = Augment(hflip=0, scale=(0.9, 1.1)),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=400,
         batch_size=128,
@@ -41,6 +42,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: SmallCNN(num_classes=len(classes), widths=widths),
         task=classification(data, canvas, augment),

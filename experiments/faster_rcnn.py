@@ -20,28 +20,29 @@ from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
 from vision_jax.pretrained import starting_from
 from vision_jax.tasks import detection
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Filled, Five, Fraction, Positive, Seed, check_options
 
 
 def experiment(
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
+    canvas: tuple[Count, Count] | None = None,
     backbone: ResNetName = "resnet18",
     norm: NormKind = "group",
-    fpn_features: int = 128,
-    head_features: int = 512,
+    fpn_features: Count = 128,
+    head_features: Count = 512,
     roi: Literal["align", "pool"] = "align",
     agnostic: bool = False,
-    anchor_sizes: tuple[float, ...] = (16, 32, 64, 128, 256),
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
-    train_proposals: tuple[int, int] = (1000, 1000),
-    test_proposals: tuple[int, int] = (1000, 300),
-    roi_samples: int = 128,
-    nms_threshold: float = 0.5,
-    max_detections: int = 100,
+    anchor_sizes: Five[Positive] = (16, 32, 64, 128, 256),
+    aspect_ratios: Filled[Positive] = (0.5, 1.0, 2.0),
+    train_proposals: tuple[Count, Count] = (1000, 1000),
+    test_proposals: tuple[Count, Count] = (1000, 300),
+    roi_samples: Count = 128,
+    nms_threshold: Fraction = 0.5,
+    max_detections: Count = 100,
     augment: Augment = Augment(),
     init: str | None = None,
     freeze: tuple[str, ...] = (),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=280,
         batch_size=4,
@@ -76,6 +77,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: FasterRCNN(
             backbone=resnet(backbone, norm),

@@ -27,6 +27,7 @@ from vision_jax.pretrained import starting_from
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import segmentation
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Seed, UserError, check_options
 
 SKIPS = {"32s": ("c5",), "16s": ("c5", "c4"), "8s": ("c5", "c4", "c3")}
 
@@ -36,11 +37,11 @@ def experiment(
     frozen: bool = False,
     staged: bool = False,
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
+    canvas: tuple[Count, Count] | None = None,
     norm: NormKind = "batch",
     init: str | None = None,
     augment: Augment = Augment(scale=(0.75, 1.5)),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=400, batch_size=8, optimizer="adamw", learning_rate=2e-3, weight_decay=1e-2, warmup_steps=50
     ),
@@ -60,7 +61,10 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     names = SKIPS[skips]
+    if staged and train.steps < len(names):
+        raise UserError(f"--train.steps {train.steps}: give {len(names)} or more, one a stage")
 
     def network(classes: int) -> FCN:
         return FCN(classes, resnet("resnet18", norm), names)

@@ -18,17 +18,18 @@ from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import segmentation
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Filled, Seed, check_options
 
 
 def experiment(
     network: Literal["full_resolution", "down_and_up"] = "down_and_up",
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
-    width: int = 32,
-    depth: int = 8,
-    widths: tuple[int, ...] = (32, 64, 128),
+    canvas: tuple[Count, Count] | None = None,
+    width: Count = 32,
+    depth: Count = 8,
+    widths: Filled[Count] = (32, 64, 128),
     augment: Augment = Augment(scale=(0.75, 1.5)),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=400, batch_size=8, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, warmup_steps=20
     ),
@@ -46,6 +47,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
 
     def model(classes: tuple[str, ...]) -> Segmenter:
         if network == "full_resolution":

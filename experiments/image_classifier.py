@@ -23,7 +23,7 @@ from vision_jax.pretrained import starting_from
 from vision_jax.pretrained.torchvision import ARCHITECTURES
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
-from vision_jax.types import UserError
+from vision_jax.types import Count, FractionBelow1, Seed, UserError, check_options
 
 Network = Literal[
     "alexnet",
@@ -54,14 +54,14 @@ Network = Literal[
 
 def experiment(
     data: str = "digits",
-    canvas: tuple[int, int] | None = (64, 64),
+    canvas: tuple[Count, Count] | None = (64, 64),
     network: Network = "resnet18",
     norm: NormKind = "batch",
-    label_smoothing: float | None = None,
+    label_smoothing: FractionBelow1 | None = None,
     augment: Augment = Augment(),
     init: str | None = None,
     freeze: tuple[str, ...] = (),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=200,
         batch_size=32,
@@ -87,6 +87,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: classifier(network, norm, label_smoothing, classes),
         task=classification(data, canvas, augment),

@@ -19,18 +19,19 @@ from vision_jax.models.classification.image_classifier import AverageHead, Image
 from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Positive, Seed, check_options
 
 
 def experiment(
     network: Literal["inception_v4", "inception_resnet_v2"] = "inception_resnet_v2",
     data: str = "digits",
-    canvas: tuple[int, int] | None = (80, 80),
-    width: float = 0.125,
-    plain_blocks: tuple[int, int, int] = (2, 4, 2),
-    residual_blocks: tuple[int, int, int] = (3, 5, 3),
-    residual_scale: float = 0.17,
+    canvas: tuple[Count, Count] | None = (80, 80),
+    width: Positive = 0.125,
+    plain_blocks: tuple[Count, Count, Count] = (2, 4, 2),
+    residual_blocks: tuple[Count, Count, Count] = (3, 5, 3),
+    residual_scale: Positive = 0.17,
     augment: Augment = Augment(hflip=0, scale=(0.8, 1.2)),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=400,
         batch_size=32,
@@ -55,6 +56,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     if network == "inception_v4":
         backbone = InceptionV4(plain_blocks, width=width)
     else:

@@ -27,35 +27,36 @@ from vision_jax.pretrained import starting_from
 from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import instances
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Filled, Fraction, Positive, Seed, UserError, check_options
 
 
 def experiment(
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
+    canvas: tuple[Count, Count] | None = None,
     masks: Literal["crops", "full"] = "crops",
     backbone: ResNetName = "resnet18",
     norm: NormKind = "group",
     remat: bool = False,
     neck: Literal["fpn", "c4", "c5"] = "fpn",
-    fpn_features: int = 64,
-    head_features: int = 512,
+    fpn_features: Count = 64,
+    head_features: Count = 512,
     roi: Literal["align", "align_max", "pool"] = "align",
     mask_head: Literal["fcn", "mlp"] = "fcn",
-    mask_features: int = 64,
+    mask_features: Count = 64,
     mask_loss: Literal["sigmoid", "softmax"] = "sigmoid",
     mask_agnostic: bool = False,
     agnostic: bool = False,
-    anchor_sizes: tuple[float, ...] = (16, 32, 64, 128, 256),
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
-    train_proposals: tuple[int, int] = (1000, 1000),
-    test_proposals: tuple[int, int] = (1000, 300),
-    roi_samples: int = 64,
-    nms_threshold: float = 0.5,
-    max_detections: int = 100,
+    anchor_sizes: Filled[Positive] = (16, 32, 64, 128, 256),
+    aspect_ratios: Filled[Positive] = (0.5, 1.0, 2.0),
+    train_proposals: tuple[Count, Count] = (1000, 1000),
+    test_proposals: tuple[Count, Count] = (1000, 300),
+    roi_samples: Count = 64,
+    nms_threshold: Fraction = 0.5,
+    max_detections: Count = 100,
     augment: Augment = Augment(),
     init: str | None = None,
     freeze: tuple[str, ...] = (),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=540,
         batch_size=2,
@@ -97,7 +98,11 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     pyramid, residual = neck == "fpn", neck == "c4"
+    if pyramid and len(anchor_sizes) != 5:
+        given = " ".join(f"{size:g}" for size in anchor_sizes)
+        raise UserError(f"--anchor-sizes {given}: give 5 values, one for each level of the pyramid")
     return Experiment(
         model=lambda classes: MaskRCNN(
             backbone=resnet(backbone, norm, stages=3 if residual else 4, remat=remat),

@@ -18,11 +18,11 @@ from typing import Literal
 
 import jax
 import numpy as np
-import tyro
 
+from vision_jax.cli.scripts import run_script
 from vision_jax.ops import crop_masks
 from vision_jax.tasks import instances
-from vision_jax.types import InstanceBatch, Instances
+from vision_jax.types import Count, InstanceBatch, Instances, check_options
 
 METRICS = ("mask/AP", "mask/AP50", "mask/AP75", "boundary/AP")
 
@@ -55,7 +55,7 @@ def judged(data: str, canvas: tuple[int, int], masks: Literal["crops", "full"], 
     return [metrics[name] for name in METRICS]
 
 
-def main(data: str = "synthetic", canvas: tuple[int, int] = (256, 256), cells: int = 28) -> None:
+def main(data: str = "synthetic", canvas: tuple[Count, Count] = (256, 256), cells: Count = 28) -> None:
     """Prints a table.
 
     Args:
@@ -63,6 +63,7 @@ def main(data: str = "synthetic", canvas: tuple[int, int] = (256, 256), cells: i
         canvas: long and short side in pixels.
         cells: rows and columns of a target.
     """
+    check_options(main, locals())
     crops, full = (judged(data, canvas, kind, cells) for kind in ("crops", "full"))
     print(f"| targets from | {' | '.join(METRICS)} |\n| --- |{' ---: |' * len(METRICS)}")
     rows = (("crops", crops), ("bitmaps", full), ("difference", np.subtract(crops, full)))
@@ -71,4 +72,4 @@ def main(data: str = "synthetic", canvas: tuple[int, int] = (256, 256), cells: i
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

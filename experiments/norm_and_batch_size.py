@@ -17,14 +17,15 @@ from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.sweeps import Claim, PaperFigures, cross, grid, zip_
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Filled, Seed, check_options
 
 
 def experiment(
     norm: Literal["batch", "group"] = "batch",
     data: str = "digits",
-    widths: tuple[int, ...] = (16, 32, 64),
+    widths: Filled[Count] = (16, 32, 64),
     augment: Augment = Augment(hflip=0, scale=(0.9, 1.1)),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=400, batch_size=32, learning_rate=0.05, reference_batch=32, warmup_steps=40, weight_decay=1e-4
     ),
@@ -39,6 +40,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: SmallCNN(num_classes=len(classes), widths=widths, norm=norm),
         task=classification(data, None, augment),

@@ -22,16 +22,16 @@ from vision_jax.pretrained import starting_from
 from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import detection
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
-from vision_jax.types import UserError
+from vision_jax.types import Count, Seed, UserError, check_options
 
 
 def experiment(
     learnt: str | None = None,
     start: Literal["random", "backbone", "frozen"] = "backbone",
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
+    canvas: tuple[Count, Count] | None = None,
     augment: Augment = Augment(vflip=0.5, scale=(0.8, 1.2)),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=500,
         batch_size=4,
@@ -53,6 +53,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     if learnt is None and start != "random":
         raise UserError(f"--start {start} needs --learnt: a run folder or a file of weights to start from")
     return Experiment(

@@ -24,7 +24,7 @@ from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import detection
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
-from vision_jax.types import DetectionBatch, Detections
+from vision_jax.types import Count, DetectionBatch, Detections, Five, Positive, Seed, check_options
 
 COUNTS = (10, 30, 100, 300, 1000)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -43,15 +43,15 @@ class ProposalsAlone(FasterRCNN):
 
 def experiment(
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
+    canvas: tuple[Count, Count] | None = None,
     backbone: ResNetName = "resnet18",
     norm: NormKind = "group",
-    fpn_features: int = 128,
-    head_features: int = 512,
-    anchor_sizes: tuple[float, ...] = (16, 32, 64, 128, 256),
-    roi_samples: int = 64,
+    fpn_features: Count = 128,
+    head_features: Count = 512,
+    anchor_sizes: Five[Positive] = (16, 32, 64, 128, 256),
+    roi_samples: Count = 64,
     augment: Augment = Augment(),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=640,
         batch_size=2,
@@ -76,6 +76,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: FasterRCNN(
             backbone=resnet(backbone, norm),

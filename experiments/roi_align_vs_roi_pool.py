@@ -30,6 +30,7 @@ from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import detection, instances
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, Filled, Positive, Seed, check_options
 
 
 def experiment(
@@ -37,16 +38,16 @@ def experiment(
     stride: Literal[16, 32] = 16,
     masks: bool = True,
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = (192, 192),
+    canvas: tuple[Count, Count] | None = (192, 192),
     backbone: ResNetName = "resnet18",
     norm: NormKind = "group",
     c4_head: Literal["mlp", "residual"] = "mlp",
-    head_features: int = 512,
-    mask_features: int = 128,
-    anchor_sizes: tuple[float, ...] = (16, 32, 64, 128),
-    roi_samples: int = 64,
+    head_features: Count = 512,
+    mask_features: Count = 128,
+    anchor_sizes: Filled[Positive] = (16, 32, 64, 128),
+    roi_samples: Count = 64,
     augment: Augment = Augment(),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=700,
         batch_size=2,
@@ -75,6 +76,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     c4, residual = stride == 16, stride == 16 and c4_head == "residual"
     detector = partial(
         MaskRCNN if masks else FasterRCNN,

@@ -18,19 +18,20 @@ from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import segmentation
 from vision_jax.tasks.segmentation import Balance
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Count, NotNegative, Seed, check_options
 
 
 def experiment(
     variant: BasicVariant = "segnet_basic",
     upsampling: Upsampling = "max_unpooling",
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
-    width: int = 32,
-    size: int = 5,
+    canvas: tuple[Count, Count] | None = None,
+    width: Count = 32,
+    size: Count = 5,
     balance: Balance = "median_frequency",
-    class_weights: tuple[float, ...] | None = None,
+    class_weights: tuple[NotNegative, ...] | None = None,
     augment: Augment = Augment(scale=(1.0, 1.5)),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=500, batch_size=8, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, warmup_steps=50
     ),
@@ -50,6 +51,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     task = segmentation(data, canvas, augment, balance, class_weights, boundaries=True)
 
     def model(classes: tuple[str, ...]) -> Segmenter:

@@ -37,7 +37,7 @@ from vision_jax.pretrained import starting_from
 from vision_jax.tasks import segmentation
 from vision_jax.tasks.segmentation import Balance
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
-from vision_jax.types import UserError
+from vision_jax.types import Count, NotNegative, Seed, UserError, check_options
 
 Network = Literal[
     "unet",
@@ -57,20 +57,20 @@ _SKIPS = {"fcn_32s": ("c5",), "fcn_16s": ("c5", "c4"), "fcn_8s": ("c5", "c4", "c
 
 def experiment(
     data: str = "synthetic",
-    canvas: tuple[int, int] | None = None,
+    canvas: tuple[Count, Count] | None = None,
     network: Network = "unet",
-    widths: tuple[int, ...] = (),
+    widths: tuple[Count, ...] = (),
     upsampling: Upsampling | None = None,
     backbone: Backbone | None = None,
     norm: NormKind = "batch",
     balance: Balance = "none",
-    class_weights: tuple[float, ...] | None = None,
-    dice: float = 0.0,
+    class_weights: tuple[NotNegative, ...] | None = None,
+    dice: NotNegative = 0.0,
     boundaries: bool = False,
     augment: Augment = Augment(scale=(0.75, 1.5)),
     init: str | None = None,
     freeze: tuple[str, ...] = (),
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=400, batch_size=8, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, warmup_steps=50
     ),
@@ -99,6 +99,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     task = segmentation(data, canvas, augment, balance, class_weights, boundaries)
     build = _builder(network, widths, upsampling, backbone, norm)
     return Experiment(

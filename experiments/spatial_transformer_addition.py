@@ -18,6 +18,7 @@ from vision_jax.models.attention.transformed_classifier import NetworkName, digi
 from vision_jax.sweeps import Claim, PaperFigures, zip_
 from vision_jax.tasks import addition
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Seed, check_options
 
 
 def experiment(
@@ -25,7 +26,7 @@ def experiment(
     transformers: Literal[0, 1, 2] = 2,
     distortion: DistortionName = "RTS",
     data: str = "digits",
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=4000,
         batch_size=128,
@@ -46,6 +47,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: digit_classifier(
             len(classes), network, Affine() if transformers else None, count=transformers, channels=2

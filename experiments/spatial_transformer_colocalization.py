@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -30,18 +30,18 @@ from vision_jax.sweeps import PaperFigures, grid
 from vision_jax.tasks import classification, colocalization
 from vision_jax.training.bare import bare_training
 from vision_jax.training.experiment import Experiment, Fit, Gradient, TrainConfig
-from vision_jax.types import UserError
+from vision_jax.types import Count, PositiveFraction, Rising, Seed, UserError, Whole, check_options
 
 
 def experiment(
     digit: str = "8",
-    distractors: int = 0,
+    distractors: Whole = 0,
     data: str = "digits",
-    images: int = 100,
-    sides: tuple[float, float] = (0.334, 0.45),
-    encoder_steps: int = 800,
-    apart_steps: int = 300,
-    seed: int = 0,
+    images: Count = 100,
+    sides: Annotated[tuple[PositiveFraction, PositiveFraction], Rising()] = (0.334, 0.45),
+    encoder_steps: Count = 800,
+    apart_steps: Count = 300,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=700,
         batch_size=50,
@@ -63,6 +63,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train with the full loss.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: CoLocalizer(Convolutional((16,), (9,), (32, 32), stride=4), sides=sides),
         task=colocalization(data, digit, images, distractors),

@@ -22,9 +22,9 @@ from typing import Any
 import cv2
 import jax
 import numpy as np
-import tyro
 from jaxtyping import Float, Int, UInt8
 
+from vision_jax.cli.scripts import run_script
 from vision_jax.data.distortions import DISTORTIONS, framed
 from vision_jax.data.open import open_classification
 from vision_jax.models.attention.spatial_transformer import TRANSFORMS, TransformName
@@ -32,7 +32,7 @@ from vision_jax.models.attention.transformed_classifier import digit_classifier
 from vision_jax.tasks import classification
 from vision_jax.training import TrainConfig
 from vision_jax.training.bare import bare_training
-from vision_jax.types import ClassificationBatch
+from vision_jax.types import ClassificationBatch, Count, Seed, check_options
 from vision_jax.visualization import draw_warps, save_gif, save_png, stack_pictures
 
 _STRIP = (0, 20, 60, 200, 600, 2000)
@@ -47,10 +47,10 @@ def film(
     out: Path,
     data: str = "digits",
     transformer: TransformName = "rotation",
-    steps: int = 2000,
-    every: int = 20,
-    digits: int = 6,
-    seed: int = 0,
+    steps: Count = 2000,
+    every: Count = 20,
+    digits: Count = 6,
+    seed: Seed = 0,
 ) -> None:
     """Trains a convolutional classifier behind a transformer, and draws.
 
@@ -63,6 +63,7 @@ def film(
         digits: how many are shown.
         seed: of the initial parameters, the order of the data and every draw.
     """
+    check_options(film, locals())
     transform = TRANSFORMS[transformer]
     opened = classification(data, distortion=DISTORTIONS["R"]).open(None)
     model = digit_classifier(len(opened.classes), "cnn", transform)
@@ -148,4 +149,4 @@ def turn(digit: UInt8[np.ndarray, "28 28 3"], degrees: float) -> UInt8[np.ndarra
 
 
 if __name__ == "__main__":
-    tyro.cli(film)
+    run_script(film)

@@ -21,6 +21,7 @@ from vision_jax.models.attention.transformed_classifier import NetworkName, digi
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.types import Seed, check_options
 
 
 def experiment(
@@ -28,7 +29,7 @@ def experiment(
     transformer: Literal["none"] | TransformName = "affine",
     distortion: DistortionName = "R",
     data: str = "digits",
-    seed: int = 0,
+    seed: Seed = 0,
     train: TrainConfig = TrainConfig(
         steps=3000,
         batch_size=128,
@@ -49,6 +50,7 @@ def experiment(
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.
     """
+    check_options(experiment, locals())
     return Experiment(
         model=lambda classes: digit_classifier(
             len(classes), network, None if transformer == "none" else TRANSFORMS[transformer]

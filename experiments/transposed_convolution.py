@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from jaxtyping import Array, Float
 
+from vision_jax.cli.scripts import run_script
 from vision_jax.data.open import open_segmentation
 from vision_jax.evaluation.tables import markdown_table
 from vision_jax.ops.convolution import (
@@ -37,7 +37,7 @@ from vision_jax.ops.convolution import (
     resize_convolution,
     transposed_convolution,
 )
-from vision_jax.types import UserError
+from vision_jax.types import Count, UserError, check_options
 
 STRIDE = 2
 _FEATURES = 16
@@ -191,10 +191,10 @@ def _patches(images: Float[Array, "n h w c"], side: int) -> Float[Array, "_m {si
 def main(
     data: str = "synthetic",
     out: Path = Path("out/transposed_convolution"),
-    images: int = 32,
-    draws: int = 100,
-    steps: int = 400,
-    seeds: int = 3,
+    images: Count = 32,
+    draws: Count = 100,
+    steps: Count = 400,
+    seeds: Count = 3,
 ) -> None:
     """Writes transposed_convolution.md and transposed_convolution.png.
 
@@ -206,6 +206,7 @@ def main(
         steps: of training.
         seeds: trainings of each way.
     """
+    check_options(main, locals())
     source = open_segmentation(data)[0]
     images = min(images, len(source))
     if images < 12:
@@ -272,4 +273,4 @@ def _draw(path: Path, photograph: np.ndarray, pictures: Sequence[tuple[str, Arra
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_script(main)

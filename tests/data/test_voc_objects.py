@@ -158,3 +158,11 @@ def test_what_is_wrong_is_named(folder):
     (folder / "SegmentationObject").rmdir()
     with pytest.raises(UserError, match="no folder SegmentationObject"):
         open_instances(f"voc:{folder}")
+
+
+def test_boxes_of_bytes_are_matched_as_others_are():
+    boxes = np.array([[0, 0, 200, 200], [100, 100, 250, 250], [9, 9, 5, 5]])
+    values, numbers = np.array([2, 1]), np.array([1, 2, 3])
+    for dtype in (np.uint8, np.int32, np.float16, np.float32):
+        narrow = boxes.astype(dtype)
+        np.testing.assert_array_equal(match(narrow[1::-1], values, narrow, numbers), [1, 2, -1])

@@ -166,6 +166,7 @@ def test_a_second_sweep_says_that_the_folder_is_taken(tiny, capsys):
         (("--norm", "group"), "--norm is what the sweep varies"),
         (("--vary", "fail=True,False", "--no-fail"), "--fail is what the sweep varies"),
         (("--workers", "0"), "--workers 0"),
+        (("--vary", "train.steps=24,0"), "--train.steps 0: give 1 or more"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(tiny, capsys, words, said):

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vision_jax.types.lettering import table_cell
+
 Row = Mapping[str, Any]
 
 
@@ -50,7 +52,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
     for row in rows:
         if "error" not in row:
-            lines.append(f"| {' | '.join(_cells(row, peers))} |")
+            lines.append(f"| {' | '.join(map(table_cell, _cells(row, peers)))} |")
     return lines
 
 

@@ -17,7 +17,7 @@ import tyro
 
 from vision_jax.cli.values import from_json, to_json
 from vision_jax.training.experiment import Experiment
-from vision_jax.types import UserError
+from vision_jax.types import UserError, check_options
 
 ExperimentFunction = Callable[..., Experiment]
 
@@ -242,7 +242,11 @@ def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[
 
     Returns:
         The arguments and the experiment built from them.
+
+    Raises:
+        UserError: an argument against its type's rule (`vision_jax.types.options`).
     """
+    check_options(function, arguments)
     experiment = function(**arguments)
     logger = logging.getLogger("vision_jax")
     # The run opens the data again: what is odd about them is said then, once, and stands in its log.

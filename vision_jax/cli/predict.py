@@ -138,6 +138,8 @@ def predict_pretrained(words: Sequence[str]) -> int:
     options = tyro.cli(PretrainedOptions, prog="vision-jax predict", args=list(words))
     if not options.photos:
         raise UserError("which photographs? vision-jax predict --model NAME --weights FILE photo.jpg folder/")
+    if options.best < 1:
+        raise UserError(f"--best {options.best}: give 1 or more")
     photos = list(find_photos(options.photos))
     network = from_torchvision(options.model, options.weights)
     classes = _class_names(options.classes, network.model.num_classes)

@@ -31,7 +31,7 @@ from vision_jax.sweeps.folder import SweepFolder, Trial
 from vision_jax.sweeps.points import Point, point_name, with_axis
 from vision_jax.sweeps.run import run_trials
 from vision_jax.sweeps.workers import LocalWorkers, divide
-from vision_jax.types import UserError
+from vision_jax.types import UserError, check_options
 
 USAGE = """\
 usage: vision-jax sweep EXPERIMENT.py [options]
@@ -141,6 +141,7 @@ def make_trial(function: ExperimentFunction, shared: Mapping[str, Any], point: P
     for name, value in point.items():
         arguments = _with_value(function, arguments, name, value, f"{file}: SWEEP")
     recorded = check_recordable(function, arguments)
+    check_options(function, arguments)
     trial_words = tuple(words_of(defaults_to_json(function), recorded))
     again, _ = parse(function, trial_words, f"vision-jax train {file}")
     if arguments_to_json(again) != recorded:

@@ -16,14 +16,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from vision_jax.ops.sampling import regular_points, thin_plate_spline_weights
-from vision_jax.types import ClassificationExample, ClassificationSource, UserError
+from vision_jax.types import (
+    ClassificationExample,
+    ClassificationSource,
+    NotNegative,
+    Positive,
+    Rising,
+    UserError,
+    Whole,
+    check_fields,
+)
 
 FRAME = 28
 _PART = 6
@@ -50,14 +59,15 @@ class Distortion:
     """
 
     canvas: int
-    turn: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
+    turn: NotNegative = 0.0
+    scale: Annotated[tuple[Positive, Positive], Rising()] = (1.0, 1.0)
     anywhere: bool = False
-    corners: float = 0.0
-    bend: float = 0.0
-    distractors: int = 0
+    corners: NotNegative = 0.0
+    bend: NotNegative = 0.0
+    distractors: Whole = 0
 
     def __post_init__(self) -> None:
+        check_fields(self, "distortion")
         if self.canvas < FRAME:
             raise UserError(f"distortion.canvas is {self.canvas}: a digit takes {FRAME} pixels")
 

@@ -12,7 +12,10 @@ Whatever the file holds, `read_image` gives uint8 [h, w, 3]:
 Annotations are drawn by some tools on the upright picture and by others on the stored rows and columns. A
 caller that knows the size which its annotations speak of passes it: the orientation is then applied unless
 only the stored, unturned picture has that size, and a picture that has it neither way is a `UserError`. An
-unreadable or truncated file is a `UserError` too.
+unreadable or truncated file is a `UserError` too, which says what the file is (`vision_jax.data.unreadable`).
+
+A picture of more than 178,956,970 pixels is refused, since a small file can claim more than the memory holds;
+the environment variable VISION_JAX_MAX_PIXELS sets another limit.
 
 Label maps are read by `read_indices`: what a grey image stores, or a palette image's indices, not colours.
 
@@ -21,6 +24,10 @@ A picture may also lie inside another file: `Encoded` is its content and says wh
 
 from __future__ import annotations
 
+import os
+import re
+import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +38,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from vision_jax.data.unreadable import HEAD, explain
 from vision_jax.types import UserError
 
 EXTENSIONS = frozenset(
@@ -38,7 +46,13 @@ EXTENSIONS = frozenset(
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 
+LIMIT_VARIABLE = "VISION_JAX_MAX_PIXELS"
+_MOST_PIXELS = 178_956_970
+# Pictures above the limit are an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 _ORIENTATION = 0x0112
+_DNG_VERSION = 50706  # a tag that only raw files have (Adobe's DNG specification 1.7)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -216,24 +230,78 @@ def _look_up_one_channel(
 @contextmanager
 def _opened(path: Path | Encoded) -> Iterator[Image.Image]:
     """An image opened lazily; whatever goes wrong inside the block is the file's fault."""
+    limit = _limit()
     try:
+        if not isinstance(path, Encoded):
+            _check_kind(path)
         with Image.open(BytesIO(path.content) if isinstance(path, Encoded) else path) as image:
+            if image.width * image.height > limit:
+                raise UserError(_too_large(path, image.width * image.height, limit))
+            if _DNG_VERSION in getattr(image, "tag_v2", ()):
+                raise UserError(f"{path}: this is a camera's raw file (DNG): develop it to JPEG or PNG")
+            if image.format == "EPS":  # which Pillow would have another program run
+                raise UserError(f"{path}: this is PostScript: convert it to JPEG or PNG")
             yield image
     except (UserError, MemoryError):
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such image file") from None
+    except Image.DecompressionBombError as error:
+        numbers = re.findall(r"\d+", str(error))  # Pillow tells the pixels, and its own limit
+        raise UserError(_too_large(path, int(numbers[0]), limit)) from None
     except UnidentifiedImageError:
-        count = len(path.content) if isinstance(path, Encoded) else path.stat().st_size
-        raise UserError(
-            f"{path}: not an image, or one of an unknown or damaged format ({count} bytes): "
-            f"replace the file or take it out of the data"
-        ) from None
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise UserError(
-            f"{path}: the image cannot be read, it may be truncated ({error}): replace the file or take it "
-            f"out of the data"
-        ) from error
+        raise UserError(f"{path}: {explain(*_head(path))}") from None
+    except OSError as error:
+        if error.errno is None:  # of a decoder, not of the file system
+            raise UserError(_damaged(path, error)) from error
+        advice = (
+            "change its permissions" if isinstance(error, PermissionError) else "check the disk or network"
+        )
+        raise UserError(f"{path}: cannot be read ({error.strerror}): {advice}") from error
+    except Exception as error:  # decoders raise SyntaxError, ValueError, struct.error, ...
+        raise UserError(_damaged(path, error)) from error
+
+
+def _check_kind(path: Path) -> None:
+    """Refuses what is no file: reading a pipe would wait for ever."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path}: is a folder, although its name is an image's: rename it or take it out")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: is no file but a pipe, socket or device: take it out of the data")
+
+
+def _head(path: Path | Encoded) -> tuple[bytes, int]:
+    """The first bytes of an image's content, and how many there are."""
+    if isinstance(path, Encoded):
+        return path.content[:HEAD], len(path.content)
+    with path.open("rb") as file:
+        return file.read(HEAD), path.stat().st_size
+
+
+def _damaged(path: Path | Encoded, error: Exception) -> str:
+    return (
+        f"{path}: the image cannot be read, it may be truncated ({error}): replace the file or take it "
+        f"out of the data"
+    )
+
+
+def _limit() -> int:
+    """The most pixels that are read; Pillow warns of fewer unless told of it, and refuses twice as many."""
+    text = os.environ.get(LIMIT_VARIABLE, str(_MOST_PIXELS))
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UserError(f"{LIMIT_VARIABLE}={text}: give a number of pixels, such as 400000000")
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(text))
+    return int(text)
+
+
+def _too_large(path: Path | Encoded, pixels: int, limit: int) -> str:
+    return (
+        f"{path}: the image is too large: {pixels:,} pixels, where at most {limit:,} are read. If it is what "
+        f"you mean, allow it by the environment variable {LIMIT_VARIABLE}={pixels}; else cut it into parts "
+        f"or make it smaller"
+    )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -261,6 +329,10 @@ def _rgb(image: Image.Image, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]
     if image.mode == "F":
         values = np.array(image)
         return _grey_to_rgb(values * 255 if values.max(initial=0) <= 1 else values, path)
+    if image.mode == "LAB":
+        raise UserError(f"{path}: colours are stored as CIE L*a*b*, which is not read here: save it as RGB")
+    if image.mode in ("RGBa", "La"):  # multiplied by alpha
+        image = image.convert(image.mode[:-1] + "A")
     if image.mode == "P":
         image = image.convert("RGBA")  # straight to RGB, Pillow warns about transparency kept as bytes
     return np.array(image.convert("RGB"))

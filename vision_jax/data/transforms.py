@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import sqrt
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from vision_jax.data.geometry import (
     scale_by,
     target_canvas,
 )
-from vision_jax.types import UserError
+from vision_jax.types import Fraction, Positive, Rising, UserError, check_fields
 
 # Luma and two chroma axes (NTSC's YIQ): hue turns and saturation scales the chroma, luma stays.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -195,20 +196,16 @@ class Augment:
         colour: strength of colour jitter, 0 (none) to 1.
     """
 
-    hflip: float = 0.5
-    vflip: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    crop: float = 0.0
-    crop_area: float = 0.3
-    min_visible: float = 0.25
-    colour: float = 0.0
+    hflip: Fraction = 0.5
+    vflip: Fraction = 0.0
+    scale: Annotated[tuple[Positive, Positive], Rising()] = (1.0, 1.0)
+    crop: Fraction = 0.0
+    crop_area: Fraction = 0.3
+    min_visible: Fraction = 0.25
+    colour: Fraction = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("hflip", "vflip", "crop", "crop_area", "min_visible", "colour"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"augment.{name} is {getattr(self, name)}: give a number from 0 to 1")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise UserError(f"augment.scale is {self.scale}: give two positive factors, the smaller first")
+        check_fields(self, "augment")
         if self.crop and not self.crop_area:
             raise UserError("augment.crop_area is 0: give the smallest fraction of the image to cut out")
 

@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 from vision_jax.data.annotations import Findings
 from vision_jax.data.images import read_indices
@@ -115,9 +115,9 @@ def _objects(
 
 
 def match(
-    tight: Float[np.ndarray, "m 4"],
+    tight: Num[np.ndarray, "m 4"],
     values: Int[np.ndarray, " m"],
-    boxes: Float[np.ndarray, "n 4"],
+    boxes: Num[np.ndarray, "n 4"],
     numbers: Int[np.ndarray, " n"],
 ) -> Int[np.ndarray, " n"]:
     """Finds each box's object, the best agreeing pair first; none is taken twice.
@@ -131,10 +131,11 @@ def match(
     Returns:
         int32, the value in the map that each box's object has; -1 where it has none.
     """
+    tight, boxes = tight.astype(np.float64), boxes.astype(np.float64)
     low = np.maximum(tight[:, None, :2], boxes[None, :, :2])
     high = np.minimum(tight[:, None, 2:], boxes[None, :, 2:])
     common = np.maximum(high - low, 0).prod(-1)
-    areas, own_areas = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (boxes, tight))
+    areas, own_areas = (np.maximum(b[:, 2:] - b[:, :2], 0).prod(-1) for b in (boxes, tight))
     overlap = common / (own_areas[:, None] + areas - common)
     agreement = np.where(
         overlap < _LEAST_OVERLAP, -1.0, overlap + _NUMBER_COUNTS * (values[:, None] == numbers)

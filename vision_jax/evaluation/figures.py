@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from vision_jax.types.lettering import letter_figure, one_line
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -61,7 +63,7 @@ def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], class
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
+    _save(figure, path)
 
 
 def write_confusion(
@@ -116,7 +118,7 @@ def write_confusion(
     of = "true class; background: of the predicted one" if background else "true class"
     bar.set_label(f"share of the {of}", fontsize=9)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
+    _save(figure, path)
 
 
 def write_by_width(
@@ -143,7 +145,7 @@ def write_by_width(
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
+    _save(figure, path)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -156,6 +158,11 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
+def _save(figure: Figure, path: Path) -> None:
+    letter_figure(figure)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
+
+
 def _count(n: int) -> str:
     if n < 10_000:
         return str(n)
@@ -163,4 +170,6 @@ def _count(n: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "\u2026"
+    """A class's name beside a line or a row; matplotlib leaves out of legends what begins with "_"."""
+    short = one_line(name, 18)
+    return f" {short}" if short.startswith("_") else short

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 
 def pairwise_overlap(
-    a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]
+    a: Num[np.ndarray, "n 4"], b: Num[np.ndarray, "m 4"]
 ) -> tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m"]]:
     """How much boxes cover one another.
 
     Args:
-        a: boxes (x1, y1, x2, y2), x2 and y2 exclusive.
+        a: boxes (x1, y1, x2, y2), x2 and y2 exclusive, of any dtype.
         b: others.
 
     Returns:

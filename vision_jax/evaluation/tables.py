@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from vision_jax.types.lettering import display_width, table_cell
+
 _WIDEST = 15
 _LISTED = 20
 
@@ -27,17 +29,20 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Args:
         header: column names.
-        rows: cells, one list a row, as long as the header.
+        rows: cells, one list a row, as long as the header: any text (`table_cell`).
 
     Returns:
         The lines, without a final newline.
     """
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
+    cells = [[table_cell(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(3, *(display_width(row[i]) for row in cells)) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        aligned = [row[0].ljust(widths[0])]
-        aligned += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        spaces = [" " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True)]
+        aligned = [
+            row[0] + spaces[0],
+            *(space + cell for space, cell in zip(spaces[1:], row[1:], strict=True)),
+        ]
         return "| " + " | ".join(aligned) + " |"
 
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv import Conv, fpn_uniform, same_size
 from vision_jax.layers.norms import Norm, NormKind
+from vision_jax.types import Count
 
 
-class FPN(nn.Module):
+class FPN(CheckedModule):
     """Feature maps of strides 4 to 32 -> a pyramid of equal depth, one coarser level added on top.
 
     Attributes:
@@ -19,7 +21,7 @@ class FPN(nn.Module):
         norm: after each convolution; None for none, as in the paper.
     """
 
-    features: int = 256
+    features: Count = 256
     norm: NormKind | None = None
 
     @nn.compact

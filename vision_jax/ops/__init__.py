@@ -1,4 +1,4 @@
-"""Pure functions on one image's arrays: no Flax, no parameters, no Python state; all jit and vmap."""
+"""Pure functions on one image's arrays of any dtype: no Flax, no parameters, no state; all jit and vmap."""
 
 from vision_jax.ops.anchors import base_anchors, grid_anchors, pyramid_anchors
 from vision_jax.ops.boxes import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 
 def base_anchors(
@@ -24,9 +24,15 @@ def base_anchors(
 
     Returns:
         float32, one anchor for each pair, all sizes of the first ratio first.
+
+    Raises:
+        ValueError: a size or an aspect ratio that is not a positive, finite number.
     """
-    height_factor = np.sqrt(np.asarray(aspect_ratios, np.float32))
-    scales = np.asarray(sizes, np.float32)
+    ratios, scales = np.asarray(aspect_ratios, np.float32), np.asarray(sizes, np.float32)
+    for name, values in (("sizes", scales), ("aspect ratios", ratios)):
+        if not np.all((values > 0) & np.isfinite(values)):
+            raise ValueError(f"{name} of anchors are positive, finite numbers, not {values.tolist()}")
+    height_factor = np.sqrt(ratios)
     heights = (height_factor[:, None] * scales[None, :]).reshape(-1)
     widths = ((1 / height_factor)[:, None] * scales[None, :]).reshape(-1)
     boxes = np.stack([-widths, -heights, widths, heights], axis=-1) / 2
@@ -34,7 +40,7 @@ def base_anchors(
 
 
 def grid_anchors(
-    feature_size: tuple[int, int], stride: tuple[int, int], base: Float[np.ndarray, "a 4"]
+    feature_size: tuple[int, int], stride: tuple[int, int], base: Num[np.ndarray, "a 4"]
 ) -> Float[np.ndarray, "n 4"]:
     """Copies of the base anchors at every place of a feature map.
 
@@ -84,7 +90,7 @@ def pyramid_anchors(
     return [
         grid_anchors(
             (height, width),
-            (image_size[0] // height, image_size[1] // width),
+            (image_size[0] // max(height, 1), image_size[1] // max(width, 1)),
             base_anchors(level_sizes, aspect_ratios),
         )
         for (height, width), level_sizes in zip(feature_sizes, sizes, strict=True)

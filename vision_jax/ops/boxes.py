@@ -3,6 +3,10 @@
 A box is (x1, y1, x2, y2) in absolute pixels, x2 and y2 exclusive. A side that is not positive counts
 as 0, so a box without pixels has area 0 and overlaps nothing; nothing here divides by zero, in values
 or in gradients, because padding is made of such boxes.
+
+Boxes may be of any dtype. They are computed with in float32, or in float64 where one of the arrays is, and
+that is the dtype of areas, overlaps, offsets and decoded boxes. An array whose last axis is not 4 is a
+ValueError, as are shapes that do not broadcast.
 """
 
 from __future__ import annotations
@@ -13,23 +17,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from vision_jax.ops.arguments import promoted
+
 DEFAULT_MAX_LOG_SCALE = math.log(1000 / 16)
 
 
-def box_area(boxes: Float[Array | np.ndarray, "*shape 4"]) -> Float[Array, "*shape"]:
+def box_area(boxes: Num[Array | np.ndarray, "*shape 4"]) -> Float[Array, "*shape"]:
     """The area of each box, in pixels squared; 0 where a side is not positive.
 
     Args:
         boxes: any number of boxes.
 
     Returns:
-        Their areas, at least 0, same dtype.
+        Their areas, at least 0, in float32 (float64 of float64 boxes).
     """
+    (boxes,) = promoted(boxes)
     x1, y1, x2, y2 = _sides(boxes)
     return jnp.maximum(x2 - x1, 0) * jnp.maximum(y2 - y1, 0)
 
 
-def box_iou(a: Float[Array | np.ndarray, "n 4"], b: Float[Array | np.ndarray, "m 4"]) -> Float[Array, "n m"]:
+def box_iou(a: Num[Array | np.ndarray, "n 4"], b: Num[Array | np.ndarray, "m 4"]) -> Float[Array, "n m"]:
     """Intersection over union of every box of one set with every box of another.
 
     Args:
@@ -37,13 +44,14 @@ def box_iou(a: Float[Array | np.ndarray, "n 4"], b: Float[Array | np.ndarray, "m
         b: boxes.
 
     Returns:
-        Values in 0..1; 0 for a pair whose union is empty.
+        Values in 0..1, float32 (float64 of float64 boxes); 0 for a pair whose union is empty.
     """
+    a, b = promoted(a, b)
     intersection, union = _intersection_and_union(a, b)
     return _ratio(intersection, union)
 
 
-def box_giou(a: Float[Array | np.ndarray, "n 4"], b: Float[Array | np.ndarray, "m 4"]) -> Float[Array, "n m"]:
+def box_giou(a: Num[Array | np.ndarray, "n 4"], b: Num[Array | np.ndarray, "m 4"]) -> Float[Array, "n m"]:
     """Generalised intersection over union (Rezatofighi et al. 2019, algorithm 1) of every pair.
 
     It is the IoU less the share of the pair's common hull that neither box covers, so that boxes
@@ -54,8 +62,10 @@ def box_giou(a: Float[Array | np.ndarray, "n 4"], b: Float[Array | np.ndarray, "
         b: boxes.
 
     Returns:
-        Values in -1..1. The subtracted share is 0 for a pair whose hull is empty.
+        Values in -1..1, float32 (float64 of float64 boxes). The subtracted share is 0 for a pair whose hull
+        is empty.
     """
+    a, b = promoted(a, b)
     intersection, union = _intersection_and_union(a, b)
     ax1, ay1, ax2, ay2 = (side[:, None] for side in _sides(a))
     bx1, by1, bx2, by2 = (side[None, :] for side in _sides(b))
@@ -66,9 +76,9 @@ def box_giou(a: Float[Array | np.ndarray, "n 4"], b: Float[Array | np.ndarray, "
 
 
 def clip_boxes(
-    boxes: Float[Array | np.ndarray, "*shape 4"],
+    boxes: Num[Array | np.ndarray, "*shape 4"],
     size: tuple[float, float] | Num[Array | np.ndarray, "2"],
-) -> Float[Array, "*shape 4"]:
+) -> Num[Array, "*shape 4"]:
     """Cuts boxes at the border of an image.
 
     Args:
@@ -76,19 +86,19 @@ def clip_boxes(
         size: the image's (height, width) in pixels.
 
     Returns:
-        The boxes with x in 0..width and y in 0..height. One that lay outside has no area left.
+        The boxes with x in 0..width and y in 0..height, in their own dtype. One that lay outside has no area
+        left.
     """
-    height, width = size
-    x1, y1, x2, y2 = _sides(boxes)
-    return jnp.stack(
-        [jnp.clip(x1, 0, width), jnp.clip(y1, 0, height), jnp.clip(x2, 0, width), jnp.clip(y2, 0, height)],
-        axis=-1,
-    ).astype(boxes.dtype)
+    boxes = jnp.stack(_sides(jnp.asarray(boxes)), axis=-1)
+    # As an array: Python's 300 does not fit beside uint8 boxes.
+    height, width = jnp.asarray(size)
+    ends = jnp.stack([width, height, width, height])
+    return jnp.clip(boxes, 0, ends).astype(boxes.dtype)
 
 
 def encode_boxes(
-    boxes: Float[Array | np.ndarray, "*#shape 4"],
-    anchors: Float[Array | np.ndarray, "*#shape 4"],
+    boxes: Num[Array | np.ndarray, "*#shape 4"],
+    anchors: Num[Array | np.ndarray, "*#shape 4"],
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Array, "... 4"]:
     """The offsets that take each anchor to its box (Girshick et al. 2014, appendix C).
@@ -102,9 +112,12 @@ def encode_boxes(
         weights: factors of (dx, dy, dw, dh); larger ones make a loss on offsets heavier.
 
     Returns:
-        The offsets, always finite: along an axis on which the box or the anchor has no positive side
-        (padding), the logarithm is taken to be 0, and an anchor's empty side counts as 1 pixel.
+        The offsets, float32 (float64 where an argument is), always finite: along an axis on which the box or
+        the anchor has no positive side (padding), the logarithm is taken to be 0, and an anchor's empty side
+        counts as 1 pixel.
     """
+    boxes, anchors = promoted(boxes, anchors)
+    jnp.broadcast_shapes(boxes.shape, anchors.shape)
     bx, by, bw, bh = _centres(boxes)
     ax, ay, aw, ah = _centres(anchors)
     wx, wy, ww, wh = weights
@@ -120,8 +133,8 @@ def encode_boxes(
 
 
 def decode_boxes(
-    deltas: Float[Array | np.ndarray, "*#shape 4"],
-    anchors: Float[Array | np.ndarray, "*#shape 4"],
+    deltas: Num[Array | np.ndarray, "*#shape 4"],
+    anchors: Num[Array | np.ndarray, "*#shape 4"],
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
     max_log_scale: float = DEFAULT_MAX_LOG_SCALE,
 ) -> Float[Array, "... 4"]:
@@ -136,8 +149,10 @@ def decode_boxes(
             make a box infinitely large.
 
     Returns:
-        The boxes; not clipped to any image.
+        The boxes, float32 (float64 where an argument is); not clipped to any image.
     """
+    deltas, anchors = promoted(deltas, anchors)
+    jnp.broadcast_shapes(deltas.shape, anchors.shape)
     dx, dy, dw, dh = _sides(deltas)
     ax, ay, aw, ah = _centres(anchors)
     wx, wy, ww, wh = weights
@@ -148,20 +163,21 @@ def decode_boxes(
     return jnp.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)
 
 
-def _sides(boxes: Array | np.ndarray) -> tuple[Array, Array, Array, Array]:
+def _sides(boxes: Array) -> tuple[Array, Array, Array, Array]:
     """The four numbers of each box, as four arrays."""
-    boxes = jnp.asarray(boxes)
+    if boxes.shape[-1:] != (4,):
+        raise ValueError(f"boxes are (x1, y1, x2, y2), but the array's shape is {list(boxes.shape)}")
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def _centres(boxes: Array | np.ndarray) -> tuple[Array, Array, Array, Array]:
+def _centres(boxes: Array) -> tuple[Array, Array, Array, Array]:
     """Centre x and y, width and height of each box."""
     x1, y1, x2, y2 = _sides(boxes)
     width, height = x2 - x1, y2 - y1
     return x1 + 0.5 * width, y1 + 0.5 * height, width, height
 
 
-def _intersection_and_union(a: Array | np.ndarray, b: Array | np.ndarray) -> tuple[Array, Array]:
+def _intersection_and_union(a: Array, b: Array) -> tuple[Array, Array]:
     """Areas [n, m] that both and that either of a pair's boxes cover."""
     ax1, ay1, ax2, ay2 = (side[:, None] for side in _sides(a))
     bx1, by1, bx2, by2 = (side[None, :] for side in _sides(b))

@@ -11,6 +11,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool
 
+from vision_jax.ops.arguments import check_lengths
+
 
 def map_used(
     function: Callable[[Any], Any], inputs: Any, used: Bool[Array | np.ndarray, " s"], chunk: int
@@ -28,18 +30,28 @@ def map_used(
 
     Returns:
         The function's results with S rows, zero where a row is not used. Differentiable as the function is.
+
+    Raises:
+        ValueError: an array of the inputs has not S rows, or a chunk has none.
     """
-    inputs, used = jax.tree.map(jnp.asarray, inputs), jnp.asarray(used)
+    if chunk < 1:
+        raise ValueError(f"a chunk of {chunk} rows holds nothing: give at least 1")
+    inputs, used = jax.tree.map(jnp.asarray, inputs), jnp.asarray(used).astype(bool)
+    for array in jax.tree.leaves(inputs):
+        check_lengths(inputs=array, used=used)
     slots = used.shape[0]
     chunk = max(1, min(chunk, slots))
     order = jnp.argsort(~used, stable=True)
 
     def cut(array: Array) -> Array:
         array = jnp.pad(array[order], ((0, -slots % chunk), *[(0, 0)] * (array.ndim - 1)))
-        return array.reshape(-1, chunk, *array.shape[1:])
+        return array.reshape(-(-slots // chunk), chunk, *array.shape[1:])
 
     chunks, taken = jax.tree.map(cut, inputs), cut(used)
-    results = jax.eval_shape(function, jax.tree.map(lambda x: x[0], chunks))
+    # By shapes alone: without slots there is no first chunk.
+    results = jax.eval_shape(
+        function, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), chunks)
+    )
 
     def nothing(_: Any) -> Any:
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), results)
@@ -51,7 +63,7 @@ def map_used(
     places = jnp.argsort(order)
 
     def put_back(array: Array) -> Array:
-        array = array.reshape(-1, *array.shape[2:])[places]
+        array = array.reshape(-(-slots // chunk) * chunk, *array.shape[2:])[places]
         return jnp.where(used.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
 
     return jax.tree.map(put_back, chunked)

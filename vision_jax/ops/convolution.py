@@ -6,6 +6,9 @@ size is no multiple of its stride, some outputs are sums of more inputs than the
 a checkerboard (Odena, Dumoulin and Olah 2016, "Deconvolution and Checkerboard Artifacts").
 
 As everywhere a convolution is a cross-correlation: its kernel is not turned. All functions are of one image.
+
+Features and kernels may be of any dtype. Convolutions come out in the wider one of the two if it is floating,
+in float32 if both are integers, which would wrap. A matrix has its kernel's dtype.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from vision_jax.ops.pooling import unpool_nearest
 
@@ -27,8 +30,8 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolution_matrix_1d(
-    kernel: Float[Array, " k"], length: int, stride: int = 1, padding: int = 0, dilation: int = 1
-) -> Float[Array, "n {length}"]:
+    kernel: Num[Array | np.ndarray, " k"], length: int, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> Num[Array, "n {length}"]:
     """The matrix of a cross-correlation of signals.
 
     Args:
@@ -49,12 +52,12 @@ def convolution_matrix_1d(
 
 
 def convolution_matrix_2d(
-    kernel: Float[Array, "kh kw i o"],
+    kernel: Num[Array | np.ndarray, "kh kw i o"],
     size: tuple[int, int],
     stride: int = 1,
     padding: int = 0,
     dilation: int = 1,
-) -> Float[Array, "m n"]:
+) -> Num[Array, "m n"]:
     """The matrix of a cross-correlation of maps.
 
     Args:
@@ -92,8 +95,8 @@ def _taps_of_outputs(
 
 
 def transposed_convolution(
-    features: Float[Array, "h w i"],
-    kernel: Float[Array, "kh kw o i"],
+    features: Num[Array | np.ndarray, "h w i"],
+    kernel: Num[Array | np.ndarray, "kh kw o i"],
     stride: int = 1,
     padding: int = 0,
     output_padding: int = 0,
@@ -120,6 +123,7 @@ def transposed_convolution(
         ValueError: the output padding is too large.
     """
     _check(output_padding, stride, dilation)
+    features, kernel = _floats(features, kernel)
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     around = [dilation * (taps - 1) - padding for taps in kernel.shape[:2]]
     return lax.conv_general_dilated(
@@ -131,6 +135,14 @@ def transposed_convolution(
         rhs_dilation=(dilation, dilation),
         dimension_numbers=_DIMENSIONS,
     )[0]
+
+
+def _floats(features: Array | np.ndarray, kernel: Array | np.ndarray) -> tuple[Array, Array]:
+    """Both in the wider dtype of the two, float32 if that is an integer's: what `lax` wants."""
+    dtype = jnp.result_type(features, kernel)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        dtype = jnp.float32
+    return jnp.asarray(features).astype(dtype), jnp.asarray(kernel).astype(dtype)
 
 
 def _check(output_padding: int, stride: int, dilation: int) -> None:
@@ -176,8 +188,8 @@ def overlap_counts(
 
 
 def averaged_transposed_convolution(
-    features: Float[Array, "h w i"],
-    kernel: Float[Array, "kh kw o i"],
+    features: Num[Array | np.ndarray, "h w i"],
+    kernel: Num[Array | np.ndarray, "kh kw o i"],
     stride: int = 1,
     padding: int = 0,
     output_padding: int = 0,
@@ -208,8 +220,8 @@ def averaged_transposed_convolution(
 
 
 def resize_convolution(
-    features: Float[Array, "h w i"],
-    kernel: Float[Array, "kh kw i o"],
+    features: Num[Array | np.ndarray, "h w i"],
+    kernel: Num[Array | np.ndarray, "kh kw i o"],
     factor: int = 2,
     method: Method = "nearest",
 ) -> Float[Array, "{factor}*h {factor}*w o"]:
@@ -224,7 +236,13 @@ def resize_convolution(
 
     Returns:
         The larger map.
+
+    Raises:
+        ValueError: the factor is less than 1.
     """
+    if factor < 1:
+        raise ValueError(f"a factor of {factor} does not enlarge: give 1 or more")
+    features, kernel = _floats(features, kernel)
     if method == "nearest":
         enlarged = unpool_nearest(features, factor)
     else:
@@ -250,7 +268,12 @@ def bilinear_kernel(
 
     Returns:
         float32, a hat in the middle.
+
+    Raises:
+        ValueError: the stride is less than 1.
     """
+    if stride < 1:
+        raise ValueError(f"a stride of {stride} does not enlarge: give 1 or more")
     size = 2 * stride - stride % 2 if size is None else size
     hat = np.maximum(1 - abs(np.arange(size) - (size - 1) / 2) / stride, 0)
     return (np.outer(hat, hat)[..., None, None] * np.eye(channels)).astype(np.float32)

@@ -1,18 +1,24 @@
 """Losses of detectors, element by element, and of label maps, image by image.
 
-How they are summed and weighted is the caller's matter.
+How they are summed and weighted is the caller's matter. They are computed in float32, or in float64 where an
+argument is, and come out so: integers and halves are promoted first.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from vision_jax.ops.arguments import promoted
 
 
 def smooth_l1(
-    prediction: Float[Array, "*#shape"], target: Float[Array, "*#shape"], beta: float = 1.0
+    prediction: Num[Array | np.ndarray, "*#shape"],
+    target: Num[Array | np.ndarray, "*#shape"],
+    beta: float = 1.0,
 ) -> Float[Array, "..."]:
     """Squared error near 0, absolute error beyond (Girshick 2015, Fast R-CNN, equation 3).
 
@@ -24,15 +30,22 @@ def smooth_l1(
 
     Returns:
         For a difference d: d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere.
+
+    Raises:
+        ValueError: `beta` is negative, or the shapes do not broadcast.
     """
+    if not beta >= 0:
+        raise ValueError(f"beta is {beta}; it is where the square ends, at least 0")
+    prediction, target = promoted(prediction, target)
+    jnp.broadcast_shapes(prediction.shape, target.shape)
     if beta == 0:
         return jnp.abs(prediction - target)
     return optax.losses.huber_loss(prediction, target, delta=beta) / beta
 
 
 def sigmoid_focal_loss(
-    logits: Float[Array, "*#shape"],
-    targets: Float[Array, "*#shape"],
+    logits: Num[Array | np.ndarray, "*#shape"],
+    targets: Num[Array | np.ndarray, "*#shape"],
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> Float[Array, "..."]:
@@ -46,12 +59,19 @@ def sigmoid_focal_loss(
 
     Returns:
         The loss of each element, at least 0.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
     """
+    logits, targets = promoted(logits, targets)
+    jnp.broadcast_shapes(logits.shape, targets.shape)
     return optax.losses.sigmoid_focal_loss(logits, targets, alpha=alpha if alpha >= 0 else None, gamma=gamma)
 
 
 def dice_loss(
-    probabilities: Float[Array, "h w k"], labels: Int[Array, "h w"], squared: bool = True
+    probabilities: Num[Array | np.ndarray, "h w k"],
+    labels: Int[Array | np.ndarray, "_h _w"],
+    squared: bool = True,
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """One less the soft Dice coefficient of one image's classes (V-Net, Milletari et al. 2016, section 3).
 
@@ -67,11 +87,19 @@ def dice_loss(
             between 0 and 1 lose more.
 
     Returns:
-        The loss, float32, 0..1; and whether it counts: not where all is void, it is 0 there.
+        The loss, 0..1; and whether it counts: not where all is void, it is 0 there.
+
+    Raises:
+        ValueError: the labels are of another size.
     """
+    (probabilities,), labels = promoted(probabilities), jnp.asarray(labels)
+    if probabilities.shape[:2] != labels.shape:
+        raise ValueError(
+            f"probabilities {list(probabilities.shape)} and labels {list(labels.shape)} differ in size"
+        )
     labelled = labels >= 0
-    truth = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=jnp.float32)
-    answer = jnp.where(labelled[..., None], probabilities, 0).astype(jnp.float32)
+    truth = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=probabilities.dtype)
+    answer = jnp.where(labelled[..., None], probabilities, 0)
     true = truth.sum((0, 1))
     present = true > 0
     shared = (truth * answer).sum((0, 1))

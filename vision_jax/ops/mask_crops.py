@@ -9,16 +9,17 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
+from vision_jax.ops.arguments import check_lengths, promoted
 from vision_jax.ops.roi import adaptive_weights
 
 
 def crop_masks(
-    masks: UInt8[Array | np.ndarray, "n h w"],
-    frames: Float[Array | np.ndarray, "n 4"],
+    masks: UInt8[Array | np.ndarray, "n h w"] | Bool[Array | np.ndarray, "n h w"],
+    frames: Num[Array | np.ndarray, "_n 4"],
     which: Int[Array | np.ndarray, " r"],
-    boxes: Float[Array | np.ndarray, "r 4"],
+    boxes: Num[Array | np.ndarray, "_r 4"],
     size: int,
 ) -> Float[Array, "r {size} {size}"]:
     """Crops an object's mask to each box and resizes it (He et al. 2017, "Mask R-CNN", section 3).
@@ -27,17 +28,27 @@ def crop_masks(
     pixels, reads what is at p + 0.5. Full bitmaps so give torchvision's targets.
 
     Args:
-        masks: coverage, 0 to 255, of the cells of each object's frame; nothing is outside a frame.
+        masks: coverage, 0 to 255 (or False and True), of the cells of each object's frame; nothing is outside
+            a frame.
         frames: (x1, y1, x2, y2) in canvas pixels.
         which: each box's object.
         boxes: in canvas pixels; one that is not finite gets zeros.
         size: rows and columns of the result.
 
     Returns:
-        float32 coverage, 0..1.
+        Coverage, 0..1, float32 (float64 of float64 boxes); zeros where there is no object at all.
+
+    Raises:
+        ValueError: a mask without a frame, or a box without an object.
     """
+    check_lengths(masks=masks, frames=frames)
+    check_lengths(which=which, boxes=boxes)
     height, width = masks.shape[1:]
-    frames, boxes = jnp.asarray(frames)[which], jnp.asarray(boxes)
+    which, (frames, boxes) = jnp.asarray(which), promoted(frames, boxes)
+    if 0 in (len(masks), len(boxes), height, width, size):
+        return jnp.zeros((len(boxes), size, size), boxes.dtype)
+    full = 1 if masks.dtype == bool else 255
+    frames = frames[which]
 
     def weights(low, high, frame_low, frame_high, cells: int):
         extent = frame_high - frame_low
@@ -54,7 +65,7 @@ def crop_masks(
 
     def one(region):
         index, rows, columns = region
-        return rows @ (jnp.asarray(masks)[index].astype(jnp.float32) / 255) @ columns.T
+        return rows @ (jnp.asarray(masks)[index].astype(rows.dtype) / full) @ columns.T
 
     # Not all at once: full bitmaps of many regions would fill the memory.
     cropped = lax.map(one, (which, rows, columns), batch_size=16)

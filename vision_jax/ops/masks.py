@@ -8,23 +8,28 @@ it and is cut to whole pixels, both ends inside; and the values are bilinear bet
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 
 def paste_window(
-    probabilities: Float[np.ndarray, "m m"], box: Float[np.ndarray, " 4"], size: tuple[int, int]
+    probabilities: Num[np.ndarray, "m m"], box: Num[np.ndarray, " 4"], size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "_h _w"], tuple[int, int]]:
     """The part of the image that a mask reaches, and its values there.
 
     Args:
-        probabilities: one object's mask over its box, float32.
-        box: (x1, y1, x2, y2) in the image's pixels, x2 and y2 exclusive; it may reach over the border.
+        probabilities: one object's mask over its box, of any dtype.
+        box: (x1, y1, x2, y2) in the image's pixels, x2 and y2 exclusive, of any dtype; it may reach over the
+            border. One that is not finite has no pixels.
         size: (height, width) of the image.
 
     Returns:
         The values, float32, of pixels inside the image, perhaps none; and (row, column) of the first.
     """
+    # Integers wrap and halves overflow in the sum of two corners.
+    box = box.astype(np.promote_types(box.dtype, np.float32))
     cells = len(probabilities) + 2
+    if cells == 2 or not np.isfinite(box).all():
+        return np.zeros((0, 0), np.float32), (0, 0)
     padded = np.zeros((cells, cells), np.float32)
     padded[1:-1, 1:-1] = probabilities
     half = (box[2:] - box[:2]) * 0.5 * (cells / (cells - 2))
@@ -56,13 +61,14 @@ def _neighbours(
 
 
 def paste_probabilities(
-    probabilities: Float[np.ndarray, "m m"], box: Float[np.ndarray, " 4"], size: tuple[int, int]
+    probabilities: Num[np.ndarray, "m m"], box: Num[np.ndarray, " 4"], size: tuple[int, int]
 ) -> Float[np.ndarray, "{size[0]} {size[1]}"]:
     """A mask over its box as values of the whole image, 0 where it does not reach.
 
     Args:
-        probabilities: one object's mask over its box, float32.
-        box: (x1, y1, x2, y2) in the image's pixels, x2 and y2 exclusive; it may reach over the border.
+        probabilities: one object's mask over its box, of any dtype.
+        box: (x1, y1, x2, y2) in the image's pixels, x2 and y2 exclusive, of any dtype; it may reach over the
+            border. One that is not finite has no pixels.
         size: (height, width) of the image.
 
     Returns:
@@ -75,8 +81,8 @@ def paste_probabilities(
 
 
 def paste_mask(
-    probabilities: Float[np.ndarray, "m m"],
-    box: Float[np.ndarray, " 4"],
+    probabilities: Num[np.ndarray, "m m"],
+    box: Num[np.ndarray, " 4"],
     size: tuple[int, int],
     threshold: float = 0.5,
 ) -> Bool[np.ndarray, "{size[0]} {size[1]}"]:

@@ -6,15 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Int, Key, Num, UInt32
+
+from vision_jax.ops.arguments import check_lengths, promoted
 
 BACKGROUND = -1
 BETWEEN = -2
 
 
 def match(
-    iou: Float[Array | np.ndarray, "g a"],
-    valid: Bool[Array | np.ndarray, " g"],
+    iou: Num[Array | np.ndarray, "g a"],
+    valid: Bool[Array | np.ndarray, " _g"],
     low: float,
     high: float,
     low_quality: bool = False,
@@ -22,7 +24,7 @@ def match(
     """Gives each anchor the truth that it overlaps most, if it overlaps it enough.
 
     Args:
-        iou: overlap of every truth with every anchor, 0..1.
+        iou: overlap of every truth with every anchor, 0..1; the thresholds are rounded as its dtype is.
         valid: which truths exist; the others are never matched.
         low: an anchor whose best overlap is below it is background.
         high: an anchor whose best overlap is at or above it is matched.
@@ -32,15 +34,19 @@ def match(
 
     Returns:
         int32: the index of the matched truth (the lowest at a tie), BACKGROUND, or BETWEEN for a best
-        overlap in low..high. All BACKGROUND where no truth is valid.
+        overlap in low..high. All BACKGROUND where no truth is valid; empty where there is no anchor.
 
     Raises:
-        ValueError: if `low` is above `high` or below 0.
+        ValueError: `low` is above `high` or below 0, or `valid` has not one entry a truth.
     """
     if not 0 <= low <= high:
         raise ValueError(f"0 <= low <= high is expected, not low={low}, high={high}")
-    if iou.shape[0] == 0:
+    check_lengths(iou=iou, valid=valid)
+    if 0 in iou.shape:
         return jnp.full(iou.shape[1], BACKGROUND, jnp.int32)
+    iou = jnp.asarray(iou)
+    if not jnp.issubdtype(iou.dtype, jnp.floating):
+        (iou,) = promoted(iou)
     iou = jnp.where(jnp.asarray(valid)[:, None], iou, -1)
     best_truth = jnp.argmax(iou, axis=0).astype(jnp.int32)
     overlap = jnp.max(iou, axis=0)
@@ -55,7 +61,7 @@ def match(
 def sample_balanced(
     key: Key[Array, ""] | UInt32[Array, "2"],
     positive: Bool[Array | np.ndarray, " a"],
-    negative: Bool[Array | np.ndarray, " a"],
+    negative: Bool[Array | np.ndarray, " _a"],
     size: int,
     positive_fraction: float,
 ) -> tuple[Int[Array, "{size}"], Bool[Array, "{size}"], Bool[Array, "{size}"]]:
@@ -74,7 +80,15 @@ def sample_balanced(
     Returns:
         int32 indices, whether each is a positive, and whether each was drawn at all: positives first,
         then negatives, then padding with index 0.
+
+    Raises:
+        ValueError: `positive` and `negative` differ in length, `size` is negative, or the fraction is outside
+            0..1.
     """
+    check_lengths(positive=positive, negative=negative)
+    if size < 0 or not 0 <= positive_fraction <= 1:
+        raise ValueError(f"size {size} and positive_fraction {positive_fraction}: at least 0, and in 0..1")
+    positive, negative = jnp.asarray(positive).astype(bool), jnp.asarray(negative).astype(bool)
     count = positive.shape[0]
     positive_places = min(int(size * positive_fraction), count)
     negative_places = min(size, count)

@@ -14,25 +14,26 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
+from vision_jax.ops.arguments import check_lengths, promoted
 from vision_jax.ops.boxes import box_iou
 
 _BLOCK = 128
 
 
 def nms(
-    boxes: Float[Array | np.ndarray, "n 4"],
-    scores: Float[Array | np.ndarray, " n"],
+    boxes: Num[Array | np.ndarray, "n 4"],
+    scores: Num[Array | np.ndarray, " _n"],
     iou_threshold: float | Float[Array, ""],
     max_outputs: int,
     score_threshold: float | Float[Array, ""] = -jnp.inf,
-    valid: Bool[Array | np.ndarray, " n"] | None = None,
+    valid: Bool[Array | np.ndarray, " _n"] | None = None,
 ) -> tuple[Int[Array, "{max_outputs}"], Bool[Array, "{max_outputs}"]]:
     """Greedy non-maximum suppression.
 
     Args:
-        boxes: candidates; boxes without area overlap nothing.
+        boxes: candidates, of any dtype; boxes without area overlap nothing.
         scores: the better box wins; of equal ones, the first. A NaN is never kept.
         iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this, 0..1.
         max_outputs: how many boxes are kept at most.
@@ -41,26 +42,30 @@ def nms(
 
     Returns:
         int32 indices of the kept boxes, best first, and which of them are there; padding has index 0.
+
+    Raises:
+        ValueError: not one score (group, `valid`) a box, or `max_outputs` is negative. While tracing.
     """
+    check_lengths(boxes=boxes, scores=scores, valid=valid)
     groups = jnp.zeros(scores.shape, jnp.int32)
     return batched_nms(boxes, scores, groups, iou_threshold, max_outputs, score_threshold, valid)
 
 
 def batched_nms(
-    boxes: Float[Array | np.ndarray, "n 4"],
-    scores: Float[Array | np.ndarray, " n"],
-    groups: Int[Array | np.ndarray, " n"],
+    boxes: Num[Array | np.ndarray, "n 4"],
+    scores: Num[Array | np.ndarray, " _n"],
+    groups: Int[Array | np.ndarray, " _n"],
     iou_threshold: float | Float[Array, ""],
     max_outputs: int,
     score_threshold: float | Float[Array, ""] = -jnp.inf,
-    valid: Bool[Array | np.ndarray, " n"] | None = None,
+    valid: Bool[Array | np.ndarray, " _n"] | None = None,
 ) -> tuple[Int[Array, "{max_outputs}"], Bool[Array, "{max_outputs}"]]:
     """Greedy non-maximum suppression among the boxes of each group (a class, a pyramid level).
 
     Groups are compared as numbers; boxes are not moved apart, which would cost them their precision.
 
     Args:
-        boxes: candidates; boxes without area overlap nothing.
+        boxes: candidates, of any dtype; boxes without area overlap nothing.
         scores: the better box wins; of equal ones, the first. A NaN is never kept.
         groups: boxes of different groups do not suppress each other.
         iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this, 0..1.
@@ -70,7 +75,13 @@ def batched_nms(
 
     Returns:
         int32 indices of the kept boxes, best first, and which of them are there; padding has index 0.
+
+    Raises:
+        ValueError: not one score (group, `valid`) a box, or `max_outputs` is negative. While tracing.
     """
+    check_lengths(boxes=boxes, scores=scores, groups=groups, valid=valid)
+    if max_outputs < 0:
+        raise ValueError(f"max_outputs is {max_outputs}; it is a number of boxes, at least 0")
     count = scores.shape[0]
     most = min(max_outputs, count)
     if most == 0:
@@ -80,12 +91,12 @@ def batched_nms(
     if valid is not None:
         candidate &= valid
     candidates = jnp.sum(candidate, dtype=jnp.int32)
-    order = jnp.argsort(jnp.where(candidate, scores, -jnp.inf), descending=True, stable=True)
+    order = _best_first(scores, candidate)
 
     # One row per coordinate, so that neighbours in memory are what the inner loops run over.
     padding = -count % _BLOCK
-    corners = boxes[order].astype(jnp.promote_types(boxes.dtype, jnp.float32)).T
-    corners = jnp.pad(corners, ((0, 0), (0, padding)))
+    (corners,) = promoted(boxes[order])
+    corners = jnp.pad(corners.T, ((0, 0), (0, padding)))
     groups = jnp.pad(groups[order], (0, padding))
     within = jnp.arange(_BLOCK, dtype=jnp.int32)
     room = most + -most % _BLOCK
@@ -131,6 +142,15 @@ def batched_nms(
     there = jnp.arange(max_outputs) < found
     indices = jnp.pad(order[ranks[:most]].astype(jnp.int32), (0, max_outputs - most))
     return jnp.where(there, indices, 0), there
+
+
+def _best_first(scores: Num[Array, " n"], candidate: Bool[Array, " n"]) -> Int[Array, " n"]:
+    """The order of the candidates' scores, of equal ones the first; the other boxes come last."""
+    if jnp.issubdtype(scores.dtype, jnp.floating):
+        return jnp.argsort(jnp.where(candidate, scores, -jnp.inf), descending=True, stable=True)
+    # No integer is below all, and as floats large ones would be equal.
+    order = jnp.argsort(scores, descending=True, stable=True)
+    return order[jnp.argsort(~candidate[order], stable=True)]
 
 
 def _block(array: Array, start: Int[Array, ""]) -> Array:

@@ -5,7 +5,7 @@ Fergus 2014, section 2.1; Noh, Hong and Han 2015, section 3.2; Badrinarayanan, K
 
 A switch lies in its own window. So a place of the large map asks the few windows that reach it whether it is
 theirs, which is comparisons of whole maps, where a scatter would go from value to value. All functions are of
-one image; `vmap` them.
+one image; `vmap` them. Maps may be of any dtype, which their results have.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int, Num
+
+from vision_jax.ops.arguments import lowest
 
 Size = tuple[int, int]
 
 
 def unpool_nearest(
-    features: Float[Array, "h w c"], stride: int = 2
-) -> Float[Array, "{stride}*h {stride}*w c"]:
+    features: Num[Array | np.ndarray, "h w c"], stride: int = 2
+) -> Num[Array, "{stride}*h {stride}*w c"]:
     """Enlarges a map by repeating each value over its cell: nearest-neighbour upsampling.
 
     Args:
@@ -34,15 +37,19 @@ def unpool_nearest(
 
     Returns:
         The larger map, same dtype.
+
+    Raises:
+        ValueError: the stride is less than 1.
     """
+    _check_stride(stride)
     height, width, channels = features.shape
     cells = jnp.broadcast_to(features[:, None, :, None], (height, stride, width, stride, channels))
     return cells.reshape(height * stride, width * stride, channels)
 
 
 def unpool_bed_of_nails(
-    features: Float[Array, "h w c"], stride: int = 2
-) -> Float[Array, "{stride}*h {stride}*w c"]:
+    features: Num[Array | np.ndarray, "h w c"], stride: int = 2
+) -> Num[Array, "{stride}*h {stride}*w c"]:
     """Enlarges a map by writing each value to the top left of its cell, and zeros elsewhere.
 
     Args:
@@ -51,14 +58,24 @@ def unpool_bed_of_nails(
 
     Returns:
         The larger map, same dtype.
+
+    Raises:
+        ValueError: the stride is less than 1.
     """
+    _check_stride(stride)
+    features = jnp.asarray(features)
     between = (0, stride - 1, stride - 1)
     return lax.pad(features, jnp.zeros((), features.dtype), (between, between, (0, 0, 0)))
 
 
+def _check_stride(stride: int) -> None:
+    if stride < 1:
+        raise ValueError(f"stride {stride} is less than 1")
+
+
 def max_pool_with_argmax(
-    features: Float[Array, "h w c"], size: int = 2, stride: int = 2, padding: int = 0
-) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+    features: Num[Array | np.ndarray, "h w c"], size: int = 2, stride: int = 2, padding: int = 0
+) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
     """Max pooling that says where its maxima were (torch's `max_pool2d` with `return_indices`).
 
     Reverse-mode differentiable: a window's gradient goes to its argmax alone.
@@ -75,8 +92,13 @@ def max_pool_with_argmax(
         is larger than all before it.
 
     Raises:
-        ValueError: the padding is more than half of a window, or no window fits into the map.
+        ValueError: the padding is more than half of a window, no window fits into the map, or the window or
+            the stride is less than 1.
     """
+    _check_stride(stride)
+    if size < 1:
+        raise ValueError(f"a window of {size} holds no pixel")
+    features = jnp.asarray(features)
     if not 0 <= 2 * padding <= size:
         raise ValueError(f"padding {padding} is more than half of a window of {size}")
     height, width, _ = features.shape
@@ -88,13 +110,13 @@ def max_pool_with_argmax(
 
 
 def max_unpool(
-    values: Float[Array, "hh ww c"],
-    argmax: Int[Array, "hh ww c"],
+    values: Num[Array | np.ndarray, "hh ww c"],
+    argmax: Int[Array | np.ndarray, "_hh _ww _c"],
     shape: Size,
     size: int = 2,
     stride: int = 2,
     padding: int = 0,
-) -> Float[Array, "{shape[0]} {shape[1]} c"]:
+) -> Num[Array, "{shape[0]} {shape[1]} c"]:
     """Puts pooled values back to where their maxima were (torch's `max_unpool2d`).
 
     Reverse-mode differentiable in `values`.
@@ -110,13 +132,24 @@ def max_unpool(
     Returns:
         A map of that shape, zero elsewhere. Of windows that name the same place the last in reading order
         gives its value, and takes the gradient.
+
+    Raises:
+        ValueError: values and argmax are not what such a pooling of a map of that shape gives.
     """
+    _check_stride(stride)
+    values, argmax = jnp.asarray(values), jnp.asarray(argmax)
+    windows = _windows(shape, size, stride, padding)
+    if not values.shape[:2] == argmax.shape[:2] == windows or values.shape != argmax.shape:
+        raise ValueError(
+            f"a map of {list(shape)} pooled by windows of {size}, stride {stride} and padding {padding} has "
+            f"{list(windows)} windows, but values are {list(values.shape)}, argmax {list(argmax.shape)}"
+        )
     return cast(Array, _unpool(values, argmax, shape, size, stride, padding))
 
 
 def _maxima(
     features: Array, shape: Size, size: int, stride: int, padding: int
-) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
     at_once, in_turn = (
         partial(form, shape=shape, size=size, stride=stride, padding=padding)
         for form in (_maxima_at_once, _maxima_in_turn)
@@ -137,10 +170,10 @@ def _disjoint(size: int, stride: int, padding: int) -> bool:
 
 def _maxima_at_once(
     features: Array, *, shape: Size, size: int, stride: int, padding: int
-) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
     rows, columns = _windows(shape, size, stride, padding)
     top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
-    features = _bordered(features, (rows, columns), size, stride, padding, -jnp.inf)
+    features = _bordered(features, (rows, columns), size, stride, padding, lowest(features.dtype))
     taps = (
         (_under(features, i, j, rows, columns, stride), _indices(top + i, left + j, shape))
         for i, j in product(range(size), repeat=2)
@@ -150,14 +183,14 @@ def _maxima_at_once(
 
 def _maxima_in_turn(
     features: Array, *, shape: Size, size: int, stride: int, padding: int
-) -> tuple[Float[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
     """One row of windows after the other."""
     rows, columns = _windows(shape, size, stride, padding)
     left = _begins(columns, stride, padding)
 
     def row(m: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
         top = m.astype(jnp.int32)[None] * stride - padding
-        taps = _taps_of_row(features, top, left, shape, size, stride, padding, -jnp.inf)
+        taps = _taps_of_row(features, top, left, shape, size, stride, padding, lowest(features.dtype))
         new = _first_largest(taps, _indices(jnp.maximum(top, 0), jnp.maximum(left, 0), shape))
         values, argmax = (
             lax.dynamic_update_slice_in_dim(old, row, m, 0) for old, row in zip(found, new, strict=True)
@@ -185,8 +218,8 @@ def _indices(rows: Int[Array, " hh"], columns: Int[Array, " ww"], shape: Size) -
 
 
 def _bordered(
-    features: Array, windows: Size, size: int, stride: int, padding: int, fill: float
-) -> Float[Array, "h w c"]:
+    features: Array, windows: Size, size: int, stride: int, padding: int, fill: Any
+) -> Num[Array, "h w c"]:
     """As much of the map as lies under windows, with its border."""
     around = (
         (padding, (count - 1) * stride + size - padding - length, 0)
@@ -209,8 +242,8 @@ def _taps_of_row(
     size: int,
     stride: int,
     padding: int,
-    fill: float,
-) -> Iterator[tuple[Float[Array, "1 ww c"], Int[Array, "1 ww 1"]]]:
+    fill: Any,
+) -> Iterator[tuple[Num[Array, "1 ww c"], Int[Array, "1 ww 1"]]]:
     """What lies under each tap of a row of windows, and where it lies in the map."""
     columns = len(left)
     for i in range(size):
@@ -228,7 +261,7 @@ def _first_largest(taps: Iterator[tuple[Array, Array]], inside: Array) -> tuple[
     largest, _ = next(taps)
     argmax = jnp.broadcast_to(inside, largest.shape)
     for tap, places in taps:
-        larger = (tap > largest) | jnp.isnan(tap)
+        larger = (tap > largest) | (tap != tap)  # a NaN differs from itself
         largest = jnp.where(larger, tap, largest)
         argmax = jnp.where(larger, places, argmax)
     return largest, argmax
@@ -236,7 +269,7 @@ def _first_largest(taps: Iterator[tuple[Array, Array]], inside: Array) -> tuple[
 
 def _spread(
     values: Array, argmax: Array, shape: Size, size: int, stride: int, padding: int, add: bool
-) -> Float[Array, "h w c"]:
+) -> Num[Array, "h w c"]:
     """Each value at its argmax: the last of them, or their sum.
 
     The large map is cut into cells of the stride; those of a window, and of the windows up to `reach` before
@@ -267,7 +300,7 @@ def _moved(of: Array, by: tuple[int, int], rows: int, columns: int, fill: int) -
 
 def _read(
     features: Array, argmax: Array, shape: Size, size: int, stride: int, padding: int
-) -> Float[Array, "hh ww c"]:
+) -> Num[Array, "hh ww c"]:
     """Of each window what lies at its argmax."""
     at_once, in_turn = (
         partial(form, shape=shape, size=size, stride=stride, padding=padding)
@@ -280,7 +313,7 @@ def _read(
 
 def _read_at_once(
     features: Array, argmax: Array, *, shape: Size, size: int, stride: int, padding: int
-) -> Float[Array, "hh ww c"]:
+) -> Num[Array, "hh ww c"]:
     rows, columns = argmax.shape[:2]
     top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
     features = _bordered(features, (rows, columns), size, stride, padding, 0)
@@ -293,7 +326,7 @@ def _read_at_once(
 
 def _read_in_turn(
     features: Array, argmax: Array, *, shape: Size, size: int, stride: int, padding: int
-) -> Float[Array, "hh ww c"]:
+) -> Num[Array, "hh ww c"]:
     """One row of windows after the other."""
     rows, columns = argmax.shape[:2]
     left = _begins(columns, stride, padding)

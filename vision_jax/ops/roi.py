@@ -6,7 +6,8 @@ samples inside each bin. On a feature pyramid each box reads the one level that 
 2017, "Feature Pyramid Networks", equation 1).
 
 Shapes: features [H, W, C] of one image, boxes [R, 4] as (x1, y1, x2, y2) in image pixels, results
-[R, h, w, C]. The boxes receive no gradient.
+[R, h, w, C]. The boxes receive no gradient. Both may be of any dtype: places and means are computed in
+float32, or in float64 where an argument is; results are in the features' dtype, means of integers rounded.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
+from vision_jax.ops.arguments import compute_dtype, promoted, rounded
 from vision_jax.ops.window_kernels import rectangle_maxima, window_sums
 
 Reduce = Literal["mean", "max"]
 
 
 def roi_align(
-    features: Float[Array, "h w c"],
-    boxes: Float[Array, "r 4"],
+    features: Num[Array | np.ndarray, "h w c"],
+    boxes: Num[Array | np.ndarray, "r 4"],
     output_size: int | tuple[int, int],
     spatial_scale: float,
     sampling_ratio: int = 2,
     aligned: bool = False,
     reduce: Reduce = "mean",
-) -> Float[Array, "r ph pw c"]:
+) -> Num[Array, "r ph pw c"]:
     """Bilinear samples in each bin of each box, averaged or the largest (Mask R-CNN, section 3, table 2c).
 
     Args:
@@ -64,8 +66,8 @@ def roi_align(
 
 
 def multilevel_roi_align(
-    features: Sequence[Float[Array, "_ _ c"]],
-    boxes: Float[Array, "r 4"],
+    features: Sequence[Num[Array | np.ndarray, "_ _ c"]],
+    boxes: Num[Array | np.ndarray, "r 4"],
     output_size: int | tuple[int, int],
     spatial_scales: Sequence[float],
     sampling_ratio: int = 2,
@@ -73,7 +75,7 @@ def multilevel_roi_align(
     canonical_size: float = 224,
     canonical_level: int = 4,
     reduce: Reduce = "mean",
-) -> Float[Array, "r ph pw c"]:
+) -> Num[Array, "r ph pw c"]:
     """RoIAlign from the pyramid level that suits each box's size (Feature Pyramid Networks, equation 1).
 
     Args:
@@ -91,16 +93,19 @@ def multilevel_roi_align(
         The pooled features, in the features' dtype.
 
     Raises:
-        ValueError: the sampling ratio is negative, or 0 with `max`, or the scales are not one a map, halving.
+        ValueError: the sampling ratio is negative, or 0 with `max`, or the scales are not one a map, positive
+            and halving.
     """
     if sampling_ratio < 0:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; it is a number of samples, or 0 for adaptive.")
     if reduce == "max" and not sampling_ratio:
         raise ValueError("reduce='max' takes a fixed sampling_ratio, not 0 (adaptive).")
     size = _pair(output_size)
-    dtype = jnp.promote_types(features[0].dtype, jnp.float32)
+    dtype = compute_dtype(boxes, *features)
     level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
     atlas, tops, shapes = _stack_levels(features, spatial_scales)
+    if 0 in (pooled_shape := (len(boxes), *size, atlas.shape[-1])):
+        return jnp.zeros(pooled_shape, atlas.dtype)
     heights, widths = jnp.asarray(shapes, dtype)[level].T
     scaled = _to_cells(boxes, level, spatial_scales, dtype)
     vertical = _axis(scaled[:, 1], scaled[:, 3], size[0], aligned)
@@ -114,11 +119,11 @@ def multilevel_roi_align(
         columns, column_weights = _samples(*horizontal, sampling_ratio, widths)
         rows = rows + jnp.asarray(tops, jnp.int32)[level][:, None, None]
         pooled = _reduce_samples(atlas, rows, row_weights, columns, column_weights, reduce)
-    return pooled.reshape(len(boxes), *size, atlas.shape[-1]).astype(atlas.dtype)
+    return rounded(pooled.reshape(pooled_shape), atlas.dtype)
 
 
 def box_levels(
-    boxes: Float[Array, "r 4"],
+    boxes: Num[Array | np.ndarray, "r 4"],
     spatial_scales: Sequence[float],
     canonical_size: float = 224,
     canonical_level: int = 4,
@@ -135,13 +140,15 @@ def box_levels(
         int32 positions in `spatial_scales`.
 
     Raises:
-        ValueError: the scales do not halve from map to map.
+        ValueError: there is no scale, one is not positive, or they do not halve from map to map.
     """
+    if not len(spatial_scales) or not min(spatial_scales) > 0:
+        raise ValueError(f"spatial_scales are {tuple(spatial_scales)}; give a positive number for each map.")
     if not np.allclose(np.divide(spatial_scales[1:], spatial_scales[:-1]), 0.5):
         raise ValueError(f"spatial_scales are {tuple(spatial_scales)}; each must be half the one before.")
     lowest = round(-math.log2(spatial_scales[0]))
     highest = round(-math.log2(spatial_scales[-1]))
-    boxes = lax.stop_gradient(boxes)
+    (boxes,) = promoted(lax.stop_gradient(boxes))
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     # The small constant keeps a box of exactly the canonical size on its level in spite of rounding.
     level = jnp.floor(canonical_level + jnp.log2(jnp.sqrt(area) / canonical_size) + 1e-6)
@@ -150,11 +157,11 @@ def box_levels(
 
 
 def roi_pool(
-    features: Float[Array, "h w c"],
-    boxes: Float[Array, "r 4"],
+    features: Num[Array | np.ndarray, "h w c"],
+    boxes: Num[Array | np.ndarray, "r 4"],
     output_size: int | tuple[int, int],
     spatial_scale: float,
-) -> Float[Array, "r ph pw c"]:
+) -> Num[Array, "r ph pw c"]:
     """The maximum of each bin of each box, both rounded to whole cells (Fast R-CNN, section 2.1).
 
     Where several cells of a bin share the maximum (zeros after a ReLU often do), the first in row-major
@@ -173,13 +180,13 @@ def roi_pool(
 
 
 def multilevel_roi_pool(
-    features: Sequence[Float[Array, "_ _ c"]],
-    boxes: Float[Array, "r 4"],
+    features: Sequence[Num[Array | np.ndarray, "_ _ c"]],
+    boxes: Num[Array | np.ndarray, "r 4"],
     output_size: int | tuple[int, int],
     spatial_scales: Sequence[float],
     canonical_size: float = 224,
     canonical_level: int = 4,
-) -> Float[Array, "r ph pw c"]:
+) -> Num[Array, "r ph pw c"]:
     """RoIPool from the pyramid level that suits each box's size.
 
     Args:
@@ -194,13 +201,15 @@ def multilevel_roi_pool(
         The pooled features, in the features' dtype; 0 for bins without a cell.
 
     Raises:
-        ValueError: the scales are not one a map, halving.
+        ValueError: the scales are not one a map, positive and halving.
     """
     size = _pair(output_size)
     level = box_levels(boxes, spatial_scales, canonical_size, canonical_level)
     atlas, tops, shapes = _stack_levels(features, spatial_scales)
+    if 0 in (pooled_shape := (len(boxes), *size, atlas.shape[-1])):
+        return jnp.zeros(pooled_shape, atlas.dtype)
     tops, (heights, widths) = jnp.asarray(tops, jnp.int32)[level], jnp.asarray(shapes, jnp.int32)[level].T
-    scaled = _to_cells(boxes, level, spatial_scales, jnp.promote_types(boxes.dtype, jnp.float32))
+    scaled = _to_cells(boxes, level, spatial_scales, compute_dtype(boxes))
     # Halves are rounded away from zero, as C rounds them.
     cells = (jnp.sign(scaled) * jnp.floor(jnp.abs(scaled) + 0.5)).astype(jnp.int32)
     top, bottom = _bin_edges(cells[:, 1], cells[:, 3], size[0], heights)
@@ -213,7 +222,7 @@ def multilevel_roi_pool(
     )
     rectangles = jnp.stack([jnp.broadcast_to(edge, (len(boxes), *size)) for edge in edges], -1)
     pooled = rectangle_maxima(atlas, rectangles.reshape(-1, 4))
-    return pooled.reshape(len(boxes), *size, atlas.shape[-1])
+    return pooled.reshape(pooled_shape)
 
 
 def _bin_edges(low, high, bins: int, limit):
@@ -226,7 +235,10 @@ def _bin_edges(low, high, bins: int, limit):
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 0:
+        raise ValueError(f"output_size is {size}; it is a number of bins, at least 0.")
+    return height, width
 
 
 def _stack_levels(features, spatial_scales):
@@ -245,7 +257,10 @@ def _stack_levels(features, spatial_scales):
 
 def _to_cells(boxes, level, spatial_scales, dtype):
     """Boxes in cells of their own level; a box receives no gradient."""
-    return lax.stop_gradient(boxes).astype(dtype) * jnp.asarray(spatial_scales, dtype)[level][:, None]
+    return (
+        lax.stop_gradient(jnp.asarray(boxes)).astype(dtype)
+        * jnp.asarray(spatial_scales, dtype)[level][:, None]
+    )
 
 
 def _divide(length, count: int):

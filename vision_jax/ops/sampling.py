@@ -5,6 +5,10 @@ has a value: a grid generator gives the points, a bilinear sampler reads them, a
 
 Points are (x, y) and normalised: -1 and 1 are the image's borders, that is the outer edges of its outer
 pixels, or with `align_corners` the centres of those pixels. All functions are of one image; `vmap` them.
+
+Images, transforms and points may be of any dtype. Points are computed in float32, or in float64 where an
+argument is, and come out so; samples are computed likewise and come out in the image's dtype, rounded to the
+nearest where that is an integer's.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
+from vision_jax.ops.arguments import check_lengths, compute_dtype, promoted, rounded
 from vision_jax.ops.window_kernels import (
     Windows,
     spread_window_samples,
@@ -32,11 +37,11 @@ _FARTHEST = 1e6  # a coordinate, so that none overflows on its way to a cell
 
 
 def sample_bilinear(
-    image: Float[Array, "h w c"],
-    points: Float[Array, "*grid 2"],
+    image: Num[Array | np.ndarray, "h w c"],
+    points: Num[Array | np.ndarray, "*grid 2"],
     padding: Padding = "zeros",
     align_corners: bool = False,
-) -> Float[Array, "*grid c"]:
+) -> Num[Array, "*grid c"]:
     """Reads an image between its pixels (Jaderberg et al. 2015, equation 5).
 
     Image and points receive gradients; a point's is that of the cell it lies in, whose neighbour on the right
@@ -51,14 +56,24 @@ def sample_bilinear(
 
     Returns:
         The values, in the image's dtype.
+
+    Raises:
+        ValueError: an image without pixels.
     """
     height, width = image.shape[:2]
+    if 0 in (height, width):
+        raise ValueError(f"an image of {list(image.shape)} has no pixel to read")
+    if 0 in (sampled_shape := (*points.shape[:-1], image.shape[-1])):
+        return jnp.zeros(sampled_shape, image.dtype)
+    like, dtype = jnp.asarray(image), compute_dtype(image, points)
+    # Integers have no gradient, and the sampler's is one of both its arguments.
+    image = like if jnp.issubdtype(like.dtype, jnp.floating) else like.astype(dtype)
     if height == 1 or width == 1:  # a window of 2 x 2 cells always fits
         mode = "constant" if padding == "zeros" else "edge"
         image = jnp.pad(image, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode=mode)
-    places = points.reshape(-1, 2).astype(jnp.promote_types(points.dtype, jnp.float32))
+    places = jnp.asarray(points).reshape(-1, 2).astype(dtype)
     values: Array = _sample(image, places, ((height, width), padding, align_corners))
-    return values.reshape(*points.shape[:-1], image.shape[-1]).astype(image.dtype)
+    return rounded(values.reshape(sampled_shape), like.dtype)
 
 
 _Settings = tuple[tuple[int, int], Padding, bool]  # the size before it was padded, and the sampler's own
@@ -179,7 +194,7 @@ def _centres(length: int, align_corners: bool) -> Float[np.ndarray, " n"]:
 
 
 def affine_grid(
-    theta: Float[Array, "2 3"], size: tuple[int, int], align_corners: bool = False
+    theta: Num[Array | np.ndarray, "2 3"], size: tuple[int, int], align_corners: bool = False
 ) -> Float[Array, "h w 2"]:
     """Points of an affine transform (equation 1).
 
@@ -193,12 +208,13 @@ def affine_grid(
 
 def _mapped(theta, size: tuple[int, int], align_corners: bool):
     """theta @ (x, y, 1) of each pixel: [h, w, rows of theta]."""
+    (theta,) = promoted(theta)
     x, y = jnp.moveaxis(jnp.asarray(_points(size, align_corners), theta.dtype), -1, 0)[..., None]
     return x * theta[:, 0] + y * theta[:, 1] + theta[:, 2]
 
 
 def attention_grid(
-    theta: Float[Array, "3"], size: tuple[int, int], align_corners: bool = False
+    theta: Num[Array | np.ndarray, "3"], size: tuple[int, int], align_corners: bool = False
 ) -> Float[Array, "h w 2"]:
     """Points of a crop: isotropic scale and translation (equation 2).
 
@@ -207,11 +223,12 @@ def attention_grid(
         size: (height, width) of the output.
         align_corners: as for the sampler.
     """
+    (theta,) = promoted(theta)
     return theta[0] * jnp.asarray(_points(size, align_corners), theta.dtype) + theta[1:]
 
 
 def rotation_grid(
-    angle: Float[Array, ""], size: tuple[int, int], align_corners: bool = False
+    angle: Num[Array | np.ndarray, ""], size: tuple[int, int], align_corners: bool = False
 ) -> Float[Array, "h w 2"]:
     """Points of a turn about the middle, of an input of the output's shape.
 
@@ -221,13 +238,14 @@ def rotation_grid(
         align_corners: as for the sampler.
     """
     height, width = (max(1, length - align_corners) for length in size)
+    (angle,) = promoted(angle)
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     theta = jnp.stack([cosine, -sine * height / width, sine * width / height, cosine]).reshape(2, 2)
     return _mapped(jnp.pad(theta, ((0, 0), (0, 1))), size, align_corners)
 
 
 def projective_grid(
-    theta: Float[Array, "3 3"], size: tuple[int, int], align_corners: bool = False
+    theta: Num[Array | np.ndarray, "3 3"], size: tuple[int, int], align_corners: bool = False
 ) -> Float[Array, "h w 2"]:
     """Points of a projective transform, whose eight degrees of freedom the last entry leaves (section 3.2).
 
@@ -247,8 +265,8 @@ def projective_grid(
 
 
 def thin_plate_spline_grid(
-    theta: Float[Array, "k 2"],
-    control: Float[np.ndarray, "k 2"],
+    theta: Num[Array | np.ndarray, "_k 2"],
+    control: Num[np.ndarray, "k 2"],
     size: tuple[int, int],
     align_corners: bool = False,
 ) -> Float[Array, "h w 2"]:
@@ -264,14 +282,16 @@ def thin_plate_spline_grid(
         align_corners: as for the sampler.
 
     Raises:
-        ValueError: control points that coincide or lie on one line.
+        ValueError: control points that coincide or lie on one line, or not one point of theta each.
     """
+    check_lengths(theta=theta, control=control)
+    (theta,) = promoted(theta)
     weights = jnp.asarray(thin_plate_spline_weights(control, size, align_corners), theta.dtype)
     return jnp.einsum("hwk,kd->hwd", weights, theta, precision=lax.Precision.HIGHEST)
 
 
 def thin_plate_spline_weights(
-    control: Float[np.ndarray, "k 2"], size: tuple[int, int], align_corners: bool = False
+    control: Num[np.ndarray, "k 2"], size: tuple[int, int], align_corners: bool = False
 ) -> Float[np.ndarray, "h w k"]:
     """How much of where each control point goes is in where each pixel goes: the solved spline.
 

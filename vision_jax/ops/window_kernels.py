@@ -21,7 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap, sequential_vmap
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
+
+from vision_jax.ops.arguments import lowest
 
 # Below it, computing places anew for each channel is faster than writing them to memory first.
 _MANY_CHANNELS = 16
@@ -42,7 +44,7 @@ def _put(array, part, corner):
 
 @jax.custom_vjp
 def window_sums(
-    atlas: Float[Array, "y x c"], corners: Int[Array, "n s 2"], weights: Float[Array, "n s 2 2"]
+    atlas: Num[Array, "y x c"], corners: Int[Array, "n s 2"], weights: Float[Array, "n s 2 2"]
 ) -> Float[Array, "n c"]:
     """Weighted sums over windows of 2 x 2 cells: bilinear samples, added up.
 
@@ -170,7 +172,7 @@ class Windows(NamedTuple):
     across: Float[Array, " n"]
 
 
-def window_samples(atlas: Float[Array, "y x c"], windows: Windows) -> Float[Array, "n c"]:
+def window_samples(atlas: Num[Array, "y x c"], windows: Windows) -> Float[Array, "n c"]:
     """Bilinear samples at the places in windows, around which are zeros.
 
     Args:
@@ -330,7 +332,7 @@ def _corner_slopes(down, across):
 
 
 @jax.custom_vjp
-def rectangle_maxima(atlas: Float[Array, "y x c"], rectangles: Int[Array, "n 4"]) -> Float[Array, "n c"]:
+def rectangle_maxima(atlas: Num[Array, "y x c"], rectangles: Int[Array, "n 4"]) -> Num[Array, "n c"]:
     """The maximum of each channel over rectangles of cells.
 
     Among equal cells the first in row-major order receives the gradient.
@@ -351,7 +353,7 @@ def _maxima(atlas, rectangles):
     def look(best, place):
         return jnp.maximum(best, cells.at[place].get(mode="promise_in_bounds"))
 
-    best = jnp.full((len(rectangles), cells.shape[1]), -jnp.inf, atlas.dtype)
+    best = jnp.full((len(rectangles), cells.shape[1]), lowest(atlas.dtype), atlas.dtype)
     best = _visit(rectangles, atlas.shape[1], look, best)
     return jnp.where(_is_empty(rectangles)[:, None], 0, best)
 

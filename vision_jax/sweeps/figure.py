@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 
 from vision_jax.sweeps.outcomes import DEFAULT, EVALUATION, Arm
 from vision_jax.training.metrics import read_metrics
-from vision_jax.visualization.canvas import INK, PAPER, first_row, font
+from vision_jax.visualization.canvas import INK, PAPER, draw_text, first_row
 from vision_jax.visualization.curves import smooth
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
@@ -205,7 +205,7 @@ def _caption(text: str, width: int) -> Picture:
     from PIL import Image, ImageDraw
 
     strip = Image.new("RGB", (width, 40), PAPER)
-    ImageDraw.Draw(strip).text((16, 14), text, INK, font(18))
+    draw_text(ImageDraw.Draw(strip), (16, 14), text, INK, 18)
     return np.asarray(strip)
 
 

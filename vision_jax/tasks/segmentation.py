@@ -82,6 +82,8 @@ def segmentation(
         UserError: the canvas cannot be.
     """
     check_sides(canvas)
+    if class_weights is not None and not sum(class_weights) > 0:
+        raise UserError(f"class_weights is {class_weights}: give numbers, of which one at least is above 0")
 
     @cache
     def opened(classes: Classes | None) -> tuple[SegmentationSource, SegmentationSource]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vision_jax.types.lettering import table_cell
 from vision_jax.visualization import save_png, stack_pictures
 
 
@@ -19,11 +20,12 @@ def counts_table(classes: Sequence[str], columns: Mapping[str, Sequence[int]], w
         what: is counted.
     """
     rows = [
-        "| class | " + " | ".join(f"{what}, {name}" for name in columns) + " |",
+        "| class | " + " | ".join(table_cell(f"{what}, {name}") for name in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
     ]
     for k, name in enumerate(classes):
-        rows.append(f"| {name} | " + " | ".join(f"{int(column[k])}" for column in columns.values()) + " |")
+        counts = " | ".join(f"{int(column[k])}" for column in columns.values())
+        rows.append(f"| {table_cell(name)} | {counts} |")
     rows.append("| all | " + " | ".join(f"{int(sum(column))}" for column in columns.values()) + " |")
     return "\n".join(rows)
 

@@ -15,7 +15,14 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import UInt8
 
-from vision_jax.types import Report
+from vision_jax.types import (
+    Count,
+    FractionBelow1,
+    NotNegative,
+    Positive,
+    Report,
+    Whole,
+)
 
 Batch = Any
 Predictions = Any
@@ -56,27 +63,27 @@ class TrainConfig:
         workers: loader processes; 0 loads in threads of this one. Does not change the data's order.
     """
 
-    steps: int = 1000
-    batch_size: int = 8
+    steps: Count = 1000
+    batch_size: Count = 8
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
-    learning_rate: float = 0.02
-    reference_batch: int = 0
-    momentum: float = 0.9
-    rms_decay: float = 0.9
-    rms_epsilon: float = 1.0
-    weight_decay: float = 1e-4
-    warmup_steps: int = 100
+    learning_rate: Positive = 0.02
+    reference_batch: Whole = 0
+    momentum: FractionBelow1 = 0.9
+    rms_decay: FractionBelow1 = 0.9
+    rms_epsilon: Positive = 1.0
+    weight_decay: NotNegative = 1e-4
+    warmup_steps: Whole = 100
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    milestones: tuple[float, ...] = (0.67, 0.89)
-    decay: float = 0.1
-    clip_norm: float = 10.0
+    milestones: tuple[NotNegative, ...] = (0.67, 0.89)
+    decay: Positive = 0.1
+    clip_norm: NotNegative = 10.0
     precision: Precision = "float32"
-    accumulate: int = 1
-    ema: float = 0.0
-    eval_every: int = 0
-    checkpoint_every: int = 0
-    log_every: int = 10
-    workers: int = 0
+    accumulate: Count = 1
+    ema: FractionBelow1 = 0.0
+    eval_every: Whole = 0
+    checkpoint_every: Whole = 0
+    log_every: Count = 10
+    workers: Whole = 0
 
 
 @runtime_checkable

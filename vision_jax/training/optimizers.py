@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,38 +29,19 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from vision_jax.training.experiment import Precision, TrainConfig
-from vision_jax.types import UserError
+from vision_jax.training.experiment import TrainConfig
+from vision_jax.types import check_fields
 
 Schedule = Callable[[Any], Float[Array, ""]]
 
 
 def check_config(config: TrainConfig) -> None:
-    """Checks the numbers that no step could run with.
+    """Checks the settings that no step could run with.
 
     Raises:
-        UserError: naming the field.
+        UserError: naming the field, its value and what is allowed.
     """
-    positive = ("steps", "batch_size", "learning_rate", "rms_epsilon", "log_every", "accumulate")
-    not_negative = (
-        *("momentum", "rms_decay", "weight_decay", "warmup_steps", "clip_norm", "ema"),
-        *("reference_batch", "eval_every", "checkpoint_every", "workers"),
-    )
-    for name in positive:
-        if not getattr(config, name) > 0:
-            raise UserError(f"train.{name}: {getattr(config, name)} must be above 0")
-    for name in not_negative:
-        if not getattr(config, name) >= 0:
-            raise UserError(f"train.{name}: {getattr(config, name)} must not be negative")
-    for name in ("ema", "rms_decay"):
-        if not getattr(config, name) < 1:
-            raise UserError(f"train.{name}: {getattr(config, name)} must be below 1")
-    if config.precision not in get_args(Precision):
-        raise UserError(f"train.precision: {config.precision!r} is none of {', '.join(get_args(Precision))}")
-    if config.schedule not in ("cosine", "step", "constant"):
-        raise UserError(f"train.schedule: {config.schedule!r} is none of cosine, step, constant")
-    if config.optimizer not in ("sgd", "adamw", "rmsprop"):
-        raise UserError(f"train.optimizer: {config.optimizer!r} is none of sgd, adamw, rmsprop")
+    check_fields(config, "train")
 
 
 def peak_learning_rate(config: TrainConfig) -> float:

@@ -13,7 +13,8 @@ from vision_jax.visualization.canvas import (
     Picture,
     class_colors,
     darker,
-    font,
+    draw_text,
+    fit_text,
     ink_on,
     resize,
     rgb,
@@ -73,7 +74,8 @@ def draw_boxes(
     placed: list[tuple[int, int, int, int]] = []
     for i in (int(i) for i in order if strong[i]):
         name = classes[int(labels[i])]
-        text = name if scores is None else f"{name} {_score(float(scores[i]))}"
+        sure = "" if scores is None else f" {_score(float(scores[i]))}"
+        text = fit_text(name, _TEXT, page.size[0] // 2 - text_width(sure, _TEXT)) + sure
         tag(pen, page.size, drawn[i], text, rgb(colors[i]), placed)
     return np.asarray(page)
 
@@ -119,7 +121,7 @@ def tag(
         if inside and not any(_overlap(spot, other) for other in placed):
             placed.append(spot)
             pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
-            pen.text((x + 3, y + 1), text, ink_on(color), font(_TEXT))
+            draw_text(pen, (x + 3, y + 1), text, ink_on(color), _TEXT)
             return
 
 

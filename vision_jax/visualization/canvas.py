@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from vision_jax.types.lettering import drawable, font_of, runs
+
 Picture = UInt8[np.ndarray, "_h _w 3"]
 Color = tuple[int, int, int]
 
@@ -84,20 +86,38 @@ def ink_on(color: Sequence[int]) -> Color:
 
 
 @cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib ships."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+def font(size: int, path: Path) -> ImageFont.FreeTypeFont:
+    """A font in a size of pixels."""
+    return ImageFont.truetype(path, size)
 
 
 def text_width(text: str, size: int) -> int:
-    """Width of a line in pixels."""
-    return int(np.ceil(font(size).getlength(text)))
+    """Width of a line in pixels, as `draw_text` draws it."""
+    return int(np.ceil(sum(font(size, path).getlength(part) for path, part in runs(drawable(text)))))
+
+
+def draw_text(
+    pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, color: Color, size: int
+) -> None:
+    """Writes a line in letters that a font has (`vision_jax.types.lettering`).
+
+    Args:
+        pen: of the page.
+        corner: (x, y) of the line's top left.
+        text: of any script.
+        color: of the letters.
+        size: in pixels.
+    """
+    x, y = corner
+    y += font(size, font_of(" ") or Path()).getmetrics()[0]  # fonts share a baseline
+    for path, part in runs(drawable(text)):
+        pen.text((x, y), part, color, font(size, path), anchor="ls")
+        x += font(size, path).getlength(part)
 
 
 def fit_text(text: str, size: int, width: int) -> str:
     """The text, cut with an ellipsis where it is wider than `width` pixels."""
+    text = drawable(text)
     if text_width(text, size) <= width:
         return text
     while text and text_width(text + "\u2026", size) > width:
@@ -182,6 +202,7 @@ def draw_grid(
     heights = [head + max(cell.picture.shape[0] for cell in row) for row in rows]
     width = 2 * margin + columns * widest + (columns - 1) * gap
     width = max(width, 420)
+    legend = [(fit_text(name, size, width - 2 * margin - 20), color) for name, color in legend]
     lines = _legend_lines([name for name, _ in legend], width - 2 * margin, size)
     top = margin + (_TITLE if title else 0)
     foot = len(lines) * 24 + (_lines_needed(note, size, width - 2 * margin) * 20 if note else 0)
@@ -190,13 +211,13 @@ def draw_grid(
     page = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(page)
     if title:
-        pen.text((margin, margin - 4), fit_text(title, 15, width - 2 * margin), INK, font(15))
+        draw_text(pen, (margin, margin - 4), fit_text(title, 15, width - 2 * margin), INK, 15)
     y = top
     for row, tall in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):
             x = margin + column * (widest + gap)
             if cell.caption:
-                pen.text((x, y + 1), fit_text(cell.caption, size, widest), cell.color, font(size))
+                draw_text(pen, (x, y + 1), fit_text(cell.caption, size, widest), cell.color, size)
             page.paste(Image.fromarray(cell.picture), (x, y + head))
             if cell.framed:
                 h, w = cell.picture.shape[:2]
@@ -208,11 +229,11 @@ def draw_grid(
         for i in line:
             name, color = legend[i]
             pen.rectangle((x, y + 4, x + 13, y + 17), fill=(color[0], color[1], color[2]), outline=QUIET)
-            pen.text((x + 20, y + 2), name, INK, font(size))
+            draw_text(pen, (x + 20, y + 2), name, INK, size)
             x += 20 + text_width(name, size) + 22
         y += 24
     for line in _wrap(note, size, width - 2 * margin):
-        pen.text((margin, y + 2), line, QUIET, font(size))
+        draw_text(pen, (margin, y + 2), line, QUIET, size)
         y += 20
     return np.asarray(page)
 

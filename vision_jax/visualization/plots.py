@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vision_jax.types.lettering import letter_figure
 from vision_jax.visualization.canvas import Picture
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def plain_axes(axes: Axes) -> None:
 
 
 def to_picture(figure: Figure) -> Picture:
-    """Renders a figure."""
+    """Renders a figure, its texts in letters that a font has."""
+    letter_figure(figure)
     canvas = figure.canvas
     canvas.draw()
     return np.array(canvas.buffer_rgba(), np.uint8)[..., :3].copy()  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from vision_jax.types.lettering import one_line
 from vision_jax.visualization.canvas import PAPER, Picture
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
@@ -32,7 +33,7 @@ def draw_class_counts(
     axes = figure.add_subplot()
     bars = axes.barh(range(len(shown)), counts[shown], color=LINES[0], height=0.72)
     axes.bar_label(bars, [f"{int(n):,}" for n in counts[shown]], padding=3, fontsize=8, color="#555555")
-    axes.set_yticks(range(len(shown)), [classes[int(k)][:24] for k in shown], fontsize=9)
+    axes.set_yticks(range(len(shown)), [one_line(classes[int(k)], 24) for k in shown], fontsize=9)
     axes.invert_yaxis()
     plain_axes(axes)
     axes.grid(False, axis="y")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from vision_jax.layers import Dense, normalise
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.dropout import drop
 from vision_jax.layers.images import IMAGENET_MEAN, IMAGENET_STD
@@ -16,7 +17,7 @@ from vision_jax.layers.keys import fold_ids
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import adaptive_average_pool, average_pool
 from vision_jax.models.classification.classifier import class_loss, most_probable
-from vision_jax.types import Classification, ClassificationBatch, Mean, UserError
+from vision_jax.types import Classification, ClassificationBatch, Count, FractionBelow1, Mean, UserError
 
 
 class AverageHead(nn.Module):
@@ -142,7 +143,7 @@ class Auxiliary:
     weight: float = 0.3
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(CheckedModule):
     """A classifier of natural images.
 
     Attributes:
@@ -156,11 +157,11 @@ class ImageClassifier(nn.Module):
     """
 
     backbone: nn.Module
-    num_classes: int
+    num_classes: Count
     head: nn.Module = AverageHead()
     level: str = "c5"
     auxiliary: tuple[Auxiliary, ...] = ()
-    label_smoothing: float = 0.0
+    label_smoothing: FractionBelow1 = 0.0
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 

@@ -9,18 +9,20 @@ convolutions a stage, a 2x2 max-pool between stages, and global average pooling 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense, Norm, normalise
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import max_pool_2x2
 from vision_jax.models.classification.classifier import class_loss, most_probable
-from vision_jax.types import Classification, ClassificationBatch, Mean
+from vision_jax.types import Classification, ClassificationBatch, Count, Lengths, Mean
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(CheckedModule):
     """Stages of two convolutions, each stage at half the resolution of the one before.
 
     Attributes:
@@ -29,8 +31,8 @@ class SmallCNN(nn.Module):
         norm: after each convolution.
     """
 
-    num_classes: int
-    widths: Sequence[int] = (16, 32, 64)
+    num_classes: Count
+    widths: Annotated[Sequence[Count], Lengths()] = (16, 32, 64)
     norm: NormKind = "batch"
 
     @nn.compact

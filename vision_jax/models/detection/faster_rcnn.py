@@ -20,6 +20,7 @@ import optax
 from jax import lax
 from jaxtyping import Array
 
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.fpn import FPN
 from vision_jax.layers.images import normalise
 from vision_jax.layers.keys import fold_ids
@@ -43,14 +44,14 @@ from vision_jax.ops import (
     smooth_l1,
 )
 from vision_jax.ops.matching import BACKGROUND, sample_balanced
-from vision_jax.types import DetectionBatch, Detections, Mean, Proposals
+from vision_jax.types import Count, DetectionBatch, Detections, Fraction, Mean, Proposals
 
 RoI = Literal["align", "align_max", "pool"]
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the second stage's coded offsets (Girshick 2015)
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(CheckedModule):
     """Faster R-CNN on any backbone.
 
     Attributes:
@@ -75,22 +76,22 @@ class FasterRCNN(nn.Module):
     """
 
     backbone: nn.Module
-    num_classes: int
+    num_classes: Count
     neck: nn.Module = FPN()
     rpn: RPN = RPN()
     head: nn.Module = MLPHead()
     roi: RoI = "align"
-    pooled_size: int = 7
+    pooled_size: Count = 7
     agnostic: bool = False
-    train_proposals: tuple[int, int] = (2000, 2000)
-    test_proposals: tuple[int, int] = (1000, 1000)
-    roi_samples: int = 512
-    roi_positives: float = 0.25
-    roi_iou: float = 0.5
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
-    candidates: int = 2000
+    train_proposals: tuple[Count, Count] = (2000, 2000)
+    test_proposals: tuple[Count, Count] = (1000, 1000)
+    roi_samples: Count = 512
+    roi_positives: Fraction = 0.25
+    roi_iou: Fraction = 0.5
+    score_threshold: Fraction = 0.05
+    nms_threshold: Fraction = 0.5
+    max_detections: Count = 100
+    candidates: Count = 2000
 
     def setup(self) -> None:
         self.predictor = BoxPredictor(self.num_classes, self.agnostic)

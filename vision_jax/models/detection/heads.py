@@ -8,18 +8,20 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from vision_jax.backbones.resnet import STAGES, Block, ResNetName, is_bottleneck
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv import Dense
 from vision_jax.layers.norms import NormKind
+from vision_jax.types import Count
 
 
-class MLPHead(nn.Module):
+class MLPHead(CheckedModule):
     """Two fully connected layers (Lin et al. 2017, section 4.2).
 
     Attributes:
         features: of both layers.
     """
 
-    features: int = 1024
+    features: Count = 1024
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n f"]:

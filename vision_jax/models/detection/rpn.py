@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,15 +13,16 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv import Conv
 from vision_jax.ops import clip_boxes, decode_boxes, encode_boxes, match, nms, pyramid_anchors, smooth_l1
 from vision_jax.ops.matching import BACKGROUND, sample_balanced
-from vision_jax.types import Mean, Proposals
+from vision_jax.types import Count, Fraction, Lengths, Mean, Positive, Proposals, UserError
 
 SMOOTH_L1_BETA = 1 / 9  # where the quadratic part ends, in units of coded offsets
 
 
-class RPN(nn.Module):
+class RPN(CheckedModule):
     """One head shared by all levels of a pyramid.
 
     Attributes:
@@ -30,12 +33,20 @@ class RPN(nn.Module):
         samples: anchors an image that the loss looks at, at most half of them positive.
     """
 
-    sizes: Sequence[float | Sequence[float]] = (32, 64, 128, 256, 512)
-    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
-    nms_threshold: float = 0.7
-    low: float = 0.3
-    high: float = 0.7
-    samples: int = 256
+    sizes: Annotated[Sequence[float | Sequence[float]], Lengths()] = (32, 64, 128, 256, 512)
+    aspect_ratios: Annotated[Sequence[Positive], Lengths()] = (0.5, 1.0, 2.0)
+    nms_threshold: Fraction = 0.7
+    low: Fraction = 0.3
+    high: Fraction = 0.7
+    samples: Count = 256
+
+    def __post_init__(self) -> None:
+        sides = [side for level in self.sizes for side in _several(level)]
+        if not sides or not all(math.isfinite(side) and side > 0 for side in sides):
+            raise UserError(f"RPN.sizes is {self.sizes}: give numbers above 0")
+        if len({len(_several(level)) for level in self.sizes}) > 1:
+            raise UserError(f"RPN.sizes is {self.sizes}: give each level equally many: one head serves all")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, pyramid: Sequence[Float[Array, "b _ _ c"]]) -> dict[str, list[Array]]:
@@ -59,7 +70,16 @@ class RPN(nn.Module):
     def anchors(
         self, pyramid: Sequence[Float[Array, "b _ _ c"]], canvas: tuple[int, int]
     ) -> list[Float[np.ndarray, "_ 4"]]:
-        """The anchors of each level, canvas pixels."""
+        """The anchors of each level, canvas pixels.
+
+        Raises:
+            UserError: there are not as many entries of `sizes` as levels.
+        """
+        if len(self.sizes) != len(pyramid):
+            raise UserError(
+                f"RPN.sizes is {self.sizes}, of {len(self.sizes)} levels, but there are {len(pyramid)} "
+                "feature maps: give a size for each"
+            )
         sizes = [(level.shape[1], level.shape[2]) for level in pyramid]
         return pyramid_anchors(canvas, sizes, [_several(size) for size in self.sizes], self.aspect_ratios)
 

@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv import Conv, Dense, Double
 from vision_jax.models.detection.faster_rcnn import FasterRCNN, over_images
 from vision_jax.ops import crop_masks, map_used
-from vision_jax.types import DetectionBatch, InstanceBatch, Instances, Mean
+from vision_jax.types import Count, DetectionBatch, InstanceBatch, Instances, Mean, Whole
 
 
-class FCNMaskHead(nn.Module):
+class FCNMaskHead(CheckedModule):
     """3x3 convolutions, one step up, then a 1x1 convolution (figure 4).
 
     Attributes:
@@ -32,8 +33,8 @@ class FCNMaskHead(nn.Module):
         features: channels.
     """
 
-    convolutions: int = 4
-    features: int = 256
+    convolutions: Whole = 4
+    features: Count = 256
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], channels: int) -> Float[Array, "n 2*h 2*w {channels}"]:
@@ -48,7 +49,7 @@ class FCNMaskHead(nn.Module):
         return 2 * pooled
 
 
-class MLPMaskHead(nn.Module):
+class MLPMaskHead(CheckedModule):
     """Two fully connected layers, then all cells of all masks at once (table 2e).
 
     Attributes:
@@ -56,8 +57,8 @@ class MLPMaskHead(nn.Module):
         cells: rows and columns of a mask.
     """
 
-    features: int = 1024
-    cells: int = 28
+    features: Count = 1024
+    cells: Count = 28
 
     @nn.compact
     def __call__(
@@ -91,11 +92,11 @@ class MaskRCNN(FasterRCNN):
     """
 
     mask_head: nn.Module = FCNMaskHead()
-    mask_pooled_size: int = 14
+    mask_pooled_size: Count = 14
     mask_after_head: bool = False
     mask_loss: Literal["sigmoid", "softmax"] = "sigmoid"
     mask_agnostic: bool = False
-    mask_chunk: int = 32
+    mask_chunk: Count = 32
 
     def __call__(self, batch: DetectionBatch, train: bool = False) -> dict[str, Array]:
         """Raw outputs by name: those of `FasterRCNN`, and of the detections, best first.

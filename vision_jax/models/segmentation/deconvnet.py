@@ -7,21 +7,23 @@ transposed one spreads what they give; then max unpooling and transposed convolu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.backbones.vgg import STAGES
 from vision_jax.layers import Conv, Norm
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.conv_transpose import ConvTranspose
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.upsampling import Upsample, Upsampling
 from vision_jax.models.segmentation.encoder_decoder import encoded
-from vision_jax.types import UserError
+from vision_jax.types import Count, Lengths, UserError
 
 
-class DeconvNet(nn.Module):
+class DeconvNet(CheckedModule):
     """A deep encoder and as deep a decoder, mirrored, with a bottleneck between them.
 
     Attributes:
@@ -35,11 +37,11 @@ class DeconvNet(nn.Module):
         norm: after each convolution and transposed convolution.
     """
 
-    num_classes: int
-    widths: Sequence[int] = (64, 128, 256, 512, 512)
+    num_classes: Count
+    widths: Annotated[Sequence[Count], Lengths()] = (64, 128, 256, 512, 512)
     blocks: Sequence[int] = STAGES["vgg16"]
-    neck: int = 7
-    neck_width: int = 4096
+    neck: Count = 7
+    neck_width: Count = 4096
     upsampling: Upsampling = "max_unpooling"
     norm: NormKind = "batch"
 

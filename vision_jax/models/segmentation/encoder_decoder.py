@@ -9,16 +9,18 @@ convolutions (Long, Shelhamer and Darrell 2015), or max unpooling, which remembe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.layers import Conv
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.depthwise import DepthwiseConv
 from vision_jax.layers.norms import Norm, NormKind
 from vision_jax.layers.upsampling import Upsample, Upsampling, halved
+from vision_jax.types import Count, Lengths
 
 Decoder = Literal["full", "single_channel", "none"]
 
@@ -76,7 +78,7 @@ def encoded(
     return {**maps, "bottom": x}, places
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(CheckedModule):
     """Stages of convolutions and pooling, and as many of upsampling and convolutions, mirrored.
 
     Attributes:
@@ -94,10 +96,10 @@ class EncoderDecoder(nn.Module):
         norm: after each convolution.
     """
 
-    num_classes: int
-    widths: Sequence[int] = (32, 64, 128)
+    num_classes: Count
+    widths: Annotated[Sequence[Count], Lengths()] = (32, 64, 128)
     blocks: int | Sequence[int] = 2
-    size: int = 3
+    size: Count = 3
     upsampling: Upsampling = "bilinear"
     decoder: Decoder = "full"
     addition: bool = False

@@ -13,11 +13,13 @@ import flax.linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.layers import Conv
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.norms import NormKind
 from vision_jax.models.segmentation.encoder_decoder import Convolutions
+from vision_jax.types import Count
 
 
-class FullResolution(nn.Module):
+class FullResolution(CheckedModule):
     """3x3 convolutions, their norms and ReLUs, and a score for each class.
 
     Attributes:
@@ -27,9 +29,9 @@ class FullResolution(nn.Module):
         norm: after each convolution.
     """
 
-    num_classes: int
-    width: int = 32
-    depth: int = 8
+    num_classes: Count
+    width: Count = 32
+    depth: Count = 8
     norm: NormKind = "batch"
 
     multiple: ClassVar[int] = 1

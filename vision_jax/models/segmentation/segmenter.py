@@ -20,10 +20,11 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vision_jax.layers import normalise
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.images import without_padding
 from vision_jax.layers.keys import fold_ids
 from vision_jax.ops.losses import dice_loss
-from vision_jax.types import Mean, Segmentation, SegmentationBatch
+from vision_jax.types import Mean, NotNegative, Segmentation, SegmentationBatch
 
 Maps = dict[str, Float[Array, "..."]]
 
@@ -41,7 +42,7 @@ class Views:
     flip: bool = False
 
 
-class Segmenter(nn.Module):
+class Segmenter(CheckedModule):
     """A network with the losses and predictions of semantic segmentation.
 
     Attributes:
@@ -54,9 +55,9 @@ class Segmenter(nn.Module):
     """
 
     network: nn.Module
-    class_weights: tuple[float, ...] | None = None
-    dice: float = 0.0
-    auxiliary_weight: float = 0.4
+    class_weights: tuple[NotNegative, ...] | None = None
+    dice: NotNegative = 0.0
+    auxiliary_weight: NotNegative = 0.4
     views: Views = Views()
 
     def scores(

@@ -7,22 +7,24 @@ since, convolutions keep a map's size and have batch norm.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from vision_jax.layers import Conv
+from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv import Double
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import max_pool_2x2
 from vision_jax.layers.upsampling import Upsample, Upsampling, double_bilinear
 from vision_jax.models.segmentation.encoder_decoder import Convolutions
+from vision_jax.types import Count, Lengths
 
 
-class UNet(nn.Module):
+class UNet(CheckedModule):
     """Stages of convolutions down, and up with the encoder's maps beside the decoder's.
 
     Attributes:
@@ -36,9 +38,9 @@ class UNet(nn.Module):
         norm: after each convolution.
     """
 
-    num_classes: int
-    widths: Sequence[int] = (64, 128, 256, 512, 1024)
-    blocks: int = 2
+    num_classes: Count
+    widths: Annotated[Sequence[Count], Lengths()] = (64, 128, 256, 512, 1024)
+    blocks: Count = 2
     upsampling: Upsampling = "transposed"
     stem: Literal[1, 2, 4] = 1
     norm: NormKind = "batch"
