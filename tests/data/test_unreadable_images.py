@@ -43,13 +43,13 @@ def dng():
 
 
 KINDS = {
-    "empty": (b"", "the file is empty (0 bytes): download or copy it again"),
+    "empty": (b"", "this is an empty file, not an image: download or copy it again"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "`git lfs pull`"),
     "git-annex": (b"/annex/objects/SHA256E-s1--0.jpg\n", "`git annex get`"),
     "HTML": (b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>404</body></html>", "a web page (HTML)"),
     "HTML with a comment": (b"<!-- x --><HTML><head></head></HTML>", "a web page (HTML)"),
-    "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML text"),
-    "JSON": (b'{"error": "rate limit"}', "JSON text"),
+    "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a text in XML"),
+    "JSON": (b'{"error": "rate limit"}', "a text in JSON"),
     "SVG": (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'></svg>", "SVG, a drawing"),
     "HEIC": (
         brand(b"heic"),
@@ -67,17 +67,17 @@ KINDS = {
     "PDF": (b"%PDF-1.7\n", "a PDF: export its pages"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "PostScript"),
     "JPEG XL": (b"\xff\x0a" + b"\0" * 9, "JPEG XL"),
-    "ZIP": (b"PK\x03\x04" + b"\0" * 30, "a ZIP archive: unpack it"),
-    "gzip": (b"\x1f\x8b\x08" + b"\0" * 30, "a gzip archive"),
+    "ZIP": (b"PK\x03\x04" + b"\0" * 30, "a zip archive, not an image: unpack it"),
+    "gzip": (b"\x1f\x8b\x08" + b"\0" * 30, "packed with gzip"),
     "NumPy": (b"\x93NUMPY\x01\0", "a NumPy array"),
     "DICOM": (b"\x01" * 128 + b"DICM", "DICOM"),
-    "zeros": (b"\0" * 4096, "a file of zeros"),
+    "zeros": (b"\0" * 4096, "zeros alone in its first"),
     "damaged PNG": (b"\x89PNG\r\n\x1a\n", "begins as a PNG file but is damaged"),
     "floating-point colours": (
         cv2.imencode(".tiff", np.zeros((4, 4, 3), np.float32))[1].tobytes(),
         "TIFF of a kind that cannot be read here",
     ),
-    "text": (b"hello", "not an image, or one of an unknown or damaged format (5 bytes)"),
+    "text": (b"hello", "a text that begins with 'hello'"),
     "CIE Lab": (encoded(Image.new("LAB", (4, 4)), "TIFF"), "CIE L*a*b*"),
 }
 

@@ -38,8 +38,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from vision_jax.data.unreadable import HEAD, explain
-from vision_jax.types import UserError
+from vision_jax.data.unreadable import explain
+from vision_jax.types import HEAD, UserError
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif"}

@@ -1,12 +1,13 @@
 """What a file is that an image reader does not know, by its first bytes, and what to do about it.
 
-Downloads leave web pages and messages under an image's name, Git leaves pointers, telephones write HEIC,
-cameras write raw data. The signatures are those of the formats' own specifications.
+Telephones write HEIC, cameras write raw data, documents and videos come under an image's name; web pages,
+Git's pointers and archives are told by `vision_jax.types.file_kind`. The signatures are those of the formats'
+own specifications.
 """
 
 from __future__ import annotations
 
-HEAD = 512  # bytes that are looked at
+from vision_jax.types import content_kind
 
 _AGAIN = "download or copy it again"
 _CONVERT = "convert it to JPEG or PNG"
@@ -16,8 +17,6 @@ _RAW = "a camera's raw file: develop it to JPEG or PNG"
 
 # (the first bytes, what they mean and what to do)
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the image: fetch the images with `git lfs pull`"),
-    (b"/annex/objects", "a git-annex pointer, not the image: fetch the images with `git annex get`"),
     (b"%PDF", "a PDF: export its pages as PNG or JPEG"),
     (b"%!PS", f"PostScript: {_CONVERT}"),
     (b"\xff\x0a", f"JPEG XL, which is not read here: {_CONVERT}"),
@@ -34,13 +33,8 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"FOVb", _RAW),
     (b"\x76\x2f\x31\x01", f"OpenEXR, which is not read here: {_CONVERT}"),
     (b"#?RADIANCE", f"Radiance HDR, which is not read here: {_CONVERT}"),
-    (b"PK\x03\x04", "a ZIP archive: unpack it"),
-    (b"\x1f\x8b", "a gzip archive: unpack it"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
-    (b"Rar!", "a RAR archive: unpack it"),
     (b"\x93NUMPY", "a NumPy array: save it as PNG"),
     (b"\x89HDF", "an HDF5 file: save its images as PNG"),
-    (b"\0\0\0\0\0\0\0\0", "a file of zeros, as a copy that was broken off leaves it: " + _AGAIN),
 )
 # Formats that are read, of which this one file is not.
 _READ = (
@@ -59,14 +53,12 @@ def explain(head: bytes, count: int) -> str:
     Returns:
         A clause that follows the file's name and a colon.
     """
-    if not count:
-        return f"the file is empty (0 bytes): {_AGAIN}"
     for beginning, told in _BEGINNINGS:
         if head.startswith(beginning):
             return f"this is {told}"
-    for told in (_media(head), _text(head)):
-        if told:
-            return f"this is {told}"
+    told = _media(head) or _drawing(head)
+    if told:
+        return f"this is {told}"
     if head[128:132] == b"DICM":
         return f"this is DICOM: {_CONVERT}"
     for beginning, name in _READ:
@@ -75,6 +67,9 @@ def explain(head: bytes, count: int) -> str:
                 f"begins as a {name} file but is damaged, or {name} of a kind that cannot be read here "
                 f"({count} bytes): {_AGAIN}, or save it as an 8-bit PNG"
             )
+    kind = content_kind(head, count)
+    if kind is not None:
+        return f"this is {kind.what}, not an image" + (f": {kind.remedy}" if kind.remedy else f": {_AGAIN}")
     return (
         f"not an image, or one of an unknown or damaged format ({count} bytes): "
         f"replace the file or take it out of the data"
@@ -98,15 +93,9 @@ def _media(head: bytes) -> str | None:
     return _RAW if brand == b"crx " else _VIDEO
 
 
-def _text(head: bytes) -> str | None:
-    """Of files of text; UTF-16 and a byte-order mark are looked through."""
+def _drawing(head: bytes) -> str | None:
+    """Of SVG, which is text; UTF-16 and a byte-order mark are looked through."""
     words = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
     if b"<svg" in words and words.startswith(b"<"):
         return f"SVG, a drawing without pixels: {_CONVERT}"
-    if words.startswith((b"<!doctype html", b"<html", b"<head", b"<script")) or b"<html" in words[:256]:
-        return f"a web page (HTML), as a download that failed leaves it: {_AGAIN}"
-    if words.startswith(b"<?xml"):
-        return f"XML text, such as a server's message: {_AGAIN}"
-    if words[:1] in (b"{", b"[") and not any(byte < 9 for byte in head if byte):
-        return f"JSON text, such as a server's message: {_AGAIN}"
     return None

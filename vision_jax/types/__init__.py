@@ -18,7 +18,7 @@ from vision_jax.types.detection import (
     to_original,
 )
 from vision_jax.types.errors import UserError
-from vision_jax.types.files import FileKind, file_kind, is_system_name
+from vision_jax.types.files import HEAD, FileKind, content_kind, file_kind, is_system_name
 from vision_jax.types.instance import (
     ImageInstances,
     InstanceBatch,
@@ -55,6 +55,7 @@ from vision_jax.types.segmentation import (
 
 __all__ = [
     "AXIS",
+    "HEAD",
     "Classification",
     "ClassificationBatch",
     "ClassificationExample",
@@ -95,6 +96,7 @@ __all__ = [
     "Whole",
     "check_fields",
     "check_options",
+    "content_kind",
     "file_kind",
     "instances_to_original",
     "is_system_name",

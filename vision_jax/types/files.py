@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-_HEAD = 1024  # bytes that are looked at
+HEAD = 1024  # bytes that are looked at
 
 _SYSTEM_NAMES = {".ds_store", ".localized", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 _SYSTEM_FOLDERS = {
@@ -51,6 +51,7 @@ _LFS = "run `git lfs pull` in its repository, or download the file itself"
 
 # (place, bytes, what follows them there)
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
+    (0, b"PK\x03\x04", FileKind("a zip archive", _UNPACK)),
     (0, b"\x1f\x8b", FileKind("packed with gzip", _UNPACK)),
     (0, b"BZh", FileKind("packed with bzip2", _UNPACK)),
     (0, b"\xfd7zXZ\0", FileKind("packed with xz", _UNPACK)),
@@ -88,9 +89,24 @@ def file_kind(path: Path) -> FileKind | None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
     except OSError:
         return None
+    if head[:4] == b"PK\x03\x04":
+        return _zip_kind(path)
+    return content_kind(head, size) or _protocol_buffer(path, head)
+
+
+def content_kind(head: bytes, size: int) -> FileKind | None:
+    """What a file is by its first bytes alone.
+
+    Args:
+        head: the first `HEAD` bytes, or all.
+        size: bytes of the whole file.
+
+    Returns:
+        Its kind; None for none that is known.
+    """
     if size == 0:
         return FileKind("an empty file", "download or copy it again")
     if not head.strip(b"\0"):
@@ -100,9 +116,7 @@ def file_kind(path: Path) -> FileKind | None:
     for place, magic, kind in _MAGIC:
         if head[place : place + len(magic)] == magic:
             return kind
-    if head[:4] == b"PK\x03\x04":
-        return _zip_kind(path)
-    return _text_kind(head, size) or _protocol_buffer(path, head)
+    return _text_kind(head, size)
 
 
 def _zip_kind(path: Path) -> FileKind | None:
