@@ -191,7 +191,7 @@ def test_with_roi_pool_on_one_map_and_class_agnostic_boxes_it_overfits_two_image
         head=MLPHead(64),
     )
     variables, losses = overfit(model, batch, warmed_up(1e-2, 120), 120)
-    assert losses[-10:].mean() / losses[:10].mean() < 0.3
+    assert losses[-10:].mean() / losses[:10].mean() < 0.25
     found = jax.jit(partial(model.apply, method="predict"))(variables, batch)
     for b, boxes in enumerate(batch.boxes):
         for n in range(2):
