@@ -165,7 +165,7 @@ def test_it_finds_what_the_images_share():
     variables = initial(make_model(), batch)
     for agreement in (0.0, 1.0):
         model = make_model(agreement=agreement)
-        variables, _ = overfit(model, batch, optax.adam(3e-3), 200, variables)
+        variables, _ = overfit(model, batch, optax.adam(3e-3), 120, variables)
     boxes = np.asarray(apply(make_model(), variables, batch, "predict").boxes)[:, 0]
     offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - at
     assert np.abs(offset).max(1).mean() < 0.5 * 0.4 * SIDE  # spots are seen

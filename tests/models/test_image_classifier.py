@@ -55,7 +55,7 @@ TINY = {
 @pytest.mark.parametrize("name", TINY)
 def test_a_tiny_network_overfits(name):
     model, images = TINY[name], batch(16)
-    variables, losses = overfit(model, images, optax.adam(3e-3), 60)
+    variables, losses = overfit(model, images, optax.adam(3e-3), 40)
     assert losses[-5:].mean() / losses[0] < 0.3
     found = jax.jit(partial(model.apply, method="predict"))(variables, images)
     assert (found.labels == images.labels).mean() > 0.9

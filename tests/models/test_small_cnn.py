@@ -90,7 +90,7 @@ def test_only_training_moves_the_running_statistics(variables):
 
 def test_it_overfits_six_images(variables):
     batch = make_batch()
-    learnt, losses = overfit(MODEL, batch, optax.adam(1e-2), 100, variables)
+    learnt, losses = overfit(MODEL, batch, optax.adam(1e-2), 60, variables)
     assert losses[-1] < 0.1
     predictions = MODEL.apply(learnt, batch, method="predict")
     np.testing.assert_array_equal(predictions.labels, batch.labels)  # type: ignore[union-attr]
