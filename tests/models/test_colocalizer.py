@@ -168,5 +168,5 @@ def test_it_finds_what_the_images_share():
         variables, _ = overfit(model, batch, optax.adam(3e-3), 120, variables)
     boxes = np.asarray(apply(make_model(), variables, batch, "predict").boxes)[:, 0]
     offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - at
-    assert np.abs(offset).max(1).mean() < 0.5 * 0.4 * SIDE  # spots are seen
+    assert np.abs(offset).max(1).mean() < 5  # spots are seen: boxes in the middle are 6.6 away
     assert np.median(np.abs(offset - np.median(offset, 0)).max(1)) < 2  # and all at the same place
