@@ -34,7 +34,7 @@ def test_inputs_are_cast_to_the_kernel_and_gradients_agree_with_float32(layer):
     gradients = [jax.grad(value)(variables["params"], dtype) for dtype in (jnp.float32, jnp.bfloat16)]
     for full, half in zip(*map(jax.tree.leaves, gradients), strict=True):
         assert half.dtype == jnp.float32  # through the cast, the gradient of a float32 weight
-        assert np.linalg.norm(full - half) <= 2e-2 * np.linalg.norm(full)
+        assert np.linalg.norm(full - half) <= 5e-2 * np.linalg.norm(full)
         assert np.linalg.norm(full - half) > 0
 
 

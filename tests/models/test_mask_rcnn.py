@@ -1,14 +1,13 @@
-"""Mask R-CNN: losses and masks by definition, its variants, and learning two images by heart."""
+"""Mask R-CNN: losses and masks by definition, its variants, and overfitting two images."""
 
 from functools import partial
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from tests.models.overfitting import best_of_class, overfit, warmed_up
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
 from vision_jax.models.detection import RPN, MLPHead, ResidualHead, SingleLevel
@@ -51,8 +50,13 @@ def detector(parts=FPN_PARTS, **changes) -> MaskRCNN:
     return MaskRCNN(**{**settings, **parts, **changes})
 
 
+def shape(n: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Whether coordinates in a box, from 0 to 1, lie inside an object, an L or a triangle."""
+    return (u < 0.35) | (v > 0.65) if n == 0 else u < v
+
+
 def scenes(count: int, full: bool = False) -> InstanceBatch:
-    """A bright L (class 0) and a dark disc (class 1) on grey, 64x64; a third place for objects is padding."""
+    """A bright L (class 0) left of a dark triangle (class 1) on grey, 64x64; a third object is padding."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:64, :64]
     images = np.full((count, 64, 64, 3), 128, np.uint8)
@@ -60,13 +64,12 @@ def scenes(count: int, full: bool = False) -> InstanceBatch:
     masks = np.zeros((count, 3, 64, 64), bool)
     for b in range(count):
         for n in range(2):
-            side = int(rng.integers(18, 28))
-            left, top = int(rng.integers(0, 32 - side)) + 32 * n, int(rng.integers(0, 64 - side))
+            side = int(rng.integers(22, 31))
+            left, top = int(rng.integers(0, 33 - side)) + 32 * n, int(rng.integers(0, 65 - side))
             boxes[b, n] = left, top, left + side, top + side
             u, v = (x - left + 0.5) / side, (y - top + 0.5) / side
             inside = (u > 0) & (u < 1) & (v > 0) & (v < 1)
-            shape = (u < 0.35) | (v > 0.65) if n == 0 else (u - 0.5) ** 2 + (v - 0.5) ** 2 < 0.25
-            masks[b, n] = inside & shape
+            masks[b, n] = inside & shape(n, u, v)
             images[b][masks[b, n]] = 255 if n == 0 else 0
     labels = np.tile(np.array([0, 1, -1], np.int32), (count, 1))
     frames = np.tile(np.array([0, 0, 64, 64], np.float32), (count, 3, 1))
@@ -190,30 +193,23 @@ def test_variants_have_their_channels_and_gradients_everywhere(parts, changes, s
         np.testing.assert_allclose(np.asarray(found.masks)[valid], expected[valid], atol=1e-4)
 
 
-def test_it_learns_two_images_by_heart(fresh):
-    model, batch, variables = fresh
-    optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, 100))
-    state = variables, optimizer.init(variables)
-
-    @jax.jit
-    def step(state, key):
-        def total(variables):
-            terms = model.apply(variables, batch, method="loss", rngs={"sample": key})
-            return sum(term.value() for term in terms.values())
-
-        value, gradient = jax.value_and_grad(total)(state[0])
-        updates, rest = optimizer.update(gradient, state[1])
-        return (optax.apply_updates(state[0], updates), rest), value
-
-    for i in range(100):
-        state, _ = step(state, jax.random.key(i))
-    found = jax.jit(lambda v: model.apply(v, batch, method="predict"))(state[0])
+def test_it_overfits_two_images():
+    batch = scenes(2)
+    parts = {
+        **ONE_MAP_PARTS,
+        "backbone": ResNet((1, 1), bottleneck=False, norm="group", width=8),
+        "neck": SingleLevel("c3"),
+        "rpn": RPN(sizes=((24,),), samples=32),
+        "head": MLPHead(64),
+    }
+    model = detector(parts, roi_samples=24, mask_chunk=12)
+    variables, losses = overfit(model, batch, warmed_up(1e-2, 90), 90)
+    assert losses[-10:].mean() / losses[:10].mean() < 0.35
+    found = jax.jit(partial(model.apply, method="predict"))(variables, batch)
     v, u = (np.mgrid[:28, :28] + 0.5) / 28
-    shapes = [(u < 0.35) | (v > 0.65), (u - 0.5) ** 2 + (v - 0.5) ** 2 < 0.25]
     for b in range(2):
         for n in range(2):
-            best = int(np.argmax(np.asarray(found.labels[b]) == n))
-            assert found.scores[b, best] > 0.5
-            drawn = np.asarray(found.masks[b, best]) > 0.5
-            assert (drawn & shapes[n]).sum() / (drawn | shapes[n]).sum() > 0.7
-    assert jnp.isfinite(found.masks).all()
+            best = best_of_class(found, b, n)
+            assert found.scores[b, best] > 0.7
+            own, expected = np.asarray(found.masks[b, best]) > 0.5, shape(n, u, v)
+            assert (own & expected).sum() / (own | expected).sum() > 0.7  # of a full box: 0.58 and 0.5

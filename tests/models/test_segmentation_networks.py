@@ -6,9 +6,9 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from tests.models.overfitting import overfit, warmed_up
 from tests.models.segmentation_nets import NETWORKS, K, make_batch, striped_batch
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.backbones.vgg import VGG
@@ -59,35 +59,11 @@ def test_every_pixel_is_scored_and_every_parameter_matters(name):
 
 
 @pytest.mark.parametrize("name", ["fcn", "deconvnet", "unet_stem"])
-def test_it_learns_two_images_by_heart(name):
-    model = Segmenter(NETWORKS[name]())
-    batch = striped_batch()
-    variables = jax.jit(model.init)(jax.random.key(0), batch)
-    optimizer = optax.adam(2e-2)
-    rngs = {"sample": jax.random.key(0)}
-
-    @jax.jit
-    def step(params, stats, moments):
-        def loss(params):
-            terms, new = model.apply(
-                {"params": params, "batch_stats": stats},
-                batch,
-                method="loss",
-                mutable=["batch_stats"],
-                rngs=rngs,
-            )
-            return terms["cross_entropy"].value(), new["batch_stats"]
-
-        (_, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, moments = optimizer.update(gradient, moments)
-        return optax.apply_updates(params, updates), stats, moments
-
-    params, stats = variables["params"], variables["batch_stats"]
-    moments = optimizer.init(params)
-    for _ in range(100):
-        params, stats, moments = step(params, stats, moments)
-    found = model.apply({"params": params, "batch_stats": stats}, batch, method="predict")
-    assert (found.labels == batch.labels).mean() > 0.9, (found.labels == batch.labels).mean()
+def test_it_overfits_two_images(name):
+    model, batch = Segmenter(NETWORKS[name]()), striped_batch()
+    variables, _ = overfit(model, batch, warmed_up(2e-2, 60), 60)
+    found = jax.jit(partial(model.apply, method="predict"))(variables, batch)
+    assert (found.labels == batch.labels).mean() > 0.85  # by chance: a third
 
 
 @pytest.mark.parametrize("name", ["fcn_interpolated", "max_unpooling"])

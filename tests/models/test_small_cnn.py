@@ -1,4 +1,4 @@
-"""The small classifier: what counts in its loss, what sizes it takes, that it learns."""
+"""The small classifier: what counts in its loss, what sizes it takes, that it overfits."""
 
 import chex
 import jax
@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.models.overfitting import overfit
 from vision_jax.models.classification.classifier import class_loss
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.types import ClassificationBatch
@@ -87,25 +88,9 @@ def test_only_training_moves_the_running_statistics(variables):
     assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(moved, still, strict=True))
 
 
-def test_it_learns_six_images_by_heart(variables):
-    batch, optimizer = make_batch(), optax.adam(1e-2)
-
-    @jax.jit
-    def step(params, stats, moments):
-        def loss(params):
-            terms, new = MODEL.apply(
-                {"params": params, "batch_stats": stats}, batch, method="loss", mutable=["batch_stats"]
-            )
-            return terms["cross_entropy"].value(), new["batch_stats"]
-
-        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, moments = optimizer.update(gradient, moments)
-        return optax.apply_updates(params, updates), stats, moments, value
-
-    params, stats = variables["params"], variables["batch_stats"]
-    moments = optimizer.init(params)
-    for _ in range(100):
-        params, stats, moments, value = step(params, stats, moments)
-    assert value < 0.1
-    predictions = MODEL.apply({"params": params, "batch_stats": stats}, batch, method="predict")
+def test_it_overfits_six_images(variables):
+    batch = make_batch()
+    learnt, losses = overfit(MODEL, batch, optax.adam(1e-2), 60, variables)
+    assert losses[-1] < 0.1
+    predictions = MODEL.apply(learnt, batch, method="predict")
     np.testing.assert_array_equal(predictions.labels, batch.labels)  # type: ignore[union-attr]

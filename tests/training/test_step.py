@@ -143,7 +143,7 @@ class LayerNet(nn.Module):
     @nn.compact
     def __call__(self, batch, train=False):
         x = nn.relu(Norm("batch", name="norm1")(Conv(16, name="conv1")(normalise(batch.image)), train))
-        x = nn.relu(Norm("group", name="norm2")(Conv(16, name="conv2")(x), train)).mean((1, 2))
+        x = nn.relu(Norm("group", groups=1, name="norm2")(Conv(16, name="conv2")(x), train)).mean((1, 2))
         return {"logits": Dense(3, name="head")(x).astype(jnp.float32)}
 
     def loss(self, batch, train=True):
@@ -166,14 +166,13 @@ def test_bfloat16_trains_and_agrees_with_float32_within_its_precision(accumulate
     params = {name: before["params"][name] for name in ("conv1", "conv2", "head")}
     moved = [{name: state.params[name]["kernel"] for name in params} for state in (full, half)]
     errors = update_errors({name: params[name]["kernel"] for name in params}, *moved)
-    # Gradients through norms are differences: three digits leave 0.4 % for the head, a sixth for conv1.
-    assert max(jax.tree.leaves(errors)) <= 0.25, errors
-    assert errors["head"] <= 0.02, errors
+    # Three digits leave 0.4 % for the head, and 1 % for what lies behind the norms.
+    assert max(jax.tree.leaves(errors)) <= 0.05, errors
     assert min(jax.tree.leaves(errors)) >= 1e-5, errors  # it is not float32 under another name
     np.testing.assert_allclose(first.loss, exact.loss, rtol=5e-3)
     for a, b in zip(jax.tree.leaves(full.collections), jax.tree.leaves(half.collections), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
-    _, _, last = trained(LayerNet(), 2, 25, [batch], config, **options)
+    _, _, last = trained(LayerNet(), 2, 12, [batch], config, **options)
     assert float(last.loss) < 0.5 * float(first.loss)
     assert first.loss.dtype == np.float32
 
