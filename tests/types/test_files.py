@@ -75,7 +75,7 @@ KINDS = [
     (b"Not Found", "a text that begins with 'Not Found'", "look into it"),
     ("Datei nicht gefunden, bedaure: ü".encode() * 60, "a text that begins with 'Datei", "look into it"),
     (b'{"message": "Bad credentials"}', "a text in JSON", "Bad credentials"),
-    (gzip.compress(b"weights"), "packed with gzip", "unpack it"),
+    (gzip.compress(b"weights", mtime=0), "packed with gzip", "unpack it"),
     (tar(), "a tar archive", "unpack it"),
     (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", "AppleDouble", "without the `._`"),
     (image("png"), "a PNG image", None),
