@@ -170,7 +170,7 @@ def test_what_is_wrong_is_named(folder):
         lambda source: source.image(0),
     )
     (maps / "a.png").write_bytes((maps / "a.png").read_bytes()[:-40])
-    refused(r"a\.png: .*: replace the file", lambda source: source.labels(0))
+    refused(r"a\.png: begins as a PNG file but is damaged", lambda source: source.labels(0))
     listing(folder, train=["a", "gone"])
     refused(r"split train: 1 of its 2 images are not in .*JPEGImages; first: gone")
     listing(folder, train=["a", "c"])

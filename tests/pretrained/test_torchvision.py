@@ -51,7 +51,7 @@ def test_photographs_are_classified(tmp_path, capsys):
     for change, message in [
         (["--model", "mobilenet_v9"], "there is no model 'mobilenet_v9'"),
         (["--weights", str(photo)], "holds no weights that can be read"),
-        (["--classes", str(photo)], "cannot read"),
+        (["--classes", str(photo)], "photo.png: not in UTF-8"),
     ]:
         assert main([*words, *change, str(photo)]) == 2
         assert message in capsys.readouterr().err

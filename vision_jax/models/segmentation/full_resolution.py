@@ -16,7 +16,7 @@ from vision_jax.layers import Conv
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.norms import NormKind
 from vision_jax.models.segmentation.encoder_decoder import Convolutions
-from vision_jax.types import Count
+from vision_jax.types import Count, Whole
 
 
 class FullResolution(CheckedModule):
@@ -31,7 +31,7 @@ class FullResolution(CheckedModule):
 
     num_classes: Count
     width: Count = 32
-    depth: Count = 8
+    depth: Whole = 8
     norm: NormKind = "batch"
 
     multiple: ClassVar[int] = 1
