@@ -2,9 +2,8 @@
 
 One json file holds `images`, `annotations` and `categories` of a split. Boxes are `[x, y, width, height]` and
 become (x1, y1, x2, y2); `iscrowd` and `ignore` become `ignore`; `area`, where given, is taken as it is.
-Category ids
-may have gaps: labels are 0..K-1 in the order of the ids, `category_ids` leads back. Where the run's classes
-are given, labels go by name instead.
+Category ids may have gaps: labels are 0..K-1 in the order of the ids, `category_ids` leads back. Where the
+run's classes are given, labels go by name instead.
 
 The sizes in the json decide in which orientation a photograph is read: its EXIF rotation is applied unless
 only the unturned picture has the size that the json gives (`vision_jax.data.images`). The size is checked
