@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices for the whole session, and every signature's shapes checked."""
+"""Eight virtual CPU devices, every signature's shapes checked, and what tests cost."""
 
 import os
 from importlib.metadata import version
@@ -25,6 +25,8 @@ from types import ModuleType  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+from tests.timing import Timing  # noqa: E402
+
 # An int is a float here, as it is for type checkers.
 checker = ModuleType("vision_jax_checker")
 checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # pyright: ignore
@@ -43,3 +45,7 @@ LONG = ("models", "sweeps", "training", "benchmarks")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Timing(), "timing")

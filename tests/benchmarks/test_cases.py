@@ -10,6 +10,7 @@ from vision_jax.benchmarks.detectors import crowded_batch
 from vision_jax.benchmarks.measure import measure_time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nms_spread", "nms_dense", "nms_chain"])
 def test_what_is_kept_is_what_greedy_suppression_keeps(name, tiny):
     case = CASES[name](tiny)
@@ -36,6 +37,7 @@ def test_spread_boxes_are_mostly_kept_and_dense_ones_are_not():
     assert kept["nms_dense"] < 450
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["roi_align_gradient", "box_iou", "mobilenet_v2_forward", "input_pipeline"])
 def test_measuring_one_side(name, tiny):
     found = measure_time(CASES[name](tiny), rounds=2, peers=False)
@@ -53,6 +55,7 @@ def test_a_step_learns(tiny):
     assert side.count(second) == {}
 
 
+@pytest.mark.slow
 def test_drawn_weights_detect_something(tiny):
     side = CASES["faster_rcnn_predict"](tiny).ours()
     found = side.run()

@@ -42,6 +42,7 @@ def test_every_way_doubles_a_map_with_the_weight_that_it_says(study):
             np.testing.assert_allclose(large[8:10, 8:10].var(-1).mean(), way.summed, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_the_study_of_a_few_drawn_scenes(study, tmp_path, capsys):
     study.main("synthetic?length=12&val_length=1&canvas=64", tmp_path, images=12, draws=2, steps=3, seeds=1)
     text = (tmp_path / "transposed_convolution.md").read_text()

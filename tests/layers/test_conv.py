@@ -20,6 +20,7 @@ def test_a_convolution_by_hand():
     chex.assert_trees_all_close(conv2d(image, kernel, 1, 1)[0, ..., 0], expected)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 1), (3, 0), (5, 0), (5, 1)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [8, 96])
@@ -27,6 +28,7 @@ def test_value_and_both_gradients_equal_xla(size, padding, stride, channels):
     _check_against_xla((2, 9, 7, channels), channels, size, padding, stride)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("size", "padding"), [((1, 7), (0, 3)), ((3, 1), (1, 0)), ((3, 3), (0, 1))])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [8, 96])
@@ -34,6 +36,7 @@ def test_kernels_and_borders_need_not_be_square(size, padding, stride, channels)
     _check_against_xla((2, 9, 11, channels), channels, size, padding, stride)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("size", "padding"), [(3, 1), (7, 0)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [(2, 16), (24, 20), (20, 24), (16, 2)])
@@ -41,6 +44,7 @@ def test_a_batch_too_large_for_caches_gives_the_same(size, padding, stride, chan
     _check_against_xla((6, 64, 120, channels[0]), channels[1], size, padding, stride, atol=5e-3)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("size", "padding", "stride", "dilation", "channels"),
     [
@@ -64,6 +68,7 @@ def test_images_too_large_for_caches_give_the_same(
     _check_against_xla(shape, channels[1], size, padding, stride, dilation=dilation)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("size", "padding", "dilation"),
     [(3, 2, 2), (3, 7, 7), (3, 0, 2), (5, 1, 2), (1, 0, 3), ((1, 3), (0, 3), 3), ((4, 2), (2, 1), 2)],
@@ -73,6 +78,7 @@ def test_dilated_kernels(size, padding, dilation, stride, channels):
     _check_against_xla((2, 10, 11, channels[0]), channels[1], size, padding, stride, dilation=dilation)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [1, 2])
 def test_a_large_batch_of_dilated_kernels(stride, padding):
@@ -81,6 +87,7 @@ def test_a_large_batch_of_dilated_kernels(stride, padding):
         _check_against_xla(shape, channels[1], 3, padding, stride, atol=5e-3, dilation=2)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("padding", "dilation"), [(0, 1), (1, 1), (2, 2), (4, 5), (0, 2)])
 @pytest.mark.parametrize(("stride", "channels"), [(1, (3, 17)), (1, (18, 16)), (2, (2, 2))])
 def test_gradients_equal_finite_differences(padding, dilation, stride, channels):

@@ -45,6 +45,7 @@ def value_and_gradients(function, x, kernel):
     return both(x, kernel)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("taps", "stride", "padding", "output_padding"), GEOMETRIES)
 @pytest.mark.parametrize(("channels", "cache"), [((3, 4), 2**22), ((18, 16), 1)])
 def test_it_is_the_operation_of_each_map(taps, stride, padding, output_padding, channels, cache, monkeypatch):
@@ -63,6 +64,7 @@ def test_it_is_the_operation_of_each_map(taps, stride, padding, output_padding, 
     )
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("taps", "stride", "padding", "output_padding"), GEOMETRIES)
 def test_gradients_equal_finite_differences(taps, stride, padding, output_padding):
     with jax.enable_x64(True):

@@ -7,6 +7,8 @@ import pytest
 
 from vision_jax.layers import dilated
 
+pytestmark = pytest.mark.kernels
+
 
 def convolved(x, kernel, padding, dilation):
     """The definition, tap by tap on a padded map."""

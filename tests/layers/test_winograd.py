@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from vision_jax.layers import winograd
 
+pytestmark = pytest.mark.kernels
+
 
 def convolved(x, kernel, padding):
     """The definition, tap by tap."""

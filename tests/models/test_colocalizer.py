@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from tests.models.overfitting import overfit
 from vision_jax.models.attention.colocalizer import CoLocalizer, CropEncoder
@@ -139,6 +140,7 @@ def test_the_encoder_is_left_alone():
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient["transformer"]))
 
 
+@pytest.mark.slow
 def test_the_update_of_eight_devices_is_that_of_one(stepped):
     """Pairs reach across devices, and filling is unlike on each."""
     batch, model = make_batch(noise(16), np.arange(16) % 5 != 3), make_model(margin=1e4)

@@ -65,6 +65,7 @@ def test_a_batch_holds_every_object_with_its_mask(crowd, masks):
     assert (batch.masks[crowded] > 127).any((1, 2)).all()
 
 
+@pytest.mark.slow
 def test_a_detector_with_room_for_them_learns_from_300_masks_at_once(crowd):
     (batch,) = instances(crowd, (160, 120)).open(None).evaluation(2)
     model = crowd_detector()

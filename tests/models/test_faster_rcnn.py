@@ -178,6 +178,7 @@ def test_detections_are_sorted_inside_and_never_below_the_threshold(model, varia
     assert len(to_original(small, jax.device_get(found))) == 4
 
 
+@pytest.mark.slow
 def test_with_roi_pool_on_one_map_and_class_agnostic_boxes_it_overfits_two_images():
     """On a map of stride 8: at 16, RoIPool's rounding gives an object and its surroundings the same cells."""
     batch = scenes(2)

@@ -150,6 +150,7 @@ def test_full_bitmaps_teach_what_crops_teach_and_chunks_may_have_any_size(fresh)
     chex.assert_trees_all_close({**full, "mask": 0}, {**crops, "mask": 0}, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "changes", "size", "channels"),
     [
@@ -195,6 +196,7 @@ def test_variants_have_their_channels_and_gradients_everywhere(parts, changes, s
         np.testing.assert_allclose(np.asarray(found.masks)[valid], expected[valid], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_overfits_two_images(fresh):
     _, batch, variables = fresh
     model = detector(ONE_MAP_PARTS, roi_samples=24, mask_chunk=12)

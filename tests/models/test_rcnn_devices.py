@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
@@ -10,6 +11,8 @@ from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.training.parallel import shard
 from vision_jax.training.state import initial_variables
 from vision_jax.types import InstanceBatch
+
+pytestmark = pytest.mark.slow
 
 OBJECTS = 6
 

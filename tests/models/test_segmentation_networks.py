@@ -30,32 +30,13 @@ def parameters(network, side: int = 64) -> int:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_pixel_is_scored_and_every_parameter_matters(name):
-    network = NETWORKS[name]()
-    model = Segmenter(network)
-    batch = make_batch(height=30, width=45)
+def test_every_pixel_is_scored(name):
+    """On a canvas that no stride divides."""
+    model, batch = Segmenter(NETWORKS[name]()), make_batch(height=30, width=45)
     variables = jax.eval_shape(model.init, jax.random.key(0), batch)
-    # Drawn, as scores that begin at zero would stop the gradient; and what draws them need not be compiled.
-    random = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: random.normal(0, 0.3, x.shape).astype(np.float32), variables["params"])
-    statistics = jax.tree.map(lambda x: np.ones(x.shape, np.float32), variables["batch_stats"])
-
-    def loss(params):
-        everything = {"params": params, "batch_stats": statistics}
-        rngs = {"sample": jax.random.key(0)}
-        terms, _ = model.apply(everything, batch, method="loss", rngs=rngs, mutable=["batch_stats"])
-        return sum(term.value() for term in terms.values())
-
-    gradient = jax.jit(jax.grad(loss))(params)
-    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        assert np.isfinite(leaf).all(), path
-        # Biases before a batch norm cancel out; nothing else may.
-        cancelled = "bias" in str(path[-1]) and "conv" in str(path[-2]) and "fcn" in name
-        assert cancelled or np.abs(leaf).max() > 1e-6 * largest, path
-    shapes = jax.eval_shape(model.apply, variables, batch)
-    assert shapes["logits"].shape == (2, 30, 45, K)
-    assert shapes["logits"].dtype == jnp.float32
+    logits = jax.eval_shape(model.apply, variables, batch)["logits"]
+    assert logits.shape == (2, 30, 45, K)
+    assert logits.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", ["fcn", "deconvnet", "unet_stem"])
@@ -66,6 +47,7 @@ def test_it_overfits_two_images(name):
     assert (found.labels == batch.labels).mean() > 0.85  # by chance: a third
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fcn_interpolated", "max_unpooling"])
 def test_in_bfloat16_scores_are_float32_and_near(name):
     model = Segmenter(NETWORKS[name]())

@@ -179,6 +179,7 @@ def test_cross_entropy_of_a_perfect_answer_is_nothing():
     np.testing.assert_allclose(mean.total, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fcn_interpolated", "max_unpooling"])
 def test_the_update_of_eight_devices_is_that_of_one(name, stepped, same_update):
     # From no void at all to nothing but void on a device.

@@ -6,6 +6,7 @@ import cv2
 import jax
 import numpy as np
 import optax
+import pytest
 
 from vision_jax.data.distortions import framed
 from vision_jax.data.synthetic import Digits
@@ -68,6 +69,7 @@ def test_two_transformers_and_two_channels_are_four_channels():
     np.testing.assert_array_equal(model.apply(variables, other)["logits"], outputs["logits"])  # type: ignore
 
 
+@pytest.mark.slow
 def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
     transformer = SpatialTransformer(Convolutional((4,), (5,), (8,)), ThinPlateSpline(3))
     model, everything = TransformedClassifier(10, FullyConnected((16,)), transformer), make_batch(16)
@@ -79,6 +81,7 @@ def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
     same_update(eight, one)
 
 
+@pytest.mark.slow
 def test_it_learns_to_straighten_what_it_classifies():
     """Digits turned by up to 60 degrees: they are read, and the place that it looks at turns with them.
 

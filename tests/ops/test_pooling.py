@@ -99,6 +99,7 @@ def test_unpooling_writes_in_reading_order(shape, size, stride, padding):
     np.testing.assert_array_equal(ours, slow_unpool(values, np.asarray(argmax), shape).astype(np.float32))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("shape", "size", "stride", "padding"), WINDOWS[::2])
 def test_gradients_equal_finite_differences(shape, size, stride, padding):
     order = np.random.default_rng(2).permutation(shape[0] * shape[1] * 2).reshape(*shape, 2)
@@ -201,6 +202,7 @@ def test_batches_map_and_nothing_is_scattered_or_gathered():
     chex.assert_trees_all_equal(there_and_back(features), jnp.stack(one_by_one))
 
 
+@pytest.mark.kernels
 @every_window
 def test_the_forms_for_other_devices_equal_the_loops(shape, size, stride, padding):
     features = jnp.asarray(features_of(shape))

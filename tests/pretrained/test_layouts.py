@@ -222,6 +222,7 @@ def test_the_real_mobilenet_begins_a_classifier(caplog):
     assert (norm["variance"] > 0).all()
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_real_mobilenets_statistics_are_those_of_photographs():
     """Each convolution's outcome on photographs has the mean and variance that its norm was trained with."""

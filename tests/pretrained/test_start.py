@@ -245,6 +245,7 @@ def test_linear_layers_become_convolutions():
     assert resized_rows == ["head/layer1/kernel", "head/layer2/kernel"]
 
 
+@pytest.mark.slow
 def test_vgg_begins_segnet_and_a_segmenter_a_detector(resnet18):
     source = numbers(shapes_of(ARCHITECTURES["vgg16_bn"]().build(10), 32), 0)
     found, _ = matched(numbers(shapes_of_segmenter(segnet(5)), 1), flat(source), {})

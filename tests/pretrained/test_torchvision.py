@@ -23,6 +23,7 @@ def random_weights(name, classes):
     return to_torchvision(name, variables), variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet", "googlenet", "mobilenet_v3_small"])
 def test_there_and_back(name):
     tensors, variables = random_weights(name, 5)
@@ -80,6 +81,7 @@ def test_a_checkpoint_of_ours_is_as_good_as_the_file(tmp_path, capsys):
         from_torchvision("resnet18", folder)
 
 
+@pytest.mark.slow
 def test_the_list_of_models(capsys):
     assert main(["models", "--classes", "10"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]

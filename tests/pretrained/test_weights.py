@@ -128,6 +128,7 @@ def test_other_files_say_what_they_are_not(tmp_path):
         read_weights(path)
 
 
+@pytest.mark.slow
 def test_ten_thousand_damaged_files(weights_file):
     """3,400 of each kind: weights or a message, soon and in little memory."""
     whole = weights_file.read_bytes()

@@ -8,6 +8,8 @@ from vision_jax.sweeps.board import Board
 from vision_jax.sweeps.folder import SweepFolder, Trial
 from vision_jax.sweeps.run import run_trials
 
+pytestmark = pytest.mark.slow
+
 
 class Leaves:
     """A trial that is past compiling when looked at the third time, and done at the sixth."""

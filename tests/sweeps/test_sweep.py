@@ -14,6 +14,8 @@ from vision_jax.cli import main
 from vision_jax.sweeps.folder import SweepFolder
 from vision_jax.training.parallel import cores
 
+pytestmark = pytest.mark.slow
+
 ONE_THREAD = ("--threads", "1")
 BATCH, GROUP = "norm=batch,seed=0", "norm=group,seed=0"
 

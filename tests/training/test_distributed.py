@@ -62,6 +62,7 @@ def whole(tmp_path_factory, processes):
     return run
 
 
+@pytest.mark.slow
 def test_two_processes_with_two_devices_make_the_run_of_one_with_four(whole, tmp_path):
     """Batch norm, uneven weights, an average, evaluations with a partial batch: all but rounding is equal."""
     alone = tmp_path / "alone"
@@ -79,6 +80,7 @@ def test_two_processes_with_two_devices_make_the_run_of_one_with_four(whole, tmp
     assert (a.step, a.best, a.best_step) == (b.step, b.best, b.best_step)
 
 
+@pytest.mark.slow
 def test_the_first_process_writes_and_the_other_keeps_a_log(whole):
     assert "step 8/8" in (whole / "log.txt").read_text()
     assert "4 x cpu of 2 processes" in (whole / "log.txt").read_text()
@@ -89,6 +91,7 @@ def test_the_first_process_writes_and_the_other_keeps_a_log(whole):
     assert (whole / "predictions.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_is_killed_the_other_stops_and_both_resume_to_the_same_bits(
     whole, processes, tmp_path, victim
@@ -109,6 +112,7 @@ def test_when_one_is_killed_the_other_stops_and_both_resume_to_the_same_bits(
     assert_same_bits(whole, run)
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_stops_both_after_the_same_step(whole, processes, tmp_path):
     run = tmp_path / "run"
     started = start(processes, run, delay=0.2)
@@ -125,6 +129,7 @@ def test_sigterm_to_one_stops_both_after_the_same_step(whole, processes, tmp_pat
         assert p.tobytes() == q.tobytes()
 
 
+@pytest.mark.slow
 def test_an_error_of_the_first_is_told_by_both(whole, processes, tmp_path):
     before = (whole / "metrics.csv").read_bytes()
     assert finish(start(processes, whole)) == [3, 3]
