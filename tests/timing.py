@@ -1,8 +1,8 @@
 """What tests cost, in processor time: the ten most expensive are printed, a file over its budget fails.
 
 Processor time is that of the worker and of the processes that it waited for, compiling included. It is not
-the time on the clock, which depends on what else the machine does. Budgets are twice what the slowest file of
-a tier takes on the slowest machine that the project was developed on.
+the time on the clock, which depends on what else the machine does. Budgets leave room for slower processors:
+they are at least twice what the most expensive file of a tier was seen to take.
 """
 
 from __future__ import annotations

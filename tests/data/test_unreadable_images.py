@@ -3,8 +3,10 @@
 import io
 import os
 import struct
+import tempfile
 import warnings
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -41,6 +43,8 @@ def dng():
     tags[50706] = b"\x01\x04\0\0"
     return encoded(Image.fromarray(PICTURE), "TIFF", tiffinfo=tags)
 
+
+NOBODY = 65534
 
 KINDS = {
     "empty": (b"", "this is an empty file, not an image: download or copy it again"),
@@ -167,12 +171,22 @@ def test_folders_pipes_and_loops_are_no_images(tmp_path):
     assert list(images_by_stem(tmp_path)) == ["folder", "loop", "pipe"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(tmp_path):
-    Image.fromarray(PICTURE).save(tmp_path / "x.png")
-    (tmp_path / "x.png").chmod(0)
-    with pytest.raises(UserError, match=r"x\.png: .*\(Permission denied\): change its permissions"):
-        read_image(tmp_path / "x.png")
+def test_a_file_without_permission():
+    """Root may read everything, and so takes another user's rights for the moment."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder, "x.png")
+        Image.fromarray(PICTURE).save(path)
+        np.testing.assert_array_equal(read_image(path), PICTURE)
+        path.chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(NOBODY)
+        try:
+            with pytest.raises(UserError, match=r"x\.png: .*\(Permission denied\): change its permissions"):
+                read_image(path)
+        finally:
+            os.seteuid(user)
 
 
 def wide(suffix, values):

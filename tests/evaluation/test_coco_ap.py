@@ -339,9 +339,9 @@ def test_an_iou_on_a_threshold_is_decided_as_coco_decides_it(seed, predictions, 
     for result in results:
         x, y, width, height = result["bbox"]
         found.append(([[x, y, x + width, y + height]], [result["score"]], [0]))
-    judge = CocoEvaluator(records, ("a",))
-    judge.add(*predictions(records, found))
-    metrics = judge.report().metrics
+    evaluator = CocoEvaluator(records, ("a",))
+    evaluator.add(*predictions(records, found))
+    metrics = evaluator.report().metrics
     expected = pycocotools_metrics(content, results)
     for name in NAMES:
         np.testing.assert_allclose(metrics[name], expected[name], rtol=0, atol=1e-7, err_msg=name)

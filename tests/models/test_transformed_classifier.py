@@ -83,7 +83,7 @@ def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
 
 @pytest.mark.slow
 def test_it_learns_to_straighten_what_it_classifies():
-    """Digits turned by up to 60 degrees: they are read, and the place that it looks at turns with them.
+    """Digits turned by up to 60 degrees: they are read, and the location that it looks at turns with them.
 
     Up to 90 degrees, it reads some digits as they are and turns with none, from one seed in three.
     """

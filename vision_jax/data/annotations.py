@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from vision_jax.data.listing import shown_name
+from vision_jax.data.listing import listed, shown_name
 from vision_jax.types import DetectionRecord, UserError
 
 _ROUNDING = 0.01  # pixels; files round coordinates to two decimals
@@ -224,12 +224,8 @@ def labels_by_name(names: Iterable[str], classes: tuple[str, ...], where: str) -
     unknown = sorted(set(names) - position.keys())
     if unknown:
         raise UserError(
-            f"{where}: {_listed(unknown)}: no class of this run, which knows {_listed(list(classes))}; "
+            f"{where}: {listed(map(repr, unknown))}: no class of this run, which knows "
+            f"{listed(map(repr, classes))}; "
             f"rename or remove these labels, or train on data that has them"
         )
     return {name: position[name] for name in names}
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

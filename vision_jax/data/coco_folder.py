@@ -21,6 +21,7 @@ from typing import TypeVar
 from vision_jax.data.coco import CocoDetection, merged_classes
 from vision_jax.data.coco_file import CocoFile, read_json
 from vision_jax.data.coco_labels import CocoSegmentation, semantic_classes
+from vision_jax.data.doubts import doubt_empty
 from vision_jax.data.listing import find, folders, locate, shown_name
 from vision_jax.data.other_formats import describe_folder, describe_json
 from vision_jax.data.splits import choose, hold_out, report_single, role
@@ -69,7 +70,11 @@ def open_coco_segmentation(
 
     Args, returns and raises as `open_coco`; the data's own classes are background and those.
     """
-    return _open(CocoSegmentation, semantic_classes, place, classes, train, val, images, holdout)
+    training, evaluated = _open(
+        CocoSegmentation, semantic_classes, place, classes, train, val, images, holdout
+    )
+    doubt_empty(training.objects, evaluated.objects, str(place))
+    return training, evaluated
 
 
 def _open(

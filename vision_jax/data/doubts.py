@@ -15,7 +15,7 @@ _logger = logging.getLogger("vision_jax")
 
 
 def doubt_classes(classes: Sequence[str], where: str) -> None:
-    """Warns of classes whose names differ in case or spaces alone, and of a single class to classify by.
+    """Warns of classes whose names differ in case or spaces alone.
 
     Args:
         classes: names of all classes.
@@ -32,12 +32,12 @@ def doubt_classes(classes: Sequence[str], where: str) -> None:
             )  # fmt: skip
 
 
-def doubt_single_class(classes: Sequence[str], where: str) -> None:
+def doubt_single_class(train: Any, val: Any, where: str) -> None:
     """Warns where images are to be told apart by class, and there is one class."""
-    if len(classes) == 1:
+    if len(train.classes) == 1:
         _logger.warning(
             "%s: there is one class only, %r: there is nothing to learn, and every image will be right",
-            where, classes[0],
+            where, train.classes[0],
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ A folder is a split if its name says so and it holds folders; others beside it a
 warning. Hidden and system folders (`vision_jax.data.listing`) are neither splits nor classes. The classes are
 the folders' names in all splits together, sorted; a class without images is still a class. Where the run's
 classes are given, labels go by name. Without splits, a fifth of each class's images, chosen by a hash of
-their names, is kept back for judging; `holdout=F` sets the fraction and `holdout=0` uses every image for
+their names, is kept back for evaluation; `holdout=F` sets the fraction and `holdout=0` uses every image for
 both. Files that are not images are passed over; pixels are read, and bad files found, only when asked for.
 
 Errors (`UserError`), found at opening: no such folder, no class folders, no images in a split, a class that
@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 
 from vision_jax.data.annotations import labels_by_name
 from vision_jax.data.images import is_image, read_image
-from vision_jax.data.listing import files_below, folders
+from vision_jax.data.listing import files_below, folders, listed
 from vision_jax.data.splits import choose, hold_out, report_single, role
 from vision_jax.types import ClassificationRecord, UserError
 
@@ -102,7 +102,7 @@ def open_image_folder(
         if others:
             logging.getLogger("vision_jax").warning(
                 "%s: the folders %s beside the splits %s are passed over",
-                root, ", ".join(map(repr, others[:12])), ", ".join(map(repr, splits)),
+                root, listed(map(repr, others)), ", ".join(map(repr, splits)),
             )  # fmt: skip
         train_name, val_name = choose(splits, str(root), train, val)
         files = {name: _class_files(root / name) for name in dict.fromkeys((train_name, val_name))}

@@ -55,7 +55,7 @@ from vision_jax.data.label_maps import (
     voids,
     with_foreground,
 )
-from vision_jax.data.listing import folders
+from vision_jax.data.listing import folders, listed
 from vision_jax.data.map_check import MapCounts, check_training_maps, doubt_maps
 from vision_jax.data.other_formats import describe_folder
 from vision_jax.data.splits import choose, hold_out, report_single
@@ -311,10 +311,9 @@ def _count(root: Path, maps: Sequence[Path], void: int | None) -> tuple[tuple[st
             )
         )
     if 2 * len(indices) < count:
-        shown = ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
         logging.getLogger("vision_jax").warning(
             "%s: the label maps hold %d indices alone, %s, so that most of the %d classes 0 to %d never "
             "occur: if there are only %d classes, store them as 0, 1, 2, ...",
-            root, len(indices), shown, count, largest, len(indices),
+            root, len(indices), listed(indices), count, largest, len(indices),
         )  # fmt: skip
     return None, count

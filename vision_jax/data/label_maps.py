@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Int
 
 from vision_jax.data.annotations import labels_by_name
+from vision_jax.data.listing import listed
 from vision_jax.types import UserError
 
 VOID = 255
 
 _VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
-_SHOWN = 12
 
 
 def voids(void: int | None) -> dict[int, int]:
@@ -76,7 +76,7 @@ def with_foreground(
     if len(classes) != 2:
         raise UserError(
             f"{where}: ?foreground={foreground} is for masks of two classes, background and foreground, but "
-            f"there are {len(classes)}: {', '.join(classes[:_SHOWN])}"
+            f"there are {len(classes)}: {listed(classes)}"
         )
     return {**meaning, foreground: 1}
 
@@ -139,11 +139,10 @@ def to_labels(
     labels = table[stored]
     if labels.min(initial=0) == -2:
         odd = np.unique(stored[labels == -2]).tolist()
-        shown = ", ".join(map(str, odd[:_SHOWN])) + (f" and {len(odd) - _SHOWN} more" * (len(odd) > _SHOWN))
         void = sorted(value for value, label in meaning.items() if label < 0)
         known = sorted(meaning.keys() - void)
         raise UserError(
-            f"{where}: holds the indices [{shown}], but the classes are {known[0]} to {known[-1]} and void "
-            f"is {void}: {advice.format(odd[0])}"
+            f"{where}: holds the indices [{listed(odd)}], but the classes are {known[0]} to {known[-1]} and "
+            f"void is {void}: {advice.format(odd[0])}"
         )
     return labels

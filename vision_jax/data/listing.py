@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -75,6 +75,12 @@ def shown_name(name: str, most: int = 200) -> str:
     """A file's name for a message: shortened, bytes that are no text written as escapes."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def listed(words: Iterable[object], most: int = 12) -> str:
+    """Words for a message, the first of them only where there are many: "a, b and 7 more"."""
+    texts = [str(word) for word in words]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def locate(folder: Path, names: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vision_jax.data.label_maps import VOID
+from vision_jax.data.listing import listed
 from vision_jax.types import UserError
 
 _LOOKED_AT = 64
@@ -116,7 +117,7 @@ def doubt_maps(counts: MapCounts, classes: Sequence[str], where: str, named: boo
         logger.warning(
             "%s: the %d label maps looked at have no pixel of %s, while index 255, which is void, covers "
             "%.0f %% of them: does 255 stand for a class? %s",
-            where, counts.maps, ", ".join(map(repr, missing[:12])), 100 * counts.void,
+            where, counts.maps, listed(map(repr, missing)), 100 * counts.void,
             _advice(classes, named),
         )  # fmt: skip
     elif not occurring:

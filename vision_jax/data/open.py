@@ -81,6 +81,12 @@ _SEGMENTATION = {
     "tfds": {**_PARTS, "classes": int, "void": int, "foreground": int},
     "records": {},
 }
+_KINDS = {
+    "detection": _DETECTION,
+    "instances": _INSTANCES,
+    "classification": _CLASSIFICATION,
+    "segmentation": _SEGMENTATION,
+}
 _WITHOUT_PLACE = ("synthetic", "digits")
 _PREPARED = ("tfds", "records")
 _VALUES = {str: "a name", int: "a whole number, 0 or more", float: "a fraction from 0 up to 1"}
@@ -101,19 +107,7 @@ def open_detection(
     Raises:
         UserError: see the module's text.
     """
-    kind, place, options = _parse(spec, _DETECTION, "detection", classes)
-    if kind == "synthetic":
-        train, val = _synthetic(**options)
-        _same_classes(spec, train.classes, classes)
-        return train, val
-    if kind == "coco":
-        train, val = open_coco(place, classes, **options)
-    elif kind == "voc":
-        train, val = open_voc(place, classes, **options)
-    else:
-        train, val = _open_prepared(kind, place, "detection", classes, options)
-    _doubt_objects(spec, train, val, classes)
-    return train, val
+    return _open("detection", spec, classes, {"coco": open_coco, "voc": open_voc}, doubt_empty)
 
 
 def open_instances(
@@ -123,20 +117,11 @@ def open_instances(
 
     As `open_detection`; data with boxes and not one mask are a `UserError`.
     """
-    kind, place, options = _parse(spec, _INSTANCES, "instances", classes)
-    if kind == "synthetic":
-        train, val = _synthetic(**options)
-        _same_classes(spec, train.classes, classes)
-        return train, val
-    if kind == "coco":
-        train, val = open_coco(place, classes, **options)
-    elif kind == "voc":
-        train, val = open_voc_instances(place, classes, **options)
-    else:
-        train, val = _open_prepared(kind, place, "instances", classes, options)
-    for name, source in (("training", train), ("evaluation", val)):
-        refuse_without_masks(source, f"{spec}, {name} split")
-    _doubt_objects(spec, train, val, classes)
+    readers = {"coco": open_coco, "voc": open_voc_instances}
+    train, val = _open("instances", spec, classes, readers, doubt_empty)
+    if _take_apart(spec)[0] != "synthetic":
+        for name, source in (("training", train), ("evaluation", val)):
+            refuse_without_masks(source, f"{spec}, {name} split")
     return train, val
 
 
@@ -147,27 +132,9 @@ def open_classification(
 
     As `open_detection`.
     """
-    kind, place, options = _parse(spec, _CLASSIFICATION, "classification", classes)
-    if kind in ("folder", "idx", *_PREPARED):
-        if kind == "folder":
-            train, val = open_image_folder(place, classes, **options)
-        elif kind == "idx":
-            train, val = open_idx(place, classes, **options)
-        else:
-            train, val = _open_prepared(kind, place, "classification", classes, options)
-        if classes is None:
-            doubt_classes(train.classes, spec)
-            doubt_single_class(train.classes, spec)
-        return train, val
-    if kind == "synthetic":
-        scenes = _synthetic(**{"canvas": 64, **options}, objects=1, shares=(1 / 4, 3 / 4))
-        train, val = (each.classification() for each in scenes)
-        _same_classes(spec, train.classes, classes)
-        return train, val
-    from vision_jax.data.synthetic import Digits
-
-    _same_classes(spec, Digits.classes, classes)
-    return Digits("train"), Digits("val")
+    return _open(
+        "classification", spec, classes, {"folder": open_image_folder, "idx": open_idx}, doubt_single_class
+    )
 
 
 def open_segmentation(
@@ -177,25 +144,12 @@ def open_segmentation(
 
     As `open_detection`.
     """
-    kind, place, options = _parse(spec, _SEGMENTATION, "segmentation", classes)
-    if "classes" in options:
-        options["count"] = options.pop("classes")
-    if kind == "synthetic":
-        train, val = (scenes.segmentation() for scenes in _synthetic(**options))
-        _same_classes(spec, train.classes, classes)
-        return train, val
-    if kind == "coco":
-        train, val = open_coco_segmentation(place, classes, **options)
-        doubt_empty(train.objects, val.objects, spec)
-    elif kind == "voc":
-        train, val = open_voc_segmentation(place, classes, **options)
-    elif kind == "labels":
-        train, val = open_label_folder(place, classes, **options)
-    else:
-        train, val = _open_prepared(kind, place, "segmentation", classes, options)
-    if classes is None:
-        doubt_classes(train.classes, spec)
-    return train, val
+    readers = {
+        "coco": open_coco_segmentation,
+        "voc": open_voc_segmentation,
+        "labels": open_label_folder,
+    }
+    return _open("segmentation", spec, classes, readers)
 
 
 OPENERS: dict[str, Callable[..., tuple[Any, Any]]] = {
@@ -208,15 +162,47 @@ OPENERS: dict[str, Callable[..., tuple[Any, Any]]] = {
 
 def usual_task(spec: str) -> str:
     """The first task of `OPENERS` that takes a spec's kind; "detection" if none does."""
-    kinds = {"detection": _DETECTION, "classification": _CLASSIFICATION, "segmentation": _SEGMENTATION}
     kind = _take_apart(spec)[0]
-    return next((task for task, known in kinds.items() if kind in known), "detection")
+    return next((task for task in OPENERS if kind in _KINDS[task]), "detection")
 
 
 def place_of(spec: str) -> Path | None:
     """The file or folder of a spec; None for data that are drawn or come with a package."""
     place = _take_apart(spec)[1]
     return Path(place).expanduser() if place else None
+
+
+def _open(
+    task: str,
+    spec: str,
+    classes: tuple[str, ...] | None,
+    readers: Mapping[str, Callable[..., tuple[Any, Any]]],
+    doubt: Callable[[Any, Any, str], None] = lambda train, val, where: None,
+) -> tuple[Any, Any]:
+    """Opens data for a task, and says what is doubtful about files that people made.
+
+    Args:
+        task: one of `OPENERS`.
+        spec: the data.
+        classes: of a run, whose own were looked at when it was trained; None takes the data's own.
+        readers: by kind, (place, classes, **options) -> (training, evaluation) splits.
+        doubt: (training, evaluation, spec), warns.
+    """
+    kind, place, options = _parse(spec, _KINDS[task], task, classes)
+    if "classes" in options:
+        options["count"] = options.pop("classes")
+    if kind in _WITHOUT_PLACE:
+        train, val = _DRAWN[task, kind](**options)
+        _same_classes(spec, train.classes, classes)
+        return train, val
+    if kind in _PREPARED:
+        train, val = _open_prepared(kind, place, task, classes, options)
+    else:
+        train, val = readers[kind](place, classes, **options)
+    if classes is None:
+        doubt_classes(train.classes, spec)
+    doubt(train, val, spec)
+    return train, val
 
 
 def _open_prepared(
@@ -250,10 +236,31 @@ def _synthetic(
     )
 
 
-def _doubt_objects(spec: str, train: Any, val: Any, classes: tuple[str, ...] | None) -> None:
-    if classes is None:
-        doubt_classes(train.classes, spec)
-    doubt_empty(train, val, spec)
+def _synthetic_maps(**options: Any) -> tuple[Any, Any]:
+    train, val = (scenes.segmentation() for scenes in _synthetic(**options))
+    return train, val
+
+
+def _synthetic_classes(canvas: int = 64, **options: Any) -> tuple[Any, Any]:
+    """Scenes of one object, a quarter to three quarters of the side long."""
+    scenes = _synthetic(canvas=canvas, **options, objects=1, shares=(1 / 4, 3 / 4))
+    train, val = (each.classification() for each in scenes)
+    return train, val
+
+
+def _digits() -> tuple[Any, Any]:
+    from vision_jax.data.synthetic import Digits
+
+    return Digits("train"), Digits("val")
+
+
+_DRAWN: dict[tuple[str, str], Callable[..., tuple[Any, Any]]] = {
+    ("detection", "synthetic"): _synthetic,
+    ("instances", "synthetic"): _synthetic,
+    ("segmentation", "synthetic"): _synthetic_maps,
+    ("classification", "synthetic"): _synthetic_classes,
+    ("classification", "digits"): _digits,
+}
 
 
 def _same_classes(spec: str, own: tuple[str, ...], classes: tuple[str, ...] | None) -> None:

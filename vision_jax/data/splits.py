@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from vision_jax.data.listing import listed
 from vision_jax.types import UserError
 
 _TRAINING = ("train", "training", "trainval")
@@ -58,7 +59,7 @@ def choose(names: Iterable[str], where: str, train: str | None, val: str | None)
     second = _one(names, where, val, _JUDGING, "val")
     if first is None and second is None and len(names) > 1:
         raise UserError(
-            f"{where}: cannot tell which of {_listed(names)} to train on and which to evaluate on: say so "
+            f"{where}: cannot tell which of {listed(names)} to train on and which to evaluate on: say so "
             f"with ?train=NAME&val=NAME after the folder"
         )
     chosen = first or second or names[0], second or first or names[0]
@@ -70,13 +71,9 @@ def choose(names: Iterable[str], where: str, train: str | None, val: str | None)
             level,
             "%s: training on the split %s, evaluating on %s; not used: %s (?train=NAME&val=NAME after the "
             "folder chooses others)",
-            where, *chosen, _listed(unused),
+            where, *chosen, listed(unused),
         )  # fmt: skip
     return chosen
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _one(

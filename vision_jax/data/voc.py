@@ -6,7 +6,7 @@ Coordinates in the files are 1-based and inclusive: a box of xmin = xmax = 1 is 
 (xmin - 1, ymin - 1, xmax, ymax). `difficult` objects become `ignore`; boxes of an object's parts are passed
 over. An object's area is its box's. The classes are those of all listed splits together, sorted by name, so
 that they do not depend on which split trains; where the run's classes are given, labels go by name. Which
-split trains and which judges: `vision_jax.data.voc_lists`. Without lists, all images are one split.
+split trains and which is evaluated on: `vision_jax.data.voc_lists`. Without lists, all images are one split.
 
 The `<size>` decides in which orientation a photograph is read, and is checked when its pixels are read
 (`vision_jax.data.images`); where it is absent or 0, the image's header is read at opening.

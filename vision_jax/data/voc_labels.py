@@ -7,8 +7,8 @@ A palette (or grey) PNG gives each pixel the number of its class (`vision_jax.da
 background, 1 to 20 are VOC's classes by alphabet, 255 is the void border around objects. A `classes.txt` in
 DIR names other classes, one a line, the background too; CVAT's `labelmap.txt` names them with their colors
 (`vision_jax.data.class_listing`; `vision_jax.data.label_folder`, rule 2). Where the run's classes are given,
-labels go by name. Which split trains and which judges: `vision_jax.data.voc_lists`. Without lists, the images
-that have a PNG are one split.
+labels go by name. Which split trains and which is evaluated on: `vision_jax.data.voc_lists`. Without lists,
+the images that have a PNG are one split.
 
 Errors (`UserError`): at opening, no folder SegmentationClass, a listed image or PNG that is not there, a name
 listed twice, a class that the run has not; on reading, a damaged file, RGB in other colours than VOC's, an
