@@ -96,3 +96,10 @@ def test_shapes_keep_each_objects_pieces():
     np.testing.assert_array_equal(shapes.mask(0, 4, 4), both)
     assert not shapes.mask(1, 4, 4).any()
     np.testing.assert_array_equal(shapes.mask(2, 4, 4), np.eye(4))
+
+
+def test_a_run_length_that_never_ends_is_refused_before_it_grows():
+    """Sixty bits hold any image; text of a file could go on for megabytes."""
+    with pytest.raises(ValueError, match="over 60 bits"):
+        unpack_runs("_" * 20 + "0")
+    assert unpack_runs(pack_runs(np.array([2**54]))).tolist() == [2**54]
