@@ -1,20 +1,25 @@
-"""Eight virtual CPU devices, every signature's shapes checked, and what tests cost."""
+"""Eight virtual CPU devices, every signature's shapes checked, one compilation cache, and what tests cost."""
 
 import os
-from importlib.metadata import version
+import shutil
+from pathlib import Path
 
+# One compilation cache for a run of the tests, its workers and the processes that tests start, and for the
+# next run: JAX finds a program by its text, its flags and the version of XLA.
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "programs"
+LARGEST_CACHE = 2e9  # bytes, beyond which it is begun anew
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     # Compiling takes most of a test's time, and the models are tiny.
     + " --xla_backend_optimization_level=0"
-    # A third less again. XLA refuses flags that it does not know, as a later one may not know this.
-    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "")
     + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
     + " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
 )
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 assert jax.device_count() == 8
@@ -40,7 +45,7 @@ ROOMS = (
 install_import_hook([f"vision_jax.{room}" for room in ROOMS], "vision_jax_checker.check")
 
 # Rooms whose files take minutes: begun first, so that no process is left with one when the others are done.
-LONG = ("models", "sweeps", "training", "benchmarks")
+LONG = ("contract", "models", "sweeps", "training", "benchmarks")
 
 
 def pytest_collection_modifyitems(items):
@@ -49,3 +54,6 @@ def pytest_collection_modifyitems(items):
 
 def pytest_configure(config):
     config.pluginmanager.register(Timing(), "timing")
+    is_worker = hasattr(config, "workerinput")
+    if not is_worker and CACHE.exists() and sum(f.stat().st_size for f in CACHE.iterdir()) > LARGEST_CACHE:
+        shutil.rmtree(CACHE)

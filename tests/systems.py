@@ -1,6 +1,6 @@
-"""Every system of the library, at tiny width, with batches for it: what the contract test goes through.
+"""Every system of the library, at tiny width, with batches for it: what the contract tests go through.
 
-A new system is one line here.
+A new system is one line in its family.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class System:
         batch: (images) -> a batch for it.
         without_gradient: what the names of parameters match (a regular expression) whose gradient is zero
             whatever the data: biases that a batch norm takes away again, frozen parts; none if empty.
-        slow: whether its gradient takes longer to compile than the default tier has for a system.
+        slow: whether it takes longer to compile than the default tier has for a system: another of its
+            kind stands there for it.
     """
 
     model: Callable[[], nn.Module]
@@ -117,8 +118,7 @@ def _straightened(transform: Any) -> TransformedClassifier:
     return TransformedClassifier(K, FullyConnected((16,)), transformer)
 
 
-SYSTEMS: dict[str, System] = {
-    # detection and instance segmentation
+DETECTION: dict[str, System] = {
     "faster_rcnn_pyramid": System(
         lambda: _rcnn(FasterRCNN, **_pyramid("batch")), batches.detection, slow=True
     ),
@@ -130,7 +130,10 @@ SYSTEMS: dict[str, System] = {
     "mask_rcnn_mlp": System(
         lambda: _rcnn(MaskRCNN, **_one_map(), mask_head=MLPMaskHead(14, 16)), batches.instances
     ),
-    # semantic segmentation; the biases of FCN's convolutions stand before batch norms
+}
+
+# The biases of FCN's convolutions stand before batch norms.
+SEGMENTATION: dict[str, System] = {
     **{
         f"segmenter_{name}": System(
             partial(lambda make: Segmenter(make()), make),
@@ -139,7 +142,9 @@ SYSTEMS: dict[str, System] = {
         )
         for name, make in NETWORKS.items()
     },
-    # classification
+}
+
+CLASSIFICATION: dict[str, System] = {
     "small_cnn": System(lambda: SmallCNN(K, (4, 8)), batches.classification),
     "alexnet": System(
         lambda: _classifier(AlexNet((8, 12, 12, 8, 8)), head=LayersHead(1, 16)),
@@ -193,7 +198,9 @@ SYSTEMS: dict[str, System] = {
         partial(batches.classification, side=96),
         slow=True,
     ),
-    # spatial transformers
+}
+
+ATTENTION: dict[str, System] = {
     **{
         f"classifier_behind_{name}": System(partial(_straightened, transform), batches.classification)
         for name, transform in {

@@ -33,12 +33,12 @@ COUNTS = {
 }
 
 
-def test_all_are_counted():
+def test_every_architecture_has_a_published_count():
     assert set(COUNTS) == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameters_and_strides(name):
+def test_parameters_multiplications_and_strides_are_the_published_ones(name):
     architecture = ARCHITECTURES[name]()
     model, side = architecture.build(1000), architecture.crop
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)

@@ -13,7 +13,7 @@ COUNTS = {"resnet18": 11_176_512, "resnet34": 21_284_672, "resnet50": 23_508_032
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameters_and_strides(name):
+def test_parameters_and_strides_are_the_published_ones(name):
     model = resnet(name)
     image = jax.ShapeDtypeStruct((1, 97, 131, 3), jnp.float32)
     maps, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), image)

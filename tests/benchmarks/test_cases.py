@@ -39,7 +39,7 @@ def test_spread_boxes_are_mostly_kept_and_dense_ones_are_not():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["roi_align_gradient", "box_iou", "mobilenet_v2_forward", "input_pipeline"])
-def test_measuring_one_side(name, tiny):
+def test_a_case_without_its_peer_has_one_side(name, tiny):
     found = measure_time(CASES[name](tiny), rounds=2, peers=False)
     assert len(found["seconds"]["ours"]) == 2
     assert min(found["seconds"]["ours"]) > 0
@@ -47,7 +47,7 @@ def test_measuring_one_side(name, tiny):
     assert set(found["seconds"]) == {"ours"}
 
 
-def test_a_step_learns(tiny):
+def test_a_measured_training_step_lowers_the_loss(tiny):
     side = CASES["segnet_basic_step"](tiny).ours()
     first, second = side.run(), side.run()
     assert bool(second.finite)

@@ -36,14 +36,14 @@ def test_pooled_regions_and_their_gradient(tiny):
 
 
 @pytest.mark.parametrize("name", ["nms_spread", "nms_dense", "nms_chain"])
-def test_kept_boxes(name, tiny):
+def test_kept_boxes_equal_the_peers(name, tiny):
     ours, theirs = sides(name, tiny)
     kept, there = map(np.asarray, ours.run())
     np.testing.assert_array_equal(kept[there], theirs.run())
     assert ours.count(ours.run()) == theirs.count(theirs.run())
 
 
-def test_overlaps(tiny):
+def test_overlaps_equal_the_peers(tiny):
     ours, theirs = sides("box_iou", tiny)
     np.testing.assert_allclose(ours.run(), theirs.run(), atol=1e-6)
 
@@ -58,7 +58,7 @@ def test_warped_images_and_their_gradients(tiny):
     np.testing.assert_allclose(ours.run(), channels_last(theirs.run()), atol=1e-5)
 
 
-def test_logits(tiny):
+def test_logits_equal_the_peers(tiny):
     ours, theirs = sides("mobilenet_v2_forward", tiny)
     expected = theirs.run().numpy()
     assert np.abs(ours.run() - expected).max() / np.abs(expected).max() < 1e-4
@@ -80,7 +80,7 @@ def test_maps_made_larger_and_their_gradients(name, tiny):
 
 
 @pytest.mark.parametrize("name", ["segnet_basic", "fcn_resnet50"])
-def test_scores_of_pixels(name, tiny):
+def test_scores_of_pixels_equal_the_peers(name, tiny):
     ours, theirs = sides(f"{name}_forward", tiny)
     expected = theirs.run().permute(0, 2, 3, 1).numpy()
     assert np.abs(ours.run() - expected).max() / np.abs(expected).max() < 1e-4
@@ -93,7 +93,7 @@ def test_steps_of_a_segmenter(tiny):
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn_predict", "mask_rcnn_predict"])
-def test_detections(name, tiny):
+def test_detections_equal_the_peers(name, tiny):
     ours, theirs = sides(name, tiny)
     mine, (their,) = ours.run(), theirs.run()
     assert ours.count(mine) == theirs.count([their])

@@ -62,7 +62,7 @@ def test_the_page_names_the_machine_and_what_failed():
     assert "| nms_chain" not in page
 
 
-def test_words_mean_cases():
+def test_a_word_chooses_a_case_or_all_of_a_kind():
     assert chosen(["nms", "roi_align_forward"]) == [
         "roi_align_forward",
         "nms_spread",

@@ -52,6 +52,6 @@ def test_a_case_that_dies_is_said_and_the_rest_goes_on(monkeypatch, capsys):
         (["--only", "input_pipeline", "--data", "coco:/nowhere"], "/nowhere"),
     ],
 )
-def test_mistakes_are_told(words, said, capsys):
+def test_mistakes_in_the_options_are_named(words, said, capsys):
     assert main(["benchmark", *words]) == 2
     assert said in capsys.readouterr().err.lower()

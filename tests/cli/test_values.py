@@ -96,6 +96,6 @@ class Nested:
     names: tuple[str, ...] = ("x",)
 
 
-def test_dataclasses_nest():
+def test_values_of_nested_dataclasses_are_set():
     value = Nested(TrainConfig(steps=9, schedule="step"), ("a", "b"))
     assert from_json(Nested, json.loads(json.dumps(to_json(value)))) == value

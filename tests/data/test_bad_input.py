@@ -107,7 +107,7 @@ def test_annotations_of_unknown_images(tmp_path, caplog):
         open_detection(f"coco:{tmp_path}")
 
 
-def test_duplicate_ids(tmp_path):
+def test_duplicate_image_ids_are_refused(tmp_path):
     _coco(tmp_path, [BOX], images=((5, "a.png"), (5, "b.png")))
     with pytest.raises(UserError, match=r"data\.json: image id 5 occurs twice"):
         open_detection(f"coco:{tmp_path}")
@@ -312,7 +312,7 @@ def test_folder_above_the_voc_folder(tmp_path):
         (open_segmentation, "labels:{}/data?classes=-1", "classes=-1: expected a whole number"),
     ],
 )
-def test_specs_and_places(tmp_path, open_data, spec, message):
+def test_a_bad_specification_or_place_is_named(tmp_path, open_data, spec, message):
     (tmp_path / "data/sub").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "data/file").write_text("x")

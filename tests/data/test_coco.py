@@ -56,7 +56,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_records(folder):
+def test_records_hold_boxes_classes_and_crowds(folder):
     train, val = open_detection(f"coco:{folder}")
     assert (len(train), len(val)) == (2, 1)
     assert train.classes == val.classes == ("dog", "bird", "cat")  # by category id: 3, 5, 7
@@ -77,7 +77,7 @@ def test_records(folder):
     ]  # fmt: skip
 
 
-def test_masks(folder):
+def test_polygons_and_runs_become_masks(folder):
     train, _ = open_detection(f"coco:{folder}")
     masks = train.masks(0)
     expected = np.zeros((2, 20, 30), bool)
@@ -153,7 +153,7 @@ def test_splits_with_other_categories_share_classes(folder):
     ],
 )
 @pytest.mark.parametrize("judging", ["val", "valid", "test"])
-def test_layouts(tmp_path, json_at, images_at, judging):
+def test_the_usual_folder_layouts_are_found(tmp_path, json_at, images_at, judging):
     for split in ("train", judging):
         _save(tmp_path / images_at.format(split) / f"{split}.png")
         path = tmp_path / json_at.format(split)
@@ -181,7 +181,7 @@ def test_one_json_and_holdout(tmp_path):
             assert source.record(index).boxes[0, 0] == source.record(index).id
 
 
-def test_sources_pickle(folder):
+def test_a_pickled_source_reads_the_same(folder):
     train, _ = open_detection(f"coco:{folder}")
     copy = pickle.loads(pickle.dumps(train))
     np.testing.assert_array_equal(copy.record(0).boxes, train.record(0).boxes)
@@ -206,7 +206,7 @@ def test_the_size_in_the_json_decides_about_exif(tmp_path, height, width, turned
 
 
 @needs_mini
-def test_real_images(caplog):
+def test_part_of_coco_opens_whole(caplog):
     with caplog.at_level(logging.WARNING, "vision_jax"):
         train, val = open_detection(f"coco:{MINI}")
     assert caplog.text == ""

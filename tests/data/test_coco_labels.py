@@ -183,7 +183,7 @@ def test_painting_is_the_rule_pixel_by_pixel(scene):
 
 
 @needs_mini
-def test_real_photographs():
+def test_part_of_coco_opens_as_label_maps():
     sources = open_segmentation(f"coco:{MINI}")
     objects = open_instances(f"coco:{MINI}")
     assert [len(source) for source in sources] == [80, 79]

@@ -35,7 +35,7 @@ def _labels(source):
     return {record.name: source.classes[record.label] for record in records}
 
 
-def test_class_folders(tmp_path):
+def test_a_folder_a_class_labels_its_images(tmp_path):
     _save(tmp_path / "train/dog/1.png", 11)
     _save(tmp_path / "train/ant/deeper/2.png", 22)
     _save(tmp_path / "val/dog/3.jpg", 33)
@@ -89,13 +89,13 @@ def _write_idx(folder, prefix, images, labels, pack=lambda content: content):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5)), st.booleans())
-def test_idx_round_trip(tmp_path, values, compressed):
+def test_an_idx_array_is_read_as_written(tmp_path, values, compressed):
     path = tmp_path / "x"
     path.write_bytes(gzip.compress(_idx(values), 1) if compressed else _idx(values))
     np.testing.assert_array_equal(read_idx(path), values)
 
 
-def test_idx_folder(tmp_path):
+def test_idx_files_open_as_a_classification_set(tmp_path):
     images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
     _write_idx(tmp_path, "train", images, np.array([2, 0, 4], np.uint8))
     _write_idx(tmp_path, "t10k", images[:1], np.array([1], np.uint8))
@@ -116,7 +116,7 @@ def test_idx_folder(tmp_path):
 
 
 @needs_mnist
-def test_real_digits():
+def test_mnist_opens_whole():
     train, val = open_classification(f"idx:{SHARED}/mnist")
     assert (len(train), len(val)) == (8000, 1000)
     assert train.classes == tuple("0123456789")
@@ -144,7 +144,7 @@ def _camvid_like(root, train, val=None, palette=False):
 
 
 @pytest.mark.parametrize("palette", [False, True])
-def test_label_maps(tmp_path, palette):
+def test_label_maps_are_read_with_void_pixels(tmp_path, palette):
     _camvid_like(tmp_path, [[0, 1, 2], [255, 1, 0]], [[3, 3, 255]], palette)
     train, val = open_segmentation(f"labels:{tmp_path}")
     assert train.classes == val.classes == ("class0", "class1", "class2", "class3")
@@ -170,7 +170,7 @@ def test_label_maps(tmp_path, palette):
         (None, "?void=0&classes=2", "01", [-1, 0, 1, -1, -1]),
     ],
 )
-def test_what_indices_mean(tmp_path, listing, options, classes, expected):
+def test_indices_of_a_label_map_become_classes(tmp_path, listing, options, classes, expected):
     _camvid_like(tmp_path, [[0, 1, 2, 3, 255]])
     if listing:
         (tmp_path / "classes.txt").write_text(listing)
@@ -191,7 +191,7 @@ def test_classes_of_a_run_and_label_maps(tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["labels", "masks", "annotations"])
-def test_label_map_layouts(tmp_path, labels):
+def test_the_usual_layouts_of_label_maps_are_found(tmp_path, labels):
     for split in ("train", "test"):
         _save(tmp_path / f"images/{split}/{split}.jpg")
         _map(tmp_path / f"{labels}/{split}/{split}.png", np.ones((4, 5)))
@@ -228,7 +228,7 @@ def test_a_turned_photograph_fits_its_label_map(tmp_path):
 
 @needs_camvid
 @pytest.mark.parametrize("options", ["", "?classes=11", "?void=11"])
-def test_real_road_scenes(options, caplog):
+def test_camvid_opens_whole(options, caplog):
     with caplog.at_level(logging.WARNING, "vision_jax"):
         train, val = open_segmentation(f"labels:{SHARED}/camvid{options}")
     assert (len(train), len(val), len(train.classes)) == (367, 101, 11)

@@ -28,7 +28,7 @@ def test_rgb_is_unchanged_and_writable(tmp_path):
     image[0, 0] = 1  # an array of its own
 
 
-def test_grey_is_repeated(tmp_path):
+def test_gray_images_get_three_equal_channels(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "x.png")
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _grey3(GREY))
 
@@ -38,7 +38,7 @@ def test_bilevel_is_black_and_white(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _grey3((GREY > 127) * 255))
 
 
-def test_alpha_is_dropped(tmp_path):
+def test_an_alpha_channel_is_dropped(tmp_path):
     alpha = RNG.integers(0, 256, (6, 9, 1), dtype=np.uint8)
     Image.fromarray(np.concatenate([PICTURE, alpha], axis=-1)).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), PICTURE)
@@ -75,7 +75,7 @@ def test_sixteen_bit_colour_is_scaled(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), PICTURE)
 
 
-def test_floating_point(tmp_path):
+def test_floating_point_images_become_bytes(tmp_path):
     Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / "unit.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "unit.tif"), _grey3([[0, 128, 255]]))
     Image.fromarray(np.array([[0, 7, 255]], np.float32)).save(tmp_path / "bytes.tif")
@@ -85,7 +85,7 @@ def test_floating_point(tmp_path):
         read_image(tmp_path / "nan.tif")
 
 
-def test_cmyk(tmp_path):
+def test_cmyk_images_become_rgb(tmp_path):
     flat = np.zeros((8, 8, 4), np.uint8)
     flat[:, :4] = [0, 255, 255, 0]  # no cyan, full magenta and yellow: red
     flat[:, 4:] = [0, 0, 0, 255]  # full key: black

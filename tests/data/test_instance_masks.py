@@ -83,7 +83,7 @@ def drawn(example, row=0):
     return draw_mask(example.masks[row], example.frames[row], *example.image.shape[:2]) > 127
 
 
-def test_crops_by_hand():
+def test_crops_of_masks_by_hand():
     mask = np.zeros((1, 4, 6), bool)
     mask[0, 1, 1] = mask[0, 2:4, 2:4] = True
     crops, frames = cut_masks(mask, np.array([[1.0, 1.25, 3.5, 4.0]], np.float32), 3)
@@ -105,7 +105,7 @@ def test_a_cell_holds_the_covered_part_of_its_area(height, width, size, seed):
     np.testing.assert_allclose(crops[0], expected, atol=0.51)
 
 
-def test_drawing_by_hand():
+def test_drawn_polygons_by_hand():
     mask = np.array([[10, 20], [30, 40]], np.uint8)
     np.testing.assert_array_equal(
         draw_mask(mask, np.array([1, 0, 5, 2], np.float32), 3, 6),
@@ -118,7 +118,7 @@ def test_drawing_by_hand():
     assert not draw_mask(mask, np.array([7, 0, 9, 2], np.float32), 3, 6).any()
 
 
-def test_transforms_by_hand():
+def test_transforms_of_masks_by_hand():
     masks = np.arange(8, dtype=np.uint8).reshape(1, 2, 4)
     example = InstanceExample(
         id=0, image=np.zeros((10, 20, 3), np.uint8), boxes=np.float32([[1.5, 2, 4.5, 9]]),
@@ -193,7 +193,7 @@ def test_what_is_given_is_not_written_to():
     np.testing.assert_array_equal(example.frames, frames)
 
 
-def test_reading_a_scene():
+def test_a_scene_is_read_with_its_masks():
     scenes = SyntheticScenes(3, canvas=(64, 64), objects=(3, 5), size=(8, 40))
     for index in range(3):
         masks, record = scenes.masks(index), scenes.record(index)

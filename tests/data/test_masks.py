@@ -11,7 +11,7 @@ from vision_jax.data.masks import Shapes, decode_runs, encode_runs, fill_polygon
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
 
-def test_runs_by_hand():
+def test_runs_of_a_mask_by_hand():
     mask = np.array([[1, 0], [1, 1]], bool)  # down the columns: 1 1, 0 1
     np.testing.assert_array_equal(encode_runs(mask), [0, 2, 1, 1])
     np.testing.assert_array_equal(decode_runs(np.array([0, 2, 1, 1]), 2, 2), mask)
@@ -19,7 +19,7 @@ def test_runs_by_hand():
 
 @settings(max_examples=60, deadline=None)
 @given(MASKS)
-def test_runs_round_trip(mask):
+def test_a_mask_of_runs_has_the_same_runs(mask):
     runs = encode_runs(mask)
     assert runs.sum() == mask.size
     assert (runs[1:] > 0).all()
@@ -43,7 +43,7 @@ def test_packed_runs_are_those_of_pycocotools(mask):
 
 
 @pytest.mark.parametrize("text", ["0P", "5 5", "o"])
-def test_damaged_packed_runs(text):
+def test_damaged_packed_runs_are_refused(text):
     with pytest.raises(ValueError):
         unpack_runs(text)
 

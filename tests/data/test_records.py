@@ -190,7 +190,7 @@ def test_classes_of_a_run_take_labels_by_name(folder):
         open_instances(f"records:{folder}", ("a", "b"))
 
 
-def test_jpeg_is_close(tmp_path):
+def test_images_written_as_jpeg_come_back_close(tmp_path):
     class Smooth(Drawn):
         def image(self, index):
             ramp = np.linspace(0, 255, 64).astype(np.uint8)
@@ -418,7 +418,7 @@ def test_foreign_files_in_a_folder_of_records_do_not_matter(tmp_path):
     assert len(open_detection(f"records:{out}")[0]) == 5
 
 
-def test_progress_and_speed(tmp_path, caplog):
+def test_conversion_tells_its_progress(tmp_path, caplog):
     said = []
     sources = Drawn(), Drawn(3)
     convert(

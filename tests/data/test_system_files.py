@@ -15,12 +15,12 @@ LEFT_BEHIND = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Tra
 @pytest.mark.parametrize(
     "name", [*LEFT_BEHIND, "._x.xml", ".DS_Store", "Thumbs.db", "desktop.ini", "#recycle"]
 )
-def test_names_of_systems(name):
+def test_names_that_systems_write_are_hidden(name):
     assert is_hidden(name)
 
 
 @pytest.mark.parametrize("name", ["cat", "_cat", "a.b", "MACOSX", "thumbs", "recycle", "checkpoints"])
-def test_names_of_data(name):
+def test_names_of_data_are_not_hidden(name):
     assert not is_hidden(name)
 
 

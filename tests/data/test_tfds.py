@@ -199,7 +199,7 @@ def test_a_source_can_be_pickled(prepared):
     np.testing.assert_array_equal(copy.record(1).boxes, source.record(1).boxes)
 
 
-def test_classes_of_images(prepared):
+def test_images_of_a_tfds_set_have_their_classes(prepared):
     train, val = open_classification(f"tfds:{prepared[0]}")
     assert isinstance(train, ClassificationSource)
     assert train.classes == ("day", "night", "dusk")

@@ -111,7 +111,7 @@ def test_flips_undo_themselves_and_mirror_exactly(example):
         np.testing.assert_array_equal(flip(as_segmentation(example)).labels, np.flip(labels, axis))
 
 
-def test_flip_by_hand():
+def test_a_flipped_example_by_hand():
     example = detection(np.zeros((10, 20, 3), np.uint8), [[1, 2, 5, 9]])
     np.testing.assert_array_equal(flip_horizontal(example).boxes, [[15, 2, 19, 9]])
     np.testing.assert_array_equal(flip_vertical(example).boxes, [[1, 1, 5, 8]])
@@ -215,7 +215,7 @@ def test_without_jitter_everything_random_happens_after_the_prepared_size():
     assert out.scale == prepared.scale
 
 
-def test_colours_by_hand():
+def test_changed_colors_by_hand():
     red, grey = np.uint8([[[200, 0, 0]]]), np.uint8([[[100, 100, 100]]])
     np.testing.assert_array_equal(adjust_colour(grey, brightness=1.5), [[[150, 150, 150]]])
     np.testing.assert_array_equal(adjust_colour(grey, saturation=0.0, hue=0.3), grey)

@@ -216,7 +216,7 @@ def test_unusual_images_are_read(kind):
         assert np.abs(image.astype(int) - PICTURE).max() <= most
 
 
-def test_adobes_inverted_cmyk():
+def test_inverted_cmyk_of_adobe_is_turned_back():
     """Photoshop stores CMYK in JPEG inverted, and says so in an APP14 segment; others likewise without it."""
     flat = np.zeros((16, 16, 4), np.uint8)
     flat[:] = [0, 255, 255, 0]  # red

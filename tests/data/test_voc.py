@@ -51,7 +51,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_records(folder):
+def test_records_hold_boxes_classes_and_difficult_objects(folder):
     train, val = open_detection(f"voc:{folder}")
     assert train.classes == val.classes == ("ant", "cat", "dog", "zebra")  # of the listed images, sorted
     record = train.record(0)
@@ -107,7 +107,7 @@ def test_names_with_spaces_and_extensions(tmp_path):
 
 
 @needs_bccd
-def test_real_images(caplog):
+def test_the_blood_cells_open_whole(caplog):
     with caplog.at_level(logging.WARNING, "vision_jax"):
         train, val = open_detection(f"voc:{BCCD}")
     assert caplog.text == ""

@@ -63,7 +63,7 @@ def test_the_colours_are_those_of_the_kit():
     assert len({tuple(colour) for colour in COLOURS.tolist()}) == 256
 
 
-def test_label_maps(folder, caplog):
+def test_label_maps_of_voc_are_read_with_void_pixels(folder, caplog):
     with caplog.at_level(logging.WARNING, "vision_jax"):
         train, val = open_segmentation(f"voc:{folder}")
     assert caplog.text == ""

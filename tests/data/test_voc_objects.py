@@ -54,7 +54,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_masks_and_records(folder, caplog):
+def test_masks_of_objects_are_read_with_their_classes(folder, caplog):
     with caplog.at_level(logging.WARNING, "vision_jax"):
         train, val = open_instances(f"voc:{folder}")
     assert caplog.text == ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from tests.batches import detection_of, instances_of
 from vision_jax.types import DetectionBatch, DetectionRecord, Detections, InstanceBatch, Instances
 
 Found = tuple[Sequence[Sequence[float]], Sequence[float], Sequence[int]]
@@ -37,17 +38,14 @@ def make_predictions(
         boxes[i, :n] = np.array(box, np.float32).reshape(-1, 4) * scale
         scores[i, :n], labels[i, :n], valid[i, :n] = confidence, label, True
     sizes = np.array([(r.height, r.width) for r in records], np.int32).reshape(-1, 2)
-    batch = DetectionBatch(
-        image=np.zeros((b, 8, 8, 3), np.uint8),
-        size=(sizes * scale).astype(np.int32),
-        boxes=np.zeros((b, 1, 4), np.float32),
-        labels=np.full((b, 1), -1, np.int32),
-        valid=np.zeros((b, 1), bool),
-        ignore=np.zeros((b, 1), bool),
+    batch = detection_of(
+        np.zeros((b, 8, 8, 3), np.uint8),
+        np.zeros((b, 1, 4)),
+        np.full((b, 1), -1),
+        (sizes * scale).astype(np.int32),
         id=np.array([r.id for r in records], np.int32),
         scale=np.full((b, 2), scale, np.float32),
         original_size=sizes,
-        example_valid=np.ones(b, bool),
     )
     return batch, Detections(boxes, scores, labels, valid)
 
@@ -91,11 +89,7 @@ def as_instances(batch, detections, masks):
     padded = np.zeros((b, slots, *masks[0].shape[1:]), np.float32)
     for i, each in enumerate(masks):
         padded[i, : len(each)] = each
-    no_masks = {"masks": np.zeros((b, 1, 2, 2), np.uint8), "frames": np.zeros((b, 1, 4), np.float32)}
-    return (
-        InstanceBatch(**vars(batch), **no_masks),
-        Instances(**vars(detections), masks=padded),
-    )
+    return instances_of(batch, np.zeros((b, 1, 2, 2))), Instances(**vars(detections), masks=padded)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.batches import classification_of, segmentation_of
 from vision_jax.evaluation import ClassificationEvaluator, SegmentationEvaluator, segmentation_scores
 from vision_jax.evaluation.segmentation import _resize_nearest
-from vision_jax.types import Classification, ClassificationBatch, Segmentation, SegmentationBatch
+from vision_jax.types import Classification, Segmentation
 
 
 def classified(labels, answers, valid=None, classes=6):
@@ -18,11 +19,10 @@ def classified(labels, answers, valid=None, classes=6):
     # The answer is most probable; the others fall off with the class number, so class 5 is last of six.
     probabilities = np.tile(np.linspace(0.2, 0.1, classes, dtype=np.float32), (n, 1))
     probabilities[np.arange(n), answers] = 1
-    batch = ClassificationBatch(
+    batch = classification_of(
         np.zeros((n, 4, 4, 3), np.uint8),
-        np.array(labels, np.int32),
-        np.arange(n, dtype=np.int32),
-        np.ones(n, bool) if valid is None else np.array(valid),
+        labels,
+        example_valid=np.ones(n, bool) if valid is None else np.array(valid),
     )
     return batch, Classification(np.array(answers, np.int32), probabilities)
 
@@ -54,10 +54,9 @@ def test_few_classes_have_no_top5_and_no_images_no_accuracy():
 def segmented(truth, answer, size=None, example_valid=None):
     truth, answer = np.array(truth, np.int32), np.array(answer, np.int32)
     b, h, w = truth.shape
-    sizes = np.tile(np.array([(h, w) if size is None else size], np.int32), (b, 1))
     valid = np.ones(b, bool) if example_valid is None else np.array(example_valid)
     image = np.zeros((b, h, w, 3), np.uint8)
-    batch = SegmentationBatch(image, sizes, truth, np.arange(b, dtype=np.int32), sizes, valid)
+    batch = segmentation_of(image, truth, size, example_valid=valid)
     return batch, Segmentation(answer, np.zeros((b, h, w, 3), np.float32))
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.batches import segmentation_of
 from vision_jax.evaluation import (
     BoundaryEvaluator,
     PerImage,
@@ -20,7 +21,7 @@ from vision_jax.evaluation import (
     read_per_image,
 )
 from vision_jax.evaluation.per_image_kinds import Boundaries, Pixels
-from vision_jax.types import Segmentation, SegmentationBatch, UserError
+from vision_jax.types import Segmentation, UserError
 
 NAN = math.nan
 CLASSES = ("a", "b", "c")
@@ -44,8 +45,8 @@ def batch_of(pairs, first_id=0):
     for i, (height, width) in enumerate(sizes):
         # What stands in the padding is nobody's business.
         maps[:, i, :height, :width] = pairs[i]
-    ids, valid = np.arange(first_id, first_id + len(pairs), dtype=np.int32), np.ones(len(pairs), bool)
-    batch = SegmentationBatch(np.zeros((*canvas, 3), np.uint8), sizes, maps[0], ids, sizes, valid)
+    ids = np.arange(first_id, first_id + len(pairs), dtype=np.int32)
+    batch = segmentation_of(np.zeros((*canvas, 3), np.uint8), maps[0], sizes, id=ids)
     return batch, Segmentation(maps[1], np.zeros((*canvas, 3), np.float32))
 
 

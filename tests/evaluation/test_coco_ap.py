@@ -159,7 +159,7 @@ def test_equals_pycocotools_on_real_annotations(record, predictions):
         np.testing.assert_allclose(metrics[name], expected[name], rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_worked_by_hand(record, predictions):
+def test_ap_of_one_found_object_of_two_by_hand(record, predictions):
     # Two objects, one found exactly, a false box above it: precision 1/2 up to recall 1/2, then nothing.
     # 51 of the 101 recalls 0, 0.01, ... 1 are at most 1/2.
     truth = [record(9, [[10, 10, 60, 60], [100, 100, 200, 200]], [0, 0])]

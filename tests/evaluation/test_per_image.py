@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
+from tests.batches import classification_of, segmentation_of
 from vision_jax.evaluation import (
     ClassificationEvaluator,
     CocoEvaluator,
@@ -27,9 +28,7 @@ from vision_jax.evaluation.coco_matches import match_in_image
 from vision_jax.evaluation.per_image_kinds import CocoMatches, Means, Pixels, VocMatches
 from vision_jax.types import (
     Classification,
-    ClassificationBatch,
     Segmentation,
-    SegmentationBatch,
     UserError,
 )
 
@@ -62,7 +61,7 @@ def assert_equal(metrics, expected, atol=1e-12):
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=atol, err_msg=name)
 
 
-def test_means_by_hand():
+def test_weighted_means_of_images_by_hand():
     per_image = PerImage(np.array([7, 3, 5]), (Means({"accuracy": np.array([True, False, True])}),))
     assert per_image.names == ("accuracy",)
     weights = np.array([[1, 1, 1], [0, 3, 1], [2.0, 0, 0], [0, 0, 0]])
@@ -70,7 +69,7 @@ def test_means_by_hand():
     np.testing.assert_allclose(accuracy, [2 / 3, 1 / 4, 1, math.nan], rtol=0, atol=1e-15)
 
 
-def test_pixels_by_hand():
+def test_weighted_pixel_metrics_by_hand():
     # The first image: 4 pixels of class 0, 3 right, the other taken for class 1. The second: 2 of class 1.
     pixels = Pixels(
         np.array([[3, 0, 0], [0, 2, 0]]), np.array([[4, 0, 0], [0, 2, 0]]), np.array([[3, 1, 0], [0, 2, 0]])
@@ -98,11 +97,9 @@ def test_the_classifiers_judge_keeps_the_images_that_are_not_padding(tmp_path):
     image = np.zeros((10, 1, 1, 3), np.uint8)
     for part in (slice(0, 6), slice(6, 10)):
         some = Classification(answer.labels[part], answer.probabilities[part])
-        judge.add(ClassificationBatch(image[part], labels[part], ids[part], valid[part]), some)
+        judge.add(classification_of(image[part], labels[part], id=ids[part], example_valid=valid[part]), some)
     often = np.repeat(np.flatnonzero(valid), weights)
-    batch = ClassificationBatch(
-        image[:1].repeat(len(often), 0), labels[often], ids[often], np.ones(len(often), bool)
-    )
+    batch = classification_of(image[:1].repeat(len(often), 0), labels[often], id=ids[often])
     whole.add(batch, Classification(answer.labels[often], answer.probabilities[often]))
 
     per_image = kept(tmp_path, judge.report())
@@ -132,15 +129,7 @@ def test_label_maps_weighted_are_label_maps_repeated(tmp_path_factory, seed, wei
     confusions = []
     judge = SegmentationEvaluator(CLASSES)
     for i in range(4):
-        size = np.array([[5, 6]], np.int32)
-        batch = SegmentationBatch(
-            np.zeros((1, 5, 6, 3), np.uint8),
-            size,
-            truth[i : i + 1],
-            np.array([i + 5]),
-            size,
-            np.ones(1, bool),
-        )
+        batch = segmentation_of(np.zeros((1, 5, 6, 3), np.uint8), truth[i : i + 1], id=np.array([i + 5]))
         judge.add(batch, Segmentation(answer[i : i + 1], np.zeros((1, 5, 6, 3), np.float32)))
         labelled = truth[i] >= 0
         confusions.append(np.zeros((3, 3), int))

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from tests.batches import detection_of
 from vision_jax.evaluation.recall import RecallEvaluator
-from vision_jax.types import DetectionBatch, DetectionRecord, Detections
+from vision_jax.types import DetectionRecord, Detections
 
 
 def judged(truth, boxes, ignore=None):
     truth, boxes = (np.asarray(b, np.float32).reshape(-1, 4) for b in (truth, boxes))
-    n, size = len(truth), np.array([[64, 64]], np.int32)
+    n = len(truth)
     ignore = np.zeros(n, bool) if ignore is None else np.asarray(ignore)
     record = DetectionRecord(
         id=7,
@@ -21,15 +22,11 @@ def judged(truth, boxes, ignore=None):
         ignore=ignore,
         area=np.ones(n, np.float32),
     )
-    batch = DetectionBatch(
-        image=np.zeros((1, 64, 64, 3), np.uint8),
-        size=size,
-        original_size=size,
-        scale=np.ones((1, 2), np.float32),
+    batch = detection_of(
+        np.zeros((1, 64, 64, 3), np.uint8),
+        truth[None],
+        np.zeros((1, n)),
         id=np.array([7]),
-        example_valid=np.array([True]),
-        boxes=truth[None],
-        labels=np.zeros((1, n), np.int32),
         valid=~ignore[None],
         ignore=ignore[None],
     )

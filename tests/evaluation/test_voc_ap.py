@@ -76,7 +76,7 @@ def test_equals_the_slow_reference(seed, split, predictions):
     assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{area[1]:.3f}", f"{eleven[1]:.3f}"]
 
 
-def test_worked_by_hand():
+def test_voc_ap_of_three_detections_by_hand():
     # Right, wrong, right, of 4 objects: precision 1 up to recall 1/4, then 2/3 up to 1/2, then 0.
     right = np.array([True, False, True])
     assert voc_average_precision(right, 4) == pytest.approx(1 / 4 + 2 / 3 / 4)

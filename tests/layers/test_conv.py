@@ -74,7 +74,7 @@ def test_images_too_large_for_caches_give_the_same(
     [(3, 2, 2), (3, 7, 7), (3, 0, 2), (5, 1, 2), (1, 0, 3), ((1, 3), (0, 3), 3), ((4, 2), (2, 1), 2)],
 )
 @pytest.mark.parametrize(("stride", "channels"), [(1, (64, 64)), (1, (96, 16)), (1, (16, 24)), (2, (8, 8))])
-def test_dilated_kernels(size, padding, dilation, stride, channels):
+def test_a_dilated_convolution_equals_the_one_of_xla(size, padding, dilation, stride, channels):
     _check_against_xla((2, 10, 11, channels[0]), channels[1], size, padding, stride, dilation=dilation)
 
 

@@ -108,7 +108,7 @@ def test_the_bias_and_the_padding_given():
 
 
 @pytest.mark.parametrize(("size", "stride"), [(4, 2), (5, 3), (16, 8)])
-def test_initialised_to_interpolate(size, stride):
+def test_a_bilinear_kernel_interpolates(size, stride):
     x, _ = arrays((1, 1))
     layer = ConvTranspose(3, size, stride, bias=False, kernel_init=bilinear_init(stride))
     y, _ = layer.init_with_output(jax.random.key(0), x)

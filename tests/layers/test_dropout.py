@@ -8,7 +8,7 @@ from vision_jax.layers.dropout import drop
 from vision_jax.layers.keys import fold_ids
 
 
-def test_dropout():
+def test_dropout_keeps_the_mean_and_draws_by_id():
     keys = fold_ids(jax.random.key(0), np.arange(6))
     x = jnp.ones((6, 4000))
     dropped = drop(x, 0.25, keys)

@@ -20,7 +20,7 @@ class Network(nn.Module):
         return Dense(7)(x.mean((1, 2)))  # 2 * 7 weights
 
 
-def test_each_layer_counts():
+def test_multiplications_of_each_layer_are_counted():
     image = jax.ShapeDtypeStruct((2, 5, 6, 2), jnp.float32)
     variables = jax.eval_shape(Network().init, jax.random.key(0), image)
     expected = 9 * 6 * 4 + 9 * 25 * 4 + 9 * 48 + 36 * 96 + 14

@@ -1,8 +1,9 @@
 """Small segmenters of every kind, and batches of small label maps, for the tests beside this file."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
+from tests.batches import segmentation_of
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.backbones.vgg import VGG
 from vision_jax.models.segmentation.deconvnet import DeconvNet
@@ -69,18 +70,11 @@ def make_batch(
     image = rng.integers(0, 256, (count, height, width, 3), np.uint8)
     labels = rng.integers(-1, K, (count, height, width)).astype(np.int32)
     inside = (np.arange(height)[:, None] < content[0]) & (np.arange(width) < content[1])
-    return SegmentationBatch(
-        image=jnp.asarray(image * inside[..., None].astype(np.uint8)),
-        size=jnp.tile(jnp.array(content, jnp.int32), (count, 1)),
-        labels=jnp.asarray(np.where(inside, labels, -1)),
-        id=jnp.arange(count, dtype=jnp.int32),
-        original_size=jnp.tile(jnp.array(content, jnp.int32), (count, 1)),
-        example_valid=jnp.ones(count, bool),
-    )
+    batch = segmentation_of(image * inside[..., None].astype(np.uint8), np.where(inside, labels, -1), content)
+    return jax.device_put(batch)
 
 
 def striped_batch() -> SegmentationBatch:
     """Upright stripes of three shades, 8 pixels wide, and their classes."""
-    labels = jnp.tile((jnp.arange(48) // 8 % K).astype(jnp.int32), (2, 32, 1))
-    image = (labels[..., None] * 100).astype(jnp.uint8).repeat(3, -1)
-    return make_batch().replace(labels=labels, image=image)
+    labels = np.tile(np.arange(48) // 8 % K, (2, 32, 1))
+    return segmentation_of((labels[..., None] * 100).astype(np.uint8).repeat(3, -1), labels)

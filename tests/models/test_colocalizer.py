@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.batches import detection_of
 from tests.models.overfitting import overfit
 from vision_jax.models.attention.colocalizer import CoLocalizer, CropEncoder
 from vision_jax.models.attention.spatial_transformer import Window
@@ -20,19 +21,8 @@ SIDE = 32
 
 def make_batch(images, valid=None) -> DetectionBatch:
     n = len(images)
-    size = np.full((n, 2), images.shape[1], np.int32)
-    return DetectionBatch(
-        image=images,
-        size=size,
-        boxes=np.zeros((n, 1, 4), np.float32),
-        labels=np.zeros((n, 1), np.int32),
-        valid=np.ones((n, 1), bool),
-        ignore=np.zeros((n, 1), bool),
-        id=np.arange(n, dtype=np.int32),
-        scale=np.ones((n, 2), np.float32),
-        original_size=size,
-        example_valid=np.ones(n, bool) if valid is None else np.asarray(valid),
-    )
+    there = np.ones(n, bool) if valid is None else np.asarray(valid)
+    return detection_of(images, np.zeros((n, 1, 4)), np.zeros((n, 1)), example_valid=there)
 
 
 def noise(count: int, seed: int = 0):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.batches import detection_of
 from tests.models.overfitting import best_of_class, overfit, warmed_up
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
@@ -44,18 +45,7 @@ def scenes(count: int, objects: int = 3) -> DetectionBatch:
             x, y = rng.integers(0, 33 - side) + 32 * n, rng.integers(0, 65 - side)
             boxes[b, n], labels[b, n] = (x, y, x + side, y + side), n
             images[b, y : y + side, x : x + side] = 255 if n == 0 else 0
-    return DetectionBatch(
-        image=images,
-        size=np.full((count, 2), 64, np.int32),
-        boxes=boxes,
-        labels=labels,
-        valid=labels >= 0,
-        ignore=np.zeros((count, objects), bool),
-        id=np.arange(10, 10 + count, dtype=np.int32),
-        scale=np.ones((count, 2), np.float32),
-        original_size=np.full((count, 2), 64, np.int32),
-        example_valid=np.ones(count, bool),
-    )
+    return detection_of(images, boxes, labels, id=np.arange(10, 10 + count, dtype=np.int32))
 
 
 @pytest.fixture(scope="module")

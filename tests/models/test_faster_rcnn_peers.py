@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from tests.batches import detection_of
 from vision_jax.backbones import resnet
 from vision_jax.benchmarks.torchvision_weights import backbone_variables, detector_variables
 from vision_jax.models.detection import RPN, FasterRCNN
-from vision_jax.types import DetectionBatch
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
@@ -67,18 +67,7 @@ def batch():
     boxes[0, :3] = [[8, 10, 50, 60], [60, 20, 90, 88], [30, 30, 70, 70]]
     boxes[1, :2] = [[5, 5, 25, 30], [64, 40, 120, 90]]
     labels = np.array([[0, 1, 2, -1], [2, 0, -1, -1]], np.int32)
-    return DetectionBatch(
-        image=rng.integers(0, 255, (2, *CANVAS, 3)).astype(np.uint8),
-        size=np.tile(np.array([CANVAS], np.int32), (2, 1)),
-        boxes=boxes,
-        labels=labels,
-        valid=labels >= 0,
-        ignore=np.zeros((2, 4), bool),
-        id=np.arange(2, dtype=np.int32),
-        scale=np.ones((2, 2), np.float32),
-        original_size=np.tile(np.array([CANVAS], np.int32), (2, 1)),
-        example_valid=np.ones(2, bool),
-    )
+    return detection_of(rng.integers(0, 255, (2, *CANVAS, 3)).astype(np.uint8), boxes, labels)
 
 
 def as_torch(batch):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.batches import classification_of
 from tests.models.overfitting import overfit
 from vision_jax.backbones.googlenet import GoogLeNet
 from vision_jax.backbones.inception import InceptionV3
@@ -22,7 +23,7 @@ from vision_jax.models.classification.image_classifier import (
     LayersHead,
     PooledHead,
 )
-from vision_jax.types import ClassificationBatch, UserError
+from vision_jax.types import UserError
 
 
 def batch(side, count=16):
@@ -33,10 +34,7 @@ def batch(side, count=16):
     half = side // 2
     image[labels == 0, :half] += 100
     image[labels == 1, half:] += 100
-    ids = jnp.arange(count, dtype=jnp.int32)
-    return ClassificationBatch(
-        jnp.asarray(image, jnp.uint8), jnp.asarray(labels, jnp.int32), ids, jnp.ones(count, bool)
-    )
+    return classification_of(image.astype(np.uint8), labels)
 
 
 TINY = {

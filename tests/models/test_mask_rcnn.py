@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.batches import detection_of, instances_of
 from tests.models.overfitting import best_of_class, overfit, warmed_up
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
@@ -85,20 +86,8 @@ def scenes(count: int, full: bool = False) -> InstanceBatch:
                 cut, cells = masks[b, n, y1:y2, x1:x2], np.arange(28) + 0.5
                 rows, columns = (cells * (y2 - y1) / 28).astype(int), (cells * (x2 - x1) / 28).astype(int)
                 pictures[b, n] = cut[rows[:, None], columns]
-    return InstanceBatch(
-        image=images,
-        size=np.full((count, 2), 64, np.int32),
-        boxes=boxes,
-        labels=labels,
-        valid=labels >= 0,
-        ignore=np.zeros((count, 3), bool),
-        id=np.arange(10, 10 + count, dtype=np.int32),
-        scale=np.ones((count, 2), np.float32),
-        original_size=np.full((count, 2), 64, np.int32),
-        example_valid=np.ones(count, bool),
-        masks=pictures.astype(np.uint8) * 255,
-        frames=frames,
-    )
+    batch = detection_of(images, boxes, labels, id=np.arange(10, 10 + count, dtype=np.int32))
+    return instances_of(batch, pictures.astype(np.uint8) * 255, frames)
 
 
 def begin(model, batch):

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from tests.batches import detection_of, instances_of
 from vision_jax.backbones import resnet
 from vision_jax.benchmarks.torchvision_weights import detector_variables
 from vision_jax.models.detection import RPN
 from vision_jax.models.instance import MaskRCNN
 from vision_jax.ops.masks import paste_probabilities
-from vision_jax.types import InstanceBatch
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
@@ -71,20 +71,9 @@ def batch():
         for n in np.flatnonzero(labels[b] >= 0):
             x1, y1, x2, y2 = boxes[b, n].astype(int)
             masks[b, n, y1:y2, x1:x2] = 255 * (rng.random((y2 - y1, x2 - x1)) < 0.6)
-    return InstanceBatch(
-        image=rng.integers(0, 255, (2, *CANVAS, 3)).astype(np.uint8),
-        size=np.tile(np.array([CANVAS], np.int32), (2, 1)),
-        boxes=boxes,
-        labels=labels,
-        valid=labels >= 0,
-        ignore=np.zeros((2, 3), bool),
-        id=np.arange(2, dtype=np.int32),
-        scale=np.ones((2, 2), np.float32),
-        original_size=np.tile(np.array([CANVAS], np.int32), (2, 1)),
-        example_valid=np.ones(2, bool),
-        masks=masks,
-        frames=np.tile(np.array([0, 0, CANVAS[1], CANVAS[0]], np.float32), (2, 3, 1)),
-    )
+    image = rng.integers(0, 255, (2, *CANVAS, 3)).astype(np.uint8)
+    frames = np.tile([0, 0, CANVAS[1], CANVAS[0]], (2, 3, 1))
+    return instances_of(detection_of(image, boxes, labels), masks, frames)
 
 
 def as_torch(batch):
@@ -117,7 +106,7 @@ def test_losses_from_full_bitmaps(pair, batch):
         np.testing.assert_allclose(terms[mine].value(), expected[their].item(), rtol=1e-4, err_msg=mine)
 
 
-def test_pasted_masks(pair, batch):
+def test_pasted_masks_equal_torchvision(pair, batch):
     theirs, ours, variables = pair
     theirs.eval()
     with torch.no_grad():

@@ -4,41 +4,15 @@ import jax
 import numpy as np
 import pytest
 
+from tests.batches import instances
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
 from vision_jax.models.detection import RPN, MLPHead, SingleLevel
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.training.parallel import shard
 from vision_jax.training.state import initial_variables
-from vision_jax.types import InstanceBatch
 
 pytestmark = pytest.mark.slow
-
-OBJECTS = 6
-
-
-def batch(images: int) -> InstanceBatch:
-    """Images with 0 to 6 objects: very different numbers of positives on each device."""
-    rng = np.random.default_rng(0)
-    count = np.tile(np.array([0, 6, 1, 3, 0, 2, 5, 1]), images // 8)
-    corner = rng.uniform(0, 36, (images, OBJECTS, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(10, 26, (images, OBJECTS, 2))], -1)
-    valid = np.arange(OBJECTS) < count[:, None]
-    masks = rng.random((images, OBJECTS, 14, 14)) < 0.6
-    return InstanceBatch(
-        image=rng.integers(0, 255, (images, 64, 64, 3)).astype(np.uint8),
-        size=np.full((images, 2), 64, np.int32),
-        boxes=boxes.astype(np.float32),
-        labels=np.where(valid, rng.integers(0, 3, valid.shape), -1).astype(np.int32),
-        valid=valid,
-        ignore=np.zeros_like(valid),
-        id=rng.permutation(1000)[:images].astype(np.int32),
-        scale=np.ones((images, 2), np.float32),
-        original_size=np.full((images, 2), 64, np.int32),
-        example_valid=np.ones(images, bool),
-        masks=np.where(valid[..., None, None], 255 * masks, 0).astype(np.uint8),
-        frames=boxes.astype(np.float32),
-    )
 
 
 def detector(norm, blocks, neck, sizes) -> MaskRCNN:
@@ -56,7 +30,7 @@ def detector(norm, blocks, neck, sizes) -> MaskRCNN:
 
 
 def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
-    model, everything = detector("batch", (1, 1, 1, 1), FPN(16, "group"), (8, 16, 32, 64, 128)), batch(8)
+    model, everything = detector("batch", (1, 1, 1, 1), FPN(16, "group"), (8, 16, 32, 64, 128)), instances(8)
     variables = initial_variables(model, jax.random.key(0), everything)
     one = stepped(model, variables, everything, devices=1)
     eight = stepped(model, variables, everything, devices=8)
@@ -82,7 +56,7 @@ def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
 
 
 def test_four_microbatches_on_each_of_eight_devices_are_one_batch(stepped, same_update):
-    model, everything = detector("group", (1, 1, 1), SingleLevel("c4"), ((8, 16, 32, 64),)), batch(32)
+    model, everything = detector("group", (1, 1, 1), SingleLevel("c4"), ((8, 16, 32, 64),)), instances(32)
     variables = initial_variables(model, jax.random.key(0), everything)
     one = stepped(model, variables, everything, devices=1)
     many = stepped(model, variables, everything, devices=8, accumulate=4)

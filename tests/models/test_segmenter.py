@@ -117,7 +117,7 @@ def test_mirroring_turns_the_content_and_leaves_the_padding():
     np.testing.assert_array_equal(turned[..., 0], [[[3, 2, 1, 0, 0]], [[8, 7, 6, 5, 4]]])
 
 
-def test_views_average_probabilities(variables):
+def test_probabilities_of_views_are_averaged(variables):
     batch = make_batch(content=(32, 40))
     predict = lambda views, batch: MODEL.clone(views=views).apply(variables, batch, method="predict")  # noqa: E731
     plain = predict(Views(), batch).probabilities

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.batches import classification_of
 from tests.models.overfitting import overfit
 from vision_jax.models.classification.classifier import class_loss
 from vision_jax.models.classification.small_cnn import SmallCNN
@@ -17,12 +18,8 @@ MODEL = SmallCNN(num_classes=3, widths=(4, 8))
 
 def make_batch(size: int = 8, count: int = 6, seed: int = 0) -> ClassificationBatch:
     rng = np.random.default_rng(seed)
-    return ClassificationBatch(
-        image=jnp.asarray(rng.integers(0, 256, (count, size, size, 3), np.uint8)),
-        labels=jnp.asarray(rng.integers(0, 3, count), jnp.int32),
-        id=jnp.arange(count, dtype=jnp.int32),
-        example_valid=jnp.ones(count, bool),
-    )
+    image = jnp.asarray(rng.integers(0, 256, (count, size, size, 3), np.uint8))
+    return classification_of(image, rng.integers(0, 3, count))
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,7 @@ def test_it_learns_where_a_spot_is_from_the_looks_of_the_outcome_alone():
     assert losses[-20:].mean() < 0.05 * losses[:5].mean()
 
 
-def test_families_are_values():
+def test_families_of_transforms_compare_by_value():
     """So that a module which has one is hashable, and a sweep can name it."""
     assert ThinPlateSpline(4) == ThinPlateSpline() != ThinPlateSpline(3)
     assert dataclasses.asdict(ThinPlateSpline(3)) == {"per_side": 3}

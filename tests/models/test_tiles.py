@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.batches import segmentation_of
 from tests.models.segmentation_nets import NETWORKS
 from vision_jax.models.segmentation.segmenter import Segmenter, Views
 from vision_jax.models.segmentation.tiles import by_tiles, label_by_tiles
@@ -15,9 +16,7 @@ MODEL = Segmenter(UNet(3, (4, 6), blocks=1))
 
 
 def whole_batch(image: np.ndarray) -> SegmentationBatch:
-    size = np.array([image.shape[:2]], np.int32)
-    labels = np.full((1, *image.shape[:2]), -1, np.int32)
-    return SegmentationBatch(image[None], size, labels, np.zeros(1, np.int32), size, np.ones(1, bool))
+    return segmentation_of(image[None], np.full((1, *image.shape[:2]), -1))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests import batches
 from vision_jax.data.distortions import framed
 from vision_jax.data.synthetic import Digits
 from vision_jax.models.attention.spatial_transformer import Affine, SpatialTransformer, ThinPlateSpline
@@ -21,13 +22,7 @@ from vision_jax.types import ClassificationBatch
 
 
 def make_batch(count: int = 8, size: int = 28) -> ClassificationBatch:
-    rng = np.random.default_rng(0)
-    return ClassificationBatch(
-        image=rng.integers(0, 256, (count, size, size, 3)).astype(np.uint8),
-        labels=rng.integers(0, 10, count).astype(np.int32),
-        id=np.arange(count, dtype=np.int32),
-        example_valid=np.arange(count) % 3 > 0,  # unlike numbers on each device
-    )
+    return batches.classification(count, size, classes=10)
 
 
 def parameters(model) -> int:
@@ -129,7 +124,4 @@ def turned_batch(digits: list[tuple[np.ndarray, int]], degrees: np.ndarray) -> C
         cv2.warpAffine(image, cv2.getRotationMatrix2D((13.5, 13.5), -angle, 1), (28, 28))
         for (image, _), angle in zip(digits, degrees, strict=True)
     ]
-    labels = np.array([label for _, label in digits], np.int32)
-    return ClassificationBatch(
-        np.stack(images), labels, np.arange(len(labels), dtype=np.int32), np.ones(len(labels), bool)
-    )
+    return batches.classification_of(np.stack(images), [label for _, label in digits])

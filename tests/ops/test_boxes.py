@@ -101,7 +101,7 @@ def test_decode_worked_by_hand():
     np.testing.assert_allclose(decoded, [[[5, 10, 25, 20], [0, 0, 10, 20]]], rtol=1e-6)
 
 
-def test_decode_cuts_sizes():
+def test_decoding_limits_the_size_of_a_box():
     anchor = jnp.array([-8.0, -8.0, 8.0, 8.0])
     np.testing.assert_allclose(
         decode_boxes(jnp.array([0.0, 0.0, 1e9, 1.0]), anchor),
@@ -121,7 +121,7 @@ def there_and_back(boxes, anchors):
 
 @modest
 @given(boxes_of(4), boxes_of(4))
-def test_decode_undoes_encode(boxes, anchors):
+def test_decoding_undoes_encoding(boxes, anchors):
     # A box far from a small anchor loses digits in the division: up to 200 pixels away from 1/8 here.
     np.testing.assert_allclose(there_and_back(boxes, anchors), boxes, atol=1e-3)
 

@@ -21,7 +21,7 @@ def boxes():
     return random_boxes(random, 50), random_boxes(random, 40)
 
 
-def test_overlaps(boxes):
+def test_iou_equals_torchvision(boxes):
     a, b = boxes
     theirs = torch.from_numpy(a), torch.from_numpy(b)
     np.testing.assert_allclose(box_iou(a, b), torchvision.ops.box_iou(*theirs), atol=1e-6)
@@ -29,7 +29,7 @@ def test_overlaps(boxes):
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
-def test_box_coding(boxes, weights):
+def test_encoded_and_decoded_boxes_equal_torchvision(boxes, weights):
     from torchvision.models.detection._utils import BoxCoder
 
     coder = BoxCoder(weights)

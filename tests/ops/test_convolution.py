@@ -159,7 +159,7 @@ def test_transposing_twice_gives_the_convolution(height, width, taps, stride, pa
         chex.assert_trees_all_close(jnp.vdot(spread(small), large), jnp.vdot(small, again), rtol=1e-12)
 
 
-def test_overlap_by_hand():
+def test_overlap_counts_by_hand():
     assert overlap_counts((1, 3), (1, 3), 2).tolist() == [[1, 1, 2, 1, 2, 1, 1]]
     assert overlap_counts((1, 3), (1, 4), 2).tolist() == [[1, 1, 2, 2, 2, 2, 1, 1]]
     assert overlap_counts((1, 3), (1, 4), 2, padding=0, output_padding=1)[0, -1] == 0
@@ -214,7 +214,7 @@ def test_averaging_keeps_a_constant_and_is_the_sum_over_its_counts():
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
 @pytest.mark.parametrize("taps", [(3, 3), (4, 2), (1, 5)])
-def test_resizing_then_convolving(factor, taps):
+def test_resizing_then_convolving_equals_two_operations(factor, taps):
     rng = np.random.default_rng(0)
     features = jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(*taps, 2, 3)), jnp.float32)

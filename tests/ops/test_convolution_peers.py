@@ -46,7 +46,7 @@ def check(ours, theirs, x, kernel):
     ("stride", "padding", "output_padding", "dilation"),
     [(1, 0, 0, 1), (2, 1, 1, 1), (2, 0, 0, 2), (3, 1, 2, 1), (1, 1, 1, 2), (2, 2, 2, 3), (4, 0, 3, 1)],
 )
-def test_the_transposed_convolution(taps, stride, padding, output_padding, dilation):
+def test_a_transposed_convolution_equals_torch(taps, stride, padding, output_padding, dilation):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 6, 3)).astype(np.float32)
     kernel = rng.normal(size=(*taps, 4, 3)).astype(np.float32)  # torch's weight is [i, o, kh, kw]
@@ -65,7 +65,7 @@ def test_the_transposed_convolution(taps, stride, padding, output_padding, dilat
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 2), (1, 6, 6), (2, 2, 2), (1, 2, 3)])
 @pytest.mark.parametrize("channels", [(3, 4), (20, 24), (96, 16)])
-def test_the_dilated_convolution(stride, padding, dilation, channels):
+def test_a_dilated_convolution_equals_torch(stride, padding, dilation, channels):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 13, 15, channels[0])).astype(np.float32)
     kernel = (rng.normal(size=(3, 3, *channels)) / channels[0]).astype(np.float32)
@@ -78,7 +78,7 @@ def test_the_dilated_convolution(stride, padding, dilation, channels):
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
-def test_resizing_then_convolving(method):
+def test_resizing_then_convolving_equals_torch(method):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 4, 5, 3)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, 3, 4)).astype(np.float32)

@@ -88,7 +88,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_nothing_gives_nothing(name):
+def test_an_empty_input_gives_an_empty_output(name):
     """Compiled, over a batch of two, over a batch of no image, and with its gradient."""
     function, arrays, shapes = EMPTY[name]
 

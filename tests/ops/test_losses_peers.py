@@ -23,7 +23,7 @@ def compare(ours, theirs, prediction, target):
 
 
 @pytest.mark.parametrize("beta", [0.0, 1 / 9, 1.0])
-def test_smooth_l1(beta):
+def test_smooth_l1_equals_torch(beta):
     prediction, target = np.random.default_rng(0).normal(size=(2, 30, 4)).astype(np.float32)
     compare(
         lambda p, t: smooth_l1(p, t, beta),
@@ -34,7 +34,7 @@ def test_smooth_l1(beta):
 
 
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.6, 1.5), (-1.0, 2.0), (0.25, 0.0)])
-def test_sigmoid_focal_loss(alpha, gamma):
+def test_sigmoid_focal_loss_equals_torchvision(alpha, gamma):
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (30, 4)).astype(np.float32)
     targets = random.integers(0, 2, (30, 4)).astype(np.float32)

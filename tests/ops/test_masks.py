@@ -57,7 +57,7 @@ def test_a_box_outside_the_image_leaves_it_empty():
 @pytest.mark.peers
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 99), coordinate, coordinate, side, side, st.sampled_from([1, 2, 14, 28]))
-def test_pasting_equals_torchvision(seed, x, y, width, height, m):
+def test_pasted_masks_equal_torchvision(seed, x, y, width, height, m):
     import torch
     from torchvision.models.detection.roi_heads import paste_masks_in_image
 

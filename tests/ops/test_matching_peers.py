@@ -15,7 +15,7 @@ matched = jax.jit(match, static_argnums=(2, 3, 4))
 
 @pytest.mark.parametrize("low_quality", [False, True])
 @pytest.mark.parametrize("steps", [16, 10_000])  # coarse overlaps tie, fine ones do not
-def test_matches(low_quality, steps):
+def test_matches_equal_torchvision(low_quality, steps):
     from torchvision.models.detection._utils import Matcher
 
     random = np.random.default_rng(steps)
@@ -32,7 +32,7 @@ def test_matches(low_quality, steps):
 @pytest.mark.parametrize(
     ("positives", "negatives"), [(200, 800), (10, 800), (200, 20), (0, 500), (50, 0), (0, 0)]
 )
-def test_sampler_counts(positives, negatives):
+def test_sampled_counts_equal_torchvision(positives, negatives):
     from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
     labels = np.random.default_rng(0).permutation(

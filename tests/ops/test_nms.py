@@ -62,7 +62,7 @@ def chain(count):
     return boxes, -np.arange(count, dtype=np.float32)
 
 
-def test_worked_example():
+def test_nms_of_four_boxes_by_hand():
     # IoU of the first two is 50/150; the third is apart; the fourth is the third's copy.
     boxes = np.array([[0, 0, 10, 10], [0, 5, 10, 15], [50, 50, 60, 60], [50, 50, 60, 60]], np.float32)
     scores = np.array([0.5, 0.9, 0.3, 0.3], np.float32)
@@ -112,7 +112,7 @@ def test_equals_the_greedy_definition(layout, threshold):
 
 
 @pytest.mark.parametrize("count", [1, 128, 129])
-def test_blocks_meet(count):
+def test_a_chain_of_boxes_is_kept_across_blocks(count):
     boxes, scores = chain(count)
     groups = np.zeros(count, np.int32)
     assert kept_by_nms(boxes, scores, groups, 0.5, count + 3) == list(range(0, count, 2))

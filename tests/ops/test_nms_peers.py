@@ -15,7 +15,7 @@ compiled = jax.jit(batched_nms, static_argnums=4)
 
 @pytest.mark.parametrize("spread", [40, 300, 2000])
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9])
-def test_kept_boxes(spread, threshold):
+def test_kept_boxes_equal_torchvision(spread, threshold):
     random = np.random.default_rng(spread)
     corners = random.uniform(0, spread, (1000, 2))
     boxes = np.concatenate([corners, corners + random.uniform(5, 60, (1000, 2))], axis=1).astype(np.float32)

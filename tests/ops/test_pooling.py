@@ -153,7 +153,7 @@ def test_a_map_smaller_than_a_window_is_refused(shape, size, padding):
     hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.floats(-9, 9)),
     st.integers(1, 4),
 )
-def test_subsampling_undoes_unpooling(features, stride):
+def test_subsampling_undoes_a_bed_of_nails(features, stride):
     features = jnp.asarray(features)
     nails, nearest = unpool_bed_of_nails(features, stride), unpool_nearest(features, stride)
     for large in (nails, nearest):
@@ -176,7 +176,7 @@ def test_pooling_undoes_max_unpooling_of_positive_values(seed, size, more_rows, 
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_dtypes_are_kept(dtype):
+def test_pooling_keeps_the_dtype(dtype):
     features = jnp.asarray(features_of((4, 4)), dtype)
     values, argmax = max_pool_with_argmax(features, 3, 2, 1)
     assert values.dtype == max_unpool(values, argmax, (4, 4), 3, 2, 1).dtype == dtype

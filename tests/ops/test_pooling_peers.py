@@ -33,7 +33,7 @@ def from_torch(x):
     ],
 )
 @pytest.mark.parametrize("special", [False, True])
-def test_pooling_and_unpooling(shape, size, stride, padding, special):
+def test_max_pooling_and_unpooling_equal_torch(shape, size, stride, padding, special):
     rng = np.random.default_rng(0)
     features = rng.integers(-3, 4, (2, *shape, 5)).astype(np.float32)  # with ties
     if special:
@@ -74,7 +74,7 @@ def test_pooling_and_unpooling(shape, size, stride, padding, special):
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_nearest(stride):
+def test_nearest_upsampling_equals_torch(stride):
     features = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
     ours = jax.vmap(lambda f: unpool_nearest(f, stride))(jnp.asarray(features))
     theirs = functional.interpolate(to_torch(features), scale_factor=stride, mode="nearest")

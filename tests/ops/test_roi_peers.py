@@ -58,7 +58,7 @@ def assert_equal(our_op, their_op, features, count, size):
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("ratio", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize(("shape", "size"), [((13, 17), (7, 7)), ((1, 1), (2, 3)), ((1, 9), (3, 2))])
-def test_align(shape, size, ratio, aligned):
+def test_roi_align_equals_torchvision(shape, size, ratio, aligned):
     rng = np.random.default_rng(sum(shape) + ratio)
     features = [rng.normal(size=(*shape, 5)).astype(np.float32)]
     boxes = some_boxes(rng, 16 * max(shape))
@@ -90,7 +90,7 @@ def test_adaptive_align_of_boxes_of_whole_cells():
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(("shape", "size"), [((13, 17), (7, 7)), ((1, 1), (2, 3)), ((1, 9), (3, 2))])
-def test_pool(shape, size, relu):
+def test_roi_pool_equals_torchvision(shape, size, relu):
     rng = np.random.default_rng(sum(shape))
     features = [rng.normal(size=(*shape, 5)).astype(np.float32)]
     if relu:
@@ -120,7 +120,7 @@ def test_pool_bins_of_every_length(bins):
 
 
 @pytest.mark.parametrize("ratio", [0, 2])
-def test_multilevel_align(ratio):
+def test_multilevel_roi_align_equals_torchvision(ratio):
     rng = np.random.default_rng(ratio)
     shapes, scales = [(64, 80), (32, 40), (16, 20), (8, 10)], [1 / 4, 1 / 8, 1 / 16, 1 / 32]
     features = [rng.normal(size=(*shape, 3)).astype(np.float32) for shape in shapes]

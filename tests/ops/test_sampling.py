@@ -68,7 +68,7 @@ def test_values_worked_by_hand():
 @modest
 @given(points=hnp.arrays(np.float32, (6, 2), elements=st.floats(-6, 6, width=32)))
 @every_way
-def test_equals_the_definition(points, padding, align_corners):
+def test_sampled_values_equal_the_definition(points, padding, align_corners):
     expected = slow_sample(IMAGE, points.astype(float), padding, align_corners)
     np.testing.assert_allclose(sample(IMAGE, points, padding, align_corners), expected, atol=2e-5)
 

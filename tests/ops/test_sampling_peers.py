@@ -15,7 +15,7 @@ pytestmark = pytest.mark.peers
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("shape", [(13, 9, 3), (1, 1, 2), (1, 6, 1), (4, 1, 2), (28, 28, 1), (7, 7, 16)])
-def test_the_sampler(shape, padding, align_corners):
+def test_sampled_values_equal_torch(shape, padding, align_corners):
     rng = np.random.default_rng(0)
     image = rng.normal(size=(2, *shape)).astype(np.float32)
     points = (1.3 * rng.normal(size=(2, 11, 6, 2))).astype(np.float32)
@@ -44,7 +44,7 @@ def test_the_sampler(shape, padding, align_corners):
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(5, 8), (1, 1), (1, 3)])
 @pytest.mark.filterwarnings("ignore:Since version 1.3.0")
-def test_the_affine_grid(size, align_corners):
+def test_an_affine_grid_equals_torch(size, align_corners):
     theta = np.random.default_rng(1).normal(size=(2, 2, 3)).astype(np.float32)
     ours = jax.vmap(lambda t: affine_grid(t, size, align_corners))(jnp.asarray(theta))
     theirs = functional.affine_grid(torch.tensor(theta), (2, 1, *size), align_corners=align_corners)

@@ -56,7 +56,7 @@ class Features(torch.nn.Module):
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data")
-def test_features_are_equal():
+def test_features_equal_those_of_the_original_layout():
     theirs = Features().eval()
     theirs.load_state_dict(torch.load(REAL, weights_only=True))
     name, named = recognised(read_weights(REAL))

@@ -35,7 +35,7 @@ def arrays(network):
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 83)])
-def test_scores(network, height, width):
+def test_scores_of_converted_segmenters_equal_torchvision(network, height, width):
     model, variables = fcn_from_torchvision("fcn_resnet50", arrays(network))
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
     with torch.no_grad():

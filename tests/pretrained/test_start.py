@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from tests.batches import classification_of, detection_of
 from tests.pretrained.conftest import write_safetensors
 from vision_jax.backbones import resnet
 from vision_jax.backbones.vgg import vgg
@@ -22,7 +23,7 @@ from vision_jax.pretrained.start import matched, resized
 from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
 from vision_jax.training.checkpoints import Progress
 from vision_jax.training.run_folder import RunFolder
-from vision_jax.types import ClassificationBatch, DetectionBatch, UserError
+from vision_jax.types import UserError
 
 
 def shapes_of(model, side=64):
@@ -31,18 +32,7 @@ def shapes_of(model, side=64):
 
 
 def shapes_of_detector(**parts):
-    batch = DetectionBatch(
-        image=np.zeros((1, 64, 64, 3), np.uint8),
-        size=np.full((1, 2), 64, np.int32),
-        boxes=np.zeros((1, 1, 4), np.float32),
-        labels=np.zeros((1, 1), np.int32),
-        valid=np.ones((1, 1), bool),
-        ignore=np.zeros((1, 1), bool),
-        id=np.zeros(1, np.int32),
-        scale=np.ones((1, 2), np.float32),
-        original_size=np.full((1, 2), 64, np.int32),
-        example_valid=np.ones(1, bool),
-    )
+    batch = detection_of(np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 1, 4)), np.zeros((1, 1)))
     model = FasterRCNN(num_classes=3, **parts)
     keys = {"params": jax.random.key(0), "sample": jax.random.key(0)}
     return jax.eval_shape(lambda b: model.init(keys, b, method="loss"), batch)
@@ -159,9 +149,7 @@ def test_what_has_no_meaning_is_not_resized():
 
 def test_a_run_of_ours_begins_another(tmp_path, caplog):
     model = SmallCNN(num_classes=4, widths=(4, 8))
-    batch = ClassificationBatch(
-        np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, bool)
-    )
+    batch = classification_of(np.zeros((1, 8, 8, 3), np.uint8), [0])
     shapes = jax.eval_shape(lambda b: model.init(jax.random.key(0), b), batch)
     learnt, before = numbers(shapes, 0), numbers(shapes, 1)
     folder = RunFolder(tmp_path / "run")
@@ -171,7 +159,7 @@ def test_a_run_of_ours_begins_another(tmp_path, caplog):
     assert jax.tree.structure(after) == jax.tree.structure(before)
 
 
-def test_messages(resnet18, tmp_path):
+def test_weights_that_do_not_fit_are_told(resnet18, tmp_path):
     path, _ = resnet18
     before = {"params": {"other": {"kernel": np.zeros((2, 2), np.float32)}}}
     assert starting_from(None) is None

@@ -26,7 +26,7 @@ def save(value, path, archive):
 
 @both_formats
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype(tmp_path, dtype, archive):
+def test_a_tensor_of_every_dtype_is_read(tmp_path, dtype, archive):
     numbers = torch.tensor([[0.0, 1, 2, 4]]).repeat(2, 1).to(getattr(torch, dtype))
     path = save({"w": numbers, "part": numbers[1:, ::2]}, tmp_path / "weights.pth", archive)
     found = read_weights(path)

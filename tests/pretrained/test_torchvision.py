@@ -25,7 +25,7 @@ def random_weights(name, classes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet", "googlenet", "mobilenet_v3_small"])
-def test_there_and_back(name):
+def test_weights_exported_and_imported_are_the_same(name):
     tensors, variables = random_weights(name, 5)
     ours = from_torchvision(name, tensors)
     jax.tree.map(np.testing.assert_array_equal, dict(ours.variables), variables)
@@ -35,7 +35,7 @@ def test_there_and_back(name):
         assert tensors["classifier.1.weight"].shape == (4096, 9216)
 
 
-def test_photographs_are_classified(tmp_path, capsys):
+def test_converted_weights_classify_photographs(tmp_path, capsys):
     tensors, _ = random_weights("mobilenet_v3_small", 3)
     tensors["classifier.3.weight"] = np.zeros((3, 1024), np.float32)
     tensors["classifier.3.bias"] = np.array([0, 100, 50], np.float32)

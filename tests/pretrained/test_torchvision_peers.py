@@ -83,7 +83,7 @@ def their_maps(network, name, x):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_logits_and_maps(name):
+def test_logits_and_maps_equal_torchvision(name):
     network = peer(name)
     ours = from_torchvision(name, arrays(network))
     count = sum(leaf.size for leaf in jax.tree.leaves(ours.variables["params"]))
@@ -115,7 +115,7 @@ def without_dropout(network):
 
 
 @pytest.mark.parametrize(("name", "size"), [("googlenet", 96), ("inception_v3", 299)])
-def test_auxiliary_classifiers(name, size):
+def test_auxiliary_classifiers_equal_torchvision(name, size):
     """While training, by the statistics of two images: in single precision that costs torch digits too."""
     network = without_dropout(peer(name, classes=10).train())
     ours = from_torchvision(name, arrays(network))
@@ -210,7 +210,7 @@ def compare(found, expected, relative):
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", ["resnet50", "vgg16_bn", "mobilenet_v2"])
-def test_gradients_and_statistics(name, train):
+def test_gradients_and_statistics_equal_torchvision(name, train):
     """In double precision: in single, ReLUs flip, and torch's own gradients of ResNet-50 are 0.5 % off."""
     network = without_dropout(peer(name, classes=10).train(train)).double()
     layers = ARCHITECTURES[name]().layers

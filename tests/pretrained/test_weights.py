@@ -73,7 +73,7 @@ def _view(offset, shape, strides, count=6):
     return b"\x80\x02}" + text("w") + name("torch._utils", "_rebuild_tensor_v2") + b"(" + whole + b"tRs."
 
 
-def test_views(tmp_path):
+def test_strided_views_of_a_storage_are_read(tmp_path):
     path, values = tmp_path / "views.pth", np.arange(6, dtype=np.float32)
     for offset, shape, strides, expected in [
         (0, (3, 2), (1, 3), values.reshape(2, 3).T),

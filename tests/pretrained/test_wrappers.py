@@ -62,7 +62,7 @@ def test_wrappers_leave_no_trace_in_any_format(tmp_path, kind, wrapped):
         ([], []),
     ],
 )
-def test_names_without_wrappers(names, expected):
+def test_wrappers_are_taken_off_names(names, expected):
     assert list(plain_names(dict.fromkeys(names, 0))) == expected
     assert list(plain_names(dict.fromkeys(expected, 0))) == expected
 

@@ -60,10 +60,9 @@ CLAIMS = [Claim("group is better", "accuracy", {"norm": "batch"}, {"norm": "grou
 class Started:
     """`vision-jax WORDS`, in a process."""
 
-    def __init__(self, words, programs, folder):
+    def __init__(self, words, folder):
         environment = {
             **os.environ,
-            "JAX_COMPILATION_CACHE_DIR": str(programs),
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONPATH": str(REPOSITORY),
         }
@@ -85,15 +84,15 @@ class Started:
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory):
+def start():
     """(folder, words) -> a started command; the experiment file tiny.py is in the folder."""
-    programs, begun = tmp_path_factory.mktemp("programs"), []
+    begun = []
 
     def starter(folder, *words):
         file = folder / "tiny.py"
         if not file.exists():
             file.write_text(EXPERIMENT)
-        begun.append(Started(tuple(map(str, words)), programs, folder))
+        begun.append(Started(tuple(map(str, words)), folder))
         return begun[-1]
 
     yield starter

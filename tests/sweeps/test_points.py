@@ -65,7 +65,7 @@ def test_a_further_axis_multiplies_and_a_known_one_is_replaced():
         ({}, "default"),
     ],
 )
-def test_names_of_folders(point, name):
+def test_a_point_names_its_folder(point, name):
     assert point_name(point) == name
 
 

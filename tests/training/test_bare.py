@@ -5,8 +5,8 @@ from collections import deque
 
 import jax
 import numpy as np
-from tiny_training import DEFAULTS, TinyNet, make_batch, task
 
+from tests.training.tiny_training import DEFAULTS, TinyNet, make_batch, task
 from vision_jax.training.bare import bare_training
 
 CONFIG = dataclasses.replace(DEFAULTS, steps=30)
@@ -16,7 +16,7 @@ def steps(seed=0, config=CONFIG):
     return bare_training(TinyNet(3), config, task().open(None).train(8, seed, 0), seed)
 
 
-def test_it_learns():
+def test_bare_training_learns():
     learnt = [jax.device_get(variables) for variables in steps()]
     assert len(learnt) == 31
     batch = make_batch(np.arange(100, 160))
@@ -25,7 +25,7 @@ def test_it_learns():
     assert (answers == batch.labels)[wanted].mean() > 0.9
 
 
-def test_one_seed_is_one_outcome():
+def test_bare_training_of_one_seed_repeats_to_the_bit():
     short = dataclasses.replace(CONFIG, steps=3)
     one, two, other = (deque(steps(seed, short), maxlen=1).pop() for seed in (0, 0, 1))
     for a, b, c in zip(*map(jax.tree.leaves, (one, two, other)), strict=True):

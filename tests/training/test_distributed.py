@@ -1,6 +1,5 @@
 """Real processes on this machine, two devices each: one run, one update, and one end."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -11,8 +10,9 @@ import time
 import jax
 import numpy as np
 import pytest
-from tiny_training import DEFAULTS, Stream, experiment
 
+from tests.training.runs import assert_same_run, assert_same_variables, rows
+from tests.training.tiny_training import DEFAULTS, Stream, experiment
 from vision_jax.training import fit, load_variables
 from vision_jax.training.checkpoints import Checkpoints
 from vision_jax.training.distributed import _Share, joined, launched_by
@@ -42,18 +42,6 @@ def finish(started):
     return [process.exitcode for process in started]
 
 
-def numbers(run):
-    with (run / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
-
-
-def assert_same_bits(a, b):
-    assert numbers(a) == numbers(b)
-    x, y = load_variables(a), load_variables(b)
-    for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
-        assert p.tobytes() == q.tobytes()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, processes):
     """An uninterrupted run of two processes."""
@@ -70,7 +58,7 @@ def test_two_processes_with_two_devices_make_the_run_of_one_with_four(whole, tmp
     ours, theirs = load_variables(whole), load_variables(alone)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
-    for mine, other in zip(numbers(whole), numbers(alone), strict=True):
+    for mine, other in zip(rows(whole), rows(alone), strict=True):
         assert mine.keys() == other.keys()
         for name in mine:
             if mine[name] or other[name]:
@@ -109,7 +97,7 @@ def test_when_one_is_killed_the_other_stops_and_both_resume_to_the_same_bits(
     said += error.read_text() if error.exists() else ""
     assert "another process of this run has ended" in said or "another task died" in said
     assert finish(start(processes, run, resume=True)) == [0, 0]
-    assert_same_bits(whole, run)
+    assert_same_run(whole, run)
 
 
 @pytest.mark.slow
@@ -124,9 +112,7 @@ def test_sigterm_to_one_stops_both_after_the_same_step(whole, processes, tmp_pat
     for log in ("log.txt", "log.1.txt"):
         assert f"the state of step {step} is saved" in (run / log).read_text()
     assert finish(start(processes, run, resume=True)) == [0, 0]
-    x, y = load_variables(whole), load_variables(run)
-    for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
-        assert p.tobytes() == q.tobytes()
+    assert_same_variables(whole, run)
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_training import TinyNet, make_batch
 
+from tests.training.tiny_training import TinyNet, make_batch
 from vision_jax.layers import Norm
 from vision_jax.training.experiment import TrainConfig
 from vision_jax.training.freezing import check_freeze, is_frozen, judging

@@ -5,7 +5,6 @@ VISION_JAX_KILLS=20 pytest -m slow tests/training/test_kill.py     # 20 random m
 A failure says the seed of its moments; VISION_JAX_KILL_SEED=SEED takes them again.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -14,13 +13,11 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
-import jax
 import pytest
-from tiny_training import DEFAULTS
 
-from vision_jax.training import load_variables
+from tests.training.runs import assert_same_run, assert_same_variables
+from tests.training.tiny_training import DEFAULTS
 from vision_jax.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -32,19 +29,6 @@ SLOW = {
     "delay": 0.02,
     "evaluation_delay": 0.05,
 }
-
-
-def rows(run):
-    with (Path(run) / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
-
-
-def assert_same_run(a, b):
-    assert rows(a) == rows(b)
-    x, y = load_variables(a), load_variables(b)
-    assert jax.tree.structure(x) == jax.tree.structure(y)
-    for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
-        assert p.tobytes() == q.tobytes()
 
 
 def finish(process):
@@ -103,9 +87,7 @@ def test_sigterm_saves_then_exits(whole, processes, tmp_path):
     )
     # What is left is done with the evaluations of the uninterrupted run: only those after the stop differ.
     assert finish(processes(run, resume=True, **SLOW)) == 0
-    x, y = load_variables(whole[0]), load_variables(run)
-    for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
-        assert p.tobytes() == q.tobytes()
+    assert_same_variables(whole[0], run)
 
 
 @pytest.mark.parametrize("obstacle", ["full disk", "file size limit"])

@@ -1,4 +1,3 @@
-import csv
 import dataclasses
 import json
 import shutil
@@ -10,26 +9,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_training import CLASSES, DEFAULTS, experiment, make_batch
 
+from tests.training.runs import assert_same_run, rows
+from tests.training.tiny_training import CLASSES, DEFAULTS, experiment, make_batch
 from vision_jax.training import Fit, Gradient, Stopped, evaluate, fit, load_variables, predictor
 from vision_jax.training.checkpoints import Checkpoints
 from vision_jax.training.optimizers import optimizer
 from vision_jax.types import UserError
-
-
-def rows(run):
-    """metrics.csv without its times."""
-    with (Path(run) / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
-
-
-def assert_same_run(a, b):
-    assert rows(a) == rows(b)
-    x, y = load_variables(a), load_variables(b)
-    assert jax.tree.structure(x) == jax.tree.structure(y)
-    for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True):
-        assert p.tobytes() == q.tobytes()
 
 
 @pytest.fixture(scope="module")

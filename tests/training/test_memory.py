@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_training import DEFAULTS, experiment, make_batch
 
+from tests.training.tiny_training import DEFAULTS, experiment, make_batch
 from vision_jax.training.memory import StepMemory, per_image, step_memory
 
 SIDE = 64  # pixels: activations make up the memory, not parameters

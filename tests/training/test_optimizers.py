@@ -75,7 +75,7 @@ def test_with_no_gradient_only_kernels_shrink(name):
         np.testing.assert_array_equal(updates[room][name], 0.0)
 
 
-def test_sgd_by_hand():
+def test_steps_of_sgd_by_hand():
     """Decay enters the momentum, the rate comes last: 1 - 0.1 * 1.1, then momentum 0.5 * 1.1 + 1 + 0.0989."""
     config = TrainConfig(
         learning_rate=0.1, momentum=0.5, weight_decay=0.1, warmup_steps=0, schedule="constant", clip_norm=0.0
@@ -89,7 +89,7 @@ def test_sgd_by_hand():
         np.testing.assert_allclose(params["kernel"], expected, rtol=1e-6)
 
 
-def test_rmsprop_by_hand():
+def test_steps_of_rmsprop_by_hand():
     """Mean squares 0.2 * 4 and 0.8 * 0.8 + 0.2 * 1; the momentum 0.5 is of what the root has divided."""
     config = TrainConfig(
         optimizer="rmsprop", learning_rate=0.1, momentum=0.5, rms_decay=0.8, rms_epsilon=0.25,

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from tiny_training import DEFAULTS, TinyNet, experiment, make_batch
 
+from tests.training.tiny_training import DEFAULTS, TinyNet, experiment, make_batch
 from vision_jax.training.parallel import local_devices, replicate
 from vision_jax.training.predict import Judge, evaluation_batch_size
 from vision_jax.training.state import initial_variables

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from tiny_training import TinyNet, make_batch
 
+from tests.training.tiny_training import TinyNet, make_batch
 from vision_jax.layers import Conv, Dense, Norm, normalise
 from vision_jax.training.experiment import TrainConfig
 from vision_jax.training.optimizers import Numbers, learning_rate, optimizer

@@ -201,7 +201,6 @@ def train(
     run_folder,
     train=DEFAULTS,
     resume=False,
-    cache=None,
     largest_file=None,
     one_of=None,
     kill_at=None,
@@ -214,9 +213,6 @@ def train(
     from vision_jax.training import fit
     from vision_jax.training.distributed import joined
 
-    if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     if one_of is not None:

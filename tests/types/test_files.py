@@ -24,7 +24,7 @@ LFS = (
         *(".nfs00000012", "__MACOSX", ".ipynb_checkpoints", "~$notes.docx", ".fuse_hidden0001", "@eaDir"),
     ],
 )
-def test_names_of_systems(name):
+def test_names_that_systems_write_are_system_names(name):
     assert is_system_name(name)
 
 
@@ -32,7 +32,7 @@ def test_names_of_systems(name):
     "name",
     ["record.json", "manifest.ocdbt", "_METADATA", "__init__", ".git-lfs.bin", "a._b", "DS_Store", "nfs"],
 )
-def test_names_of_people(name):
+def test_names_that_people_give_are_not_system_names(name):
     assert not is_system_name(name)
 
 
@@ -97,7 +97,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("content", "what", "remedy"), KINDS, ids=range(len(KINDS)))
-def test_kinds(tmp_path, content, what, remedy):
+def test_a_file_that_is_no_checkpoint_is_told_by_its_kind(tmp_path, content, what, remedy):
     (tmp_path / "weights.pth").write_bytes(content)
     kind = file_kind(tmp_path / "weights.pth")
     said = f"{kind.what}: {kind.remedy}"

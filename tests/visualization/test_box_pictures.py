@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vision_jax.types import DetectionBatch, Detections
+from tests.batches import detection_of
+from vision_jax.types import Detections
 from vision_jax.visualization import draw_boxes, draw_detection_batch, draw_detections
 from vision_jax.visualization.boxes import tag
 from vision_jax.visualization.canvas import class_colors
@@ -30,18 +31,8 @@ def make_batch(boxes, labels, valid, ignore=None, size=(90, 160), examples=2):
     valid = np.tile(np.array(valid, bool), (examples, 1))
     image = np.zeros((examples, 120, 160, 3), np.uint8)
     image[:, : size[0], : size[1]] = GREY
-    return DetectionBatch(
-        image=image,
-        size=np.tile(np.array(size, np.int32), (examples, 1)),
-        boxes=boxes,
-        labels=np.tile(np.array(labels, np.int32), (examples, 1)),
-        valid=valid,
-        ignore=np.zeros_like(valid) if ignore is None else np.tile(np.array(ignore), (examples, 1)),
-        id=np.arange(examples, dtype=np.int32),
-        scale=np.ones((examples, 2), np.float32),
-        original_size=np.tile(np.array(size, np.int32), (examples, 1)),
-        example_valid=np.ones(examples, bool),
-    )
+    ignored = np.zeros_like(valid) if ignore is None else np.tile(np.array(ignore), (examples, 1))
+    return detection_of(image, boxes, np.tile(labels, (examples, 1)), size, valid=valid, ignore=ignored)
 
 
 def make_detections(boxes, scores, labels, examples=2):

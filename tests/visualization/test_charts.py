@@ -91,7 +91,7 @@ def test_bars_are_as_long_as_the_counts():
     assert many.shape[0] < 1100
 
 
-def test_box_sizes():
+def test_a_chart_of_box_sizes_has_bars_where_boxes_are():
     boxes = np.array([[0, 0, 30, 30]] * 50 + [[0, 0, 200, 50]] * 50, np.float32)
     picture = draw_box_sizes(boxes)
     # Two bars of one height in each half; a few boxes more elsewhere leave less for them.
@@ -100,7 +100,7 @@ def test_box_sizes():
     assert inked(draw_box_sizes(np.zeros((0, 4), np.float32)), LINES[0]) == 0
 
 
-def test_image_sizes():
+def test_a_chart_of_image_sizes_has_marks_where_images_are():
     assert draw_image_sizes(np.zeros((0, 2), int)).shape[2] == 3
     few, many = (draw_image_sizes(np.array([[480, 640]] * n)) for n in (1, 5))
     assert (few != many).any()

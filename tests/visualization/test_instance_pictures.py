@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vision_jax.types import InstanceBatch, Instances
+from tests.batches import detection_of, instances_of
+from vision_jax.types import Instances
 from vision_jax.visualization import draw_boxes, draw_instance_batch, draw_instances
 from vision_jax.visualization.canvas import class_colors
 from vision_jax.visualization.detection import Objects
@@ -121,23 +122,11 @@ def make_batch(examples=2, valid=True):
     boxes = np.tile(
         np.array([[20, 20, 80, 80], [100, 10, 150, 80], [0, 0, 0, 0]], np.float32), (examples, 1, 1)
     )
-    content = np.array([90, 160], np.int32)
     image = np.zeros((examples, *SIZE, 3), np.uint8)
     image[:, :90] = GREY
-    return InstanceBatch(
-        image=image,
-        size=np.tile(content, (examples, 1)),
-        boxes=boxes,
-        labels=np.tile(np.array([1, 0, -1], np.int32), (examples, 1)),
-        valid=np.tile([valid, valid, False], (examples, 1)),
-        ignore=np.zeros((examples, 3), bool),
-        id=np.arange(examples, dtype=np.int32),
-        scale=np.ones((examples, 2), np.float32),
-        original_size=np.tile(content, (examples, 1)),
-        example_valid=np.ones(examples, bool),
-        masks=masks,
-        frames=np.maximum(boxes, [0, 0, 1, 1]).astype(np.float32),
-    )
+    labels, there = np.tile([1, 0, -1], (examples, 1)), np.tile([valid, valid, False], (examples, 1))
+    batch = detection_of(image, boxes, labels, (90, 160), valid=there)
+    return instances_of(batch, masks, np.maximum(boxes, [0, 0, 1, 1]))
 
 
 def make_instances(examples=2):

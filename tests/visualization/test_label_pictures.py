@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from vision_jax.types import Classification, ClassificationBatch, Segmentation, SegmentationBatch
+from tests.batches import classification_of, segmentation_of
+from vision_jax.types import Classification, Segmentation
 from vision_jax.visualization import (
     draw_classification_batch,
     draw_classifications,
@@ -35,22 +36,15 @@ def count(picture, color):
 
 def classification(labels, answers):
     n = len(labels)
-    batch = ClassificationBatch(
-        np.full((n, 28, 28, 3), 90, np.uint8),
-        np.array(labels, np.int32),
-        np.arange(n, dtype=np.int32),
-        np.ones(n, bool),
-    )
+    batch = classification_of(np.full((n, 28, 28, 3), 90, np.uint8), labels)
     return batch, Classification(np.array(answers, np.int32), np.full((n, 3), 1 / 3, np.float32))
 
 
 def segmentation(truth, answer):
     truth, answer = np.array(truth, np.int32), np.array(answer, np.int32)
     b, h, w = truth.shape
-    sizes = np.tile(np.array([(h, w)], np.int32), (b, 1))
     image = np.full((b, h, w, 3), 90, np.uint8)
-    batch = SegmentationBatch(image, sizes, truth, np.arange(b, dtype=np.int32), sizes, np.ones(b, bool))
-    return batch, Segmentation(answer, np.zeros((b, h, w, 3), np.float32))
+    return segmentation_of(image, truth), Segmentation(answer, np.zeros((b, h, w, 3), np.float32))
 
 
 def test_wrong_answers_are_framed_and_unknown_ones_are_not():

@@ -60,7 +60,7 @@ def test_letters_without_a_font_become_code_points_and_one_warning(caplog):
     assert "fonts-noto-cjk" in caplog.text
 
 
-def test_lines():
+def test_text_of_several_lines_becomes_one():
     assert one_line("a\nb\r\tc\x00d\u2028e") == "a b  c d e"
     assert one_line("  abcdef ", 4) == "abc…"
     assert one_line("") == ""
