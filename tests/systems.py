@@ -60,8 +60,8 @@ class System:
         batch: (images) -> a batch for it.
         without_gradient: what the names of parameters match (a regular expression) whose gradient is zero
             whatever the data: biases that a batch norm takes away again, frozen parts; none if empty.
-        slow: whether it takes longer to compile than the default tier has for a system: another of its
-            kind stands there for it.
+        slow: whether it belongs to the tier slow: it takes longer to trace and compile than the default tier
+            has for a system, or another of its kind stands there for it.
     """
 
     model: Callable[[], nn.Module]
@@ -126,7 +126,7 @@ DETECTION: dict[str, System] = {
         lambda: _rcnn(FasterRCNN, **_one_map(), roi="pool", agnostic=True), batches.detection
     ),
     "mask_rcnn_pyramid": System(lambda: _rcnn(MaskRCNN, **_pyramid()), batches.instances, slow=True),
-    "mask_rcnn_c4": System(lambda: _rcnn(MaskRCNN, **_one_map(), **_c4_head()), batches.instances),
+    "mask_rcnn_c4": System(lambda: _rcnn(MaskRCNN, **_one_map(), **_c4_head()), batches.instances, slow=True),
     "mask_rcnn_mlp": System(
         lambda: _rcnn(MaskRCNN, **_one_map(), mask_head=MLPMaskHead(14, 16)), batches.instances
     ),
@@ -139,6 +139,7 @@ SEGMENTATION: dict[str, System] = {
             partial(lambda make: Segmenter(make()), make),
             batches.segmentation,
             without_gradient=r"stage\d_conv\d/bias$" if "fcn" in name else "",
+            slow=name not in ("full_resolution", "max_unpooling", "fcn", "deconvnet", "unet"),
         )
         for name, make in NETWORKS.items()
     },
@@ -162,6 +163,7 @@ CLASSIFICATION: dict[str, System] = {
     "resnet_bottleneck": System(
         lambda: _classifier(ResNet((1, 1), bottleneck=True, width=8), "c3"),
         partial(batches.classification, side=32),
+        slow=True,
     ),
     "mobilenet": System(
         lambda: _classifier(
@@ -202,7 +204,9 @@ CLASSIFICATION: dict[str, System] = {
 
 ATTENTION: dict[str, System] = {
     **{
-        f"classifier_behind_{name}": System(partial(_straightened, transform), batches.classification)
+        f"classifier_behind_{name}": System(
+            partial(_straightened, transform), batches.classification, slow=name in ("affine", "projective")
+        )
         for name, transform in {
             "rotation": Rotation(),
             "affine": Affine(),

@@ -73,10 +73,9 @@ class Contract:
     systems: ClassVar[dict[str, System]] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """A case for each system; what is compiled for one that takes long belongs to the tier slow."""
-        compiles = "gradient" in metafunc.function.__name__
+        """A case for each system."""
         cases = [
-            pytest.param(system, id=name, marks=[pytest.mark.slow] if compiles and system.slow else [])
+            pytest.param(system, id=name, marks=[pytest.mark.slow] if system.slow else [])
             for name, system in self.systems.items()
         ]
         metafunc.parametrize("system", cases)
