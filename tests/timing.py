@@ -43,6 +43,10 @@ class Timing:
         self.systems: dict[str, set[str]] = {}
         self._started = processor_time()
 
+    def pytest_collection_finish(self) -> None:
+        """Imports and collecting are no test's."""
+        self._started = processor_time()
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Any:
         """Notes on each report, of setup, call and teardown, what went by since the one before."""

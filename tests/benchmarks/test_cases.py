@@ -27,6 +27,7 @@ def test_what_is_kept_is_what_greedy_suppression_keeps(name, tiny):
         assert kept == tiny.boxes / 2
 
 
+@pytest.mark.slow
 def test_spread_boxes_are_mostly_kept_and_dense_ones_are_not():
     many = Settings(boxes=500)
     kept = {}
@@ -47,6 +48,7 @@ def test_a_case_without_its_peer_has_one_side(name, tiny):
     assert set(found["seconds"]) == {"ours"}
 
 
+@pytest.mark.slow
 def test_a_measured_training_step_lowers_the_loss(tiny):
     side = CASES["segnet_basic_step"](tiny).ours()
     first, second = side.run(), side.run()

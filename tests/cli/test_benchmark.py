@@ -8,6 +8,7 @@ from vision_jax.benchmarks import run
 from vision_jax.cli import main
 
 
+@pytest.mark.slow
 def test_a_case_is_measured_printed_and_saved(tmp_path, capsys):
     out = tmp_path / "new" / "speed.md"
     words = ["benchmark", "--only", "box_iou", "--boxes", "3000", "--rounds", "3", "--out", str(out)]

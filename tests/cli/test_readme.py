@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_system_in_one_file_learns_and_predicts(tmp_path):
     (code,) = (
         block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def experiment(" in block

@@ -27,6 +27,7 @@ def segmenter():
     return load_experiment(FOLDER / "segmenter.py")
 
 
+@pytest.mark.slow
 def test_every_network_scores_the_classes(segmenter):
     networks = get_args(segmenter.__globals__["Network"])
     assert len(networks) == 9
@@ -81,6 +82,7 @@ def test_a_staged_fcn_adds_one_skip_after_the_other():
     assert scored[2] == {"score_c5", "score_c4", "upsample_c4", "score_c3", "upsample_c3"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["segmentation_upsampling", "full_resolution", "fcn_skips"])
 def test_every_point_of_a_sweep_is_a_model(name):
     function = load_experiment(FOLDER / f"{name}.py")

@@ -96,6 +96,7 @@ def test_another_seed_gives_another_order(reference):
     assert orders[0][3:9] != orders[1][:6]
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(reference):
     batches = training(workers=2)
     batches.set_state({"next": 2, "seed": 0, "batch_size": 4, "examples": 11})
@@ -253,7 +254,7 @@ def test_square_canvases_need_no_records_and_counts_may_be_known():
     assert count_objects(Mute()) == 8
 
 
-@pytest.mark.parametrize(("count", "workers"), [(3, 0), (2, 2)])
+@pytest.mark.parametrize(("count", "workers"), [(3, 0), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_shares_are_the_batches_of_one_reader_and_read_nothing_else(count, workers):
     whole = take(training(batch_size=6), 7)
     sources = [Drawn() for _ in range(count)]

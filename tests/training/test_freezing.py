@@ -32,7 +32,7 @@ def trained(freeze, model=None, accumulate=1):
     return variables, jax.device_get(state), jax.device_get(metrics)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_frozen_parts_stay_to_the_bit_and_are_called_as_when_judging(accumulate):
     before, state, metrics = trained(("conv1", "norm1"), accumulate=accumulate)
     for part in ("conv1", "norm1"):

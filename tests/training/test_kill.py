@@ -103,7 +103,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_with_a_message(whole, processes,
     else:
         options["largest_file"] = 1500  # more than the record of the start, less than the metrics
     try:
-        assert finish(processes(run, **options)) == 3
+        assert finish(processes(run, **options)) == 2
         message = run.with_suffix(".error").read_text()
         reason = "No space left on device" if obstacle == "full disk" else "File too large"
         assert reason in message

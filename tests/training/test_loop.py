@@ -182,6 +182,7 @@ def shift(model, variables, data, key):
     }
 
 
+@pytest.mark.slow
 def test_stages_run_in_order_and_a_run_continues_in_the_middle_of_any(tmp_path):
     short = dataclasses.replace(DEFAULTS, steps=6, eval_every=3, checkpoint_every=2)
     stages = (Gradient(short, "first"), Fit("shift", shift), Gradient(short, "second"))
@@ -201,6 +202,7 @@ def test_stages_run_in_order_and_a_run_continues_in_the_middle_of_any(tmp_path):
         assert_same_run(whole, cut)
 
 
+@pytest.mark.slow
 def test_a_stage_may_train_the_module_with_other_settings(tmp_path):
     short = dataclasses.replace(DEFAULTS, steps=2)
     still = Gradient(short, "still", lambda model: model.copy(frozen=True))
@@ -212,6 +214,7 @@ def test_a_stage_may_train_the_module_with_other_settings(tmp_path):
     assert np.abs(moved["mean"]).min() > 0
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_what_it_is_given_and_frozen_parts_stay(tmp_path):
     given = []
 
@@ -272,6 +275,7 @@ def cut_short(tiny, run, step):
     return dataclasses.replace(tiny, task=dataclasses.replace(tiny.task, open=open_data))
 
 
+@pytest.mark.slow
 def test_an_averaged_run_in_parts_and_bfloat16_continues_to_the_same_bits(tmp_path):
     config = dataclasses.replace(
         DEFAULTS, steps=8, eval_every=4, checkpoint_every=3, ema=0.9, accumulate=2, precision="bfloat16"
@@ -311,6 +315,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path):
     assert Checkpoints(run / "checkpoints").newest().step == 24
 
 
+@pytest.mark.slow
 def test_steps_can_be_traced(tmp_path):
     quick = dataclasses.replace(DEFAULTS, steps=16, eval_every=0, checkpoint_every=0)
     fit(experiment(quick), tmp_path / "run", profile=True, devices=1)

@@ -30,6 +30,7 @@ def test_bytes_grow_in_proportion_to_images():
     assert [m.inputs for m in few] == [n * (3 * image + 4 + 4 + 1) for n in (4, 8)]
 
 
+@pytest.mark.slow
 def test_state_is_parameters_statistics_and_what_the_optimizer_keeps():
     kernels = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 8 + 8 + 8 * 3 + 3
     parameters, statistics = kernels + 4 * 8, 2 * 8
@@ -40,6 +41,7 @@ def test_state_is_parameters_statistics_and_what_the_optimizer_keeps():
     assert averaged == 4 * (parameters + statistics)
 
 
+@pytest.mark.slow
 def test_accumulation_needs_the_memory_of_a_part():
     whole, parts = planned((16,))[0], planned((16,), accumulate=4)[0]
     assert parts.inputs == whole.inputs

@@ -80,6 +80,7 @@ OTHER_NUMBERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["sgd", "rmsprop"])
 def test_settings_that_are_numbers_act_and_share_a_program(rule):
     batch, used, key = uneven_batch(), local_devices(1), jax.random.key(2)
@@ -114,6 +115,7 @@ def test_eight_devices_take_the_step_of_one():
     assert_same_metrics(metrics_one, metrics_eight)
 
 
+@pytest.mark.slow
 def test_eight_devices_in_four_parts_take_the_step_of_one_in_one():
     """32 images: each of the 32 parts has one, labelled or not, counted or not; the statistics are fixed."""
     batch = uneven_batch(32)
@@ -126,6 +128,7 @@ def test_eight_devices_in_four_parts_take_the_step_of_one_in_one():
         assert_same_metrics(metrics_one, metrics_parts)
 
 
+@pytest.mark.slow
 def test_running_means_under_accumulation_are_those_of_the_whole_batch():
     """And one step further, not one for each part; variances are those of the parts."""
     batch = uneven_batch(32)
@@ -152,7 +155,7 @@ class LayerNet(nn.Module):
         return {"entropy": Mean.over(entropy, where=batch.labels >= 0)}
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bfloat16_trains_and_agrees_with_float32_within_its_precision(accumulate):
     batch = uneven_batch(16)
     config = dataclasses.replace(SGD, learning_rate=0.5)
@@ -198,7 +201,7 @@ def test_the_average_does_not_move_with_a_step_that_is_not_finite_and_shares_no_
     assert float(state.averaged["params"]["w"]) != float(state.params["w"])
 
 
-@pytest.mark.parametrize("axis", ["data", None])
+@pytest.mark.parametrize("axis", ["data", pytest.param(None, marks=pytest.mark.slow)])
 def test_all_shards_are_equal_after_ten_steps(axis):
     """With batch norm that shares its moments, and with one that leaves them to the step."""
     _, state, _ = trained(TinyNet(axis=axis), 8, 10, [uneven_batch(), uneven_batch(24)])

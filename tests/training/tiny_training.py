@@ -206,8 +206,9 @@ def train(
     kill_at=None,
     **options,
 ):
-    """One process's training, for tests that kill it or take its disk away; exits with 3 on a `UserError`.
+    """One process's training, for tests that kill it or take its disk away.
 
+    It exits with 2 on a `UserError`, as the command does.
     `one_of` is (address, processes, process), two devices in each; `kill_at`: the checkpoint it dies after.
     """
     from vision_jax.training import fit
@@ -228,7 +229,7 @@ def train(
             fit(experiment(train, **options), run_folder, resume=resume, devices=2 if one_of else 1)
     except UserError as error:
         Path(run_folder).with_suffix(".error").write_text(str(error))
-        sys.exit(3)
+        sys.exit(2)
 
 
 def _die_after(checkpoint):
