@@ -175,15 +175,15 @@ CLASSIFICATION: dict[str, System] = {
         without_gradient="narrow_norm/bias$",
     ),
     "googlenet": System(
-        lambda: _classifier(GoogLeNet(), auxiliary=(Auxiliary("4a", PooledHead(), 0.3),)),
+        lambda: _classifier(GoogLeNet(width=1 / 8), auxiliary=(Auxiliary("4a", PooledHead(), 0.3),)),
         partial(batches.classification, side=64),
         slow=True,
     ),
     "inception_v2": System(
-        lambda: _classifier(InceptionV2()), partial(batches.classification, side=64), slow=True
+        lambda: _classifier(InceptionV2(width=1 / 8)), partial(batches.classification, side=64), slow=True
     ),
     "inception_v3": System(
-        lambda: _classifier(InceptionV3()), partial(batches.classification, side=96), slow=True
+        lambda: _classifier(InceptionV3(width=1 / 8)), partial(batches.classification, side=96), slow=True
     ),
     "inception_v4": System(
         lambda: _classifier(InceptionV4((1, 1, 1), width=1 / 16)),

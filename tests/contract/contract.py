@@ -162,29 +162,33 @@ class Contract:
 
     @pytest.mark.slow
     def test_eight_devices_take_the_step_of_one(self, system):
-        """By losses, momenta (after one step they are the update, unrounded), and running statistics."""
+        """By losses, momenta (after one step they are the update, unrounded), and running statistics.
+
+        In float64: batch norms of few values and maxima that are nearly equal enlarge the rounding of sums
+        in another order, in a deep network of float32 to some percent.
+        """
         model, _, tree = shapes(system)
-        variables, batch = drawn(tree), system.batch(16)
         rule = optax.sgd(0.01, momentum=0.9)
         results = []
-        for devices in (1, 8):
-            used = jax.devices()[:devices]
-            run = data_parallel(train_step(model, rule, lambda count: 0.01), used, donate_argnums=())
-            state = replicate(TrainState.create(variables, rule), used)
-            results.append(run(state, shard(batch, devices), jax.random.key(1)))
+        with jax.enable_x64(True):
+            variables = jax.tree.map(lambda x: np.float64(x) if x.dtype == np.float32 else x, drawn(tree))
+            for devices in (1, 8):
+                used = jax.devices()[:devices]
+                run = data_parallel(train_step(model, rule, lambda count: 0.01), used, donate_argnums=())
+                state = replicate(TrainState.create(variables, rule), used)
+                results.append(run(state, shard(system.batch(16), devices), jax.random.key(1)))
         (one, told), (eight, told_too) = results
         assert bool(told.finite)
-        np.testing.assert_allclose(told_too.loss, told.loss, rtol=1e-3)
+        np.testing.assert_allclose(told_too.loss, told.loss, rtol=1e-5)
         learned, same = ((state.opt_state, state.collections) for state in (eight, one))
         largest = max(np.linalg.norm(leaf) for leaf in jax.tree.leaves(one.opt_state))
         pairs = zip(jax.tree_util.tree_leaves_with_path(learned), jax.tree.leaves(same), strict=True)
         for (path, ours), theirs in pairs:
-            # Order of summation: boxes at equal scores, maxima at equal values, norms of few values.
-            allowed = 0.02 * max(np.linalg.norm(theirs), 1e-3 * largest)
+            allowed = 1e-3 * max(np.linalg.norm(theirs), 1e-3 * largest)
             assert np.linalg.norm(np.asarray(ours) - theirs) <= allowed, path
         for path, leaf in jax.tree_util.tree_leaves_with_path(eight):
             shards = {np.asarray(part.data).tobytes() for part in leaf.addressable_shards}
             assert len(leaf.addressable_shards) == 8
             assert len(shards) == 1, path
-        # Nine programs of a system take much memory, and no other test asks for them.
+        # Such programs take much memory, and no other test asks for them.
         jax.clear_caches()

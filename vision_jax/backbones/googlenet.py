@@ -34,15 +34,17 @@ class Inception(nn.Module):
         widths: channels of each way.
         larger: size of the third way's kernel; 5 in the paper, 3 in torchvision.
         norm: after each convolution.
+        width: what channels are multiplied by.
     """
 
     widths: _Widths
     larger: int
     norm: NormKind
+    width: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w o"]:
-        conv = partial(ConvNorm, norm=self.norm)
+        conv = partial(ConvNorm, norm=self.norm, width=self.width)
         one, (few, three), (fewer, more), pooled = self.widths
         return jnp.concatenate(
             [
@@ -61,10 +63,12 @@ class GoogLeNet(nn.Module):
     Attributes:
         larger: size of the kernels that are larger than 3x3 in the paper; torchvision has 3.
         norm: after each convolution.
+        width: what the paper's channels are multiplied by, for a smaller network.
     """
 
     larger: int = 5
     norm: NormKind = "batch"
+    width: float = 1.0
 
     @nn.compact
     def __call__(
@@ -72,7 +76,7 @@ class GoogLeNet(nn.Module):
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
         """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32, and `4a` and `4d`, which
         the auxiliary classifiers see."""
-        conv = partial(ConvNorm, norm=self.norm)
+        conv = partial(ConvNorm, norm=self.norm, width=self.width)
         pool = partial(max_pool, size=3, stride=2, ceil=True)
         maps = {"c1": conv(64, 7, 2, name="conv1")(x, train)}
         x = conv(64, name="conv2")(pool(maps["c1"]), train)
@@ -81,7 +85,8 @@ class GoogLeNet(nn.Module):
             before = maps[f"c{int(level) - 1}"]
             x = max_pool(before, 2, 2, ceil=True) if level == "5" else pool(before)
             for name in (f"{level}{letter}" for letter in names):
-                x = Inception(MODULES[name], self.larger, self.norm, name=f"inception{name}")(x, train)
+                module = Inception(MODULES[name], self.larger, self.norm, self.width, name=f"inception{name}")
+                x = module(x, train)
                 if name in ("4a", "4d"):
                     maps[name] = x
             maps[f"c{level}"] = x

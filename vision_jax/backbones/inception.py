@@ -84,14 +84,16 @@ class Spread(nn.Module):
 
     Attributes:
         norm: after each convolution.
+        width: what channels are multiplied by.
     """
 
     norm: NormKind
+    width: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w o"]:
-        def conv(x: Array, width: int, size: int | tuple[int, int], name: str) -> Array:
-            return ConvNorm(width, size, norm=self.norm, name=name)(x, train)
+        def conv(x: Array, features: int, size: int | tuple[int, int], name: str) -> Array:
+            return ConvNorm(features, size, norm=self.norm, width=self.width, name=name)(x, train)
 
         def both(x: Array, name: str) -> list[Array]:
             return [conv(x, 384, (1, 3), f"{name}a"), conv(x, 384, (3, 1), f"{name}b")]
@@ -113,16 +115,19 @@ class InceptionV3(nn.Module):
 
     Attributes:
         norm: after each convolution.
+        width: what the paper's channels are multiplied by, for a smaller network.
     """
 
     norm: NormKind = "batch"
+    width: float = 1.0
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
         """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
-        conv = partial(ConvNorm, norm=self.norm)
+        conv = partial(ConvNorm, norm=self.norm, width=self.width)
+        joined = partial(Ways, norm=self.norm, width=self.width)
         maps = {}
         x = conv(32, 3, 2, 0, name="conv1")(x, train)
         x = conv(32, 3, 1, 0, name="conv2")(x, train)
@@ -136,10 +141,10 @@ class InceptionV3(nn.Module):
                 way("five", (48, 1), (64, 5)),
                 way("double", (64, 1), (96, 3), (96, 3)),
             )
-            x = Ways(ways, pooled, self.norm, name=f"mixed{name}")(x, train)
+            x = joined(ways, pooled, name=f"mixed{name}")(x, train)
         maps["c3"] = x
         ways = (shrinking("three", (384, 3)), shrinking("double", (64, 1), (96, 3), (96, 3)))
-        x = Ways(ways, 0, self.norm, name="mixed6a")(x, train)
+        x = joined(ways, 0, name="mixed6a")(x, train)
         for name, few in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
             row, column = (1, 7), (7, 1)
             ways = (
@@ -147,14 +152,14 @@ class InceptionV3(nn.Module):
                 way("seven", (few, 1), (few, row), (192, column)),
                 way("double", (few, 1), (few, column), (few, row), (few, column), (192, row)),
             )
-            x = Ways(ways, 192, self.norm, name=f"mixed{name}")(x, train)
+            x = joined(ways, 192, name=f"mixed{name}")(x, train)
         maps["c4"] = x
         ways = (
             shrinking("three", (192, 1), (320, 3)),
             shrinking("seven", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)),
         )
-        x = Ways(ways, 0, self.norm, name="mixed7a")(x, train)
+        x = joined(ways, 0, name="mixed7a")(x, train)
         for name in ("7b", "7c"):
-            x = Spread(self.norm, name=f"mixed{name}")(x, train)
+            x = Spread(self.norm, self.width, name=f"mixed{name}")(x, train)
         maps["c5"] = x
         return maps

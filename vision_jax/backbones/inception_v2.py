@@ -33,16 +33,18 @@ class InceptionV2(nn.Module):
 
     Attributes:
         norm: after each convolution.
+        width: what the paper's channels are multiplied by, for a smaller network.
     """
 
     norm: NormKind = "batch"
+    width: float = 1.0
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
         """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
-        conv = partial(ConvNorm, norm=self.norm)
+        conv = partial(ConvNorm, norm=self.norm, width=self.width)
         maps = {"c1": conv(64, 7, 2, name="conv1")(x, train)}
         x = conv(64, name="conv2")(max_pool(maps["c1"], 3, 2, padding=1), train)
         maps["c2"] = conv(192, 3, name="conv3")(x, train)
@@ -60,7 +62,15 @@ class InceptionV2(nn.Module):
                     way("three", (few, 1), (three, 3)),
                     way("double", (fewer, 1), (double, 3), (double, 3)),
                 )
-            of_maxima = name == "5b"
-            x = Ways(ways, pooled, self.norm, 0 if one else 1, of_maxima, name=f"inception{name}")(x, train)
+            module = Ways(
+                ways,
+                pooled,
+                self.norm,
+                padding=0 if one else 1,
+                of_maxima=name == "5b",
+                width=self.width,
+                name=f"inception{name}",
+            )
+            x = module(x, train)
         maps["c5"] = x
         return maps
