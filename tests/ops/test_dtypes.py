@@ -8,6 +8,7 @@ import pytest
 from vision_jax import ops
 from vision_jax.ops.masks import paste_mask, paste_probabilities
 
+slow = pytest.mark.slow
 NARROW = [np.uint8, np.int32, jnp.float16, jnp.bfloat16]
 
 # Whole numbers that every dtype holds exactly; sums and products of them that none of the narrow ones holds.
@@ -35,10 +36,12 @@ def boxes_by_hand():
     return [area(box) for box in BOXES.tolist()], iou, giou
 
 
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, jnp.float16, *(pytest.param(dtype, marks=slow) for dtype in (np.int32, jnp.bfloat16))]
+)
 def test_areas_and_overlaps_of_narrow_boxes(dtype):
     found = jax.jit(lambda a, b: (ops.box_area(a), ops.box_iou(a, b), ops.box_giou(a, b)))(
-        jnp.asarray(BOXES, dtype), jnp.asarray(OTHERS, dtype)
+        BOXES.astype(dtype), OTHERS.astype(dtype)
     )
     for values, expected in zip(found, boxes_by_hand(), strict=True):
         assert values.dtype == jnp.float32
@@ -46,30 +49,49 @@ def test_areas_and_overlaps_of_narrow_boxes(dtype):
 
 
 def test_overlaps_that_wrapped_or_overflowed():
-    large = np.array([[0, 0, 60000, 60000]]), np.array([[30000, 0, 90000, 60000]])
-    assert ops.box_iou(*(b.astype(np.int32) for b in large)).item() == pytest.approx(1 / 3)
-    assert ops.box_giou(*(b.astype(np.int32) for b in large)).item() == pytest.approx(1 / 3)
-    assert ops.box_area(large[0].astype(np.int32)).item() == 3.6e9
-    small = np.array([[0, 0, 200, 200]], np.uint8), np.array([[100, 100, 250, 250]], np.uint8)
-    assert ops.box_iou(*small).item() == pytest.approx(10_000 / 52_500)
-    square = jnp.array([[0, 0, 600, 600]], jnp.float16)
-    assert ops.box_iou(square, square).item() == ops.box_giou(square, square).item() == 1
-    boxes = np.array([[285.35, 185.58, 1193.5, 851.4], [285.15, 188.7, 1192.5, 851.1]], np.float16)
+    @jax.jit
+    def worked(large, small, square, near):
+        return {
+            "large": (ops.box_iou(*large)[0, 0], ops.box_giou(*large)[0, 0], ops.box_area(large[0])[0]),
+            "small": ops.box_iou(*small)[0, 0],
+            "square": (ops.box_iou(square, square)[0, 0], ops.box_giou(square, square)[0, 0]),
+            "near": (ops.box_iou(near, near)[0], ops.box_giou(near, near)[0]),
+        }
+
+    found = worked(
+        (np.array([[0, 0, 60000, 60000]], np.int32), np.array([[30000, 0, 90000, 60000]], np.int32)),
+        (np.array([[0, 0, 200, 200]], np.uint8), np.array([[100, 100, 250, 250]], np.uint8)),
+        np.array([[0, 0, 600, 600]], np.float16),
+        np.array([[285.35, 185.58, 1193.5, 851.4], [285.15, 188.7, 1192.5, 851.1]], np.float16),
+    )
+    assert float(found["large"][0]) == pytest.approx(1 / 3)
+    assert float(found["large"][1]) == pytest.approx(1 / 3)
+    assert float(found["large"][2]) == 3.6e9
+    assert float(found["small"]) == pytest.approx(10_000 / 52_500)
+    assert [float(overlap) for overlap in found["square"]] == [1, 1]
     # Of the numbers before they were rounded to float16, whose step is 1 beyond 1024.
-    np.testing.assert_allclose(ops.box_iou(boxes, boxes)[0], [1, 0.9936], atol=2e-3)
-    np.testing.assert_allclose(ops.box_giou(boxes, boxes)[0], [1, 0.9936], atol=2e-3)
+    for overlaps in found["near"]:
+        np.testing.assert_allclose(overlaps, [1, 0.9936], atol=2e-3)
 
 
 def test_boxes_are_clipped_in_their_own_dtype():
-    for dtype in NARROW:
-        clipped = ops.clip_boxes(BOXES.astype(dtype), (300, 150.5))
-        assert clipped.dtype == dtype
-        expected = np.minimum(BOXES, [150, 300, 150, 300])  # 150.5 is none of the integers' and bfloat16's
-        np.testing.assert_allclose(np.asarray(clipped, np.float64), expected, atol=0.5)
+    several = [BOXES.astype(dtype) for dtype in NARROW]
     # More than float32 holds, and a size beyond the largest float16.
     far = np.array([[-5, 2**24 + 1, 2**30 + 1, 2**30 + 3]], np.int32)
-    assert ops.clip_boxes(far, (2**30 + 2, 2**30 + 2)).tolist() == [[0, 2**24 + 1, 2**30 + 1, 2**30 + 2]]
-    assert ops.clip_boxes(jnp.array([-1, 2, 3, 4], jnp.float16), (70_000, 70_000)).tolist() == [0, 2, 3, 4]
+    half = np.array([-1, 2, 3, 4], np.float16)
+    found, of_far, of_half = jax.jit(
+        lambda several, far, half: (
+            [ops.clip_boxes(boxes, (300, 150.5)) for boxes in several],
+            ops.clip_boxes(far, (2**30 + 2, 2**30 + 2)),
+            ops.clip_boxes(half, (70_000, 70_000)),
+        )
+    )(several, far, half)
+    expected = np.minimum(BOXES, [150, 300, 150, 300])  # 150.5 is none of the integers' and bfloat16's
+    for dtype, clipped in zip(NARROW, found, strict=True):
+        assert clipped.dtype == dtype
+        np.testing.assert_allclose(np.asarray(clipped, np.float64), expected, atol=0.5)
+    assert of_far.tolist() == [[0, 2**24 + 1, 2**30 + 1, 2**30 + 2]]
+    assert of_half.tolist() == [0, 2, 3, 4]
 
 
 def nms_of(boxes):
@@ -91,7 +113,7 @@ OPERATIONS = {
         OTHERS,
     ),
     "crop_masks": (
-        lambda b: ops.crop_masks(FEATURES.T.astype(np.uint8), b, jnp.array([0, 1]), b, 3),
+        lambda b: ops.crop_masks(FEATURES.T.astype(np.uint8), b, np.array([0, 1]), b, 3),
         SMALL[:2],
     ),
     "max_pool": (lambda f: ops.max_pool_with_argmax(f, 3, 2, 1), FEATURES),
@@ -113,7 +135,7 @@ OPERATIONS = {
     ),
     "smooth_l1": (lambda a, b: ops.smooth_l1(a, b, 4.0), BOXES, OTHERS),
     "focal loss": (ops.sigmoid_focal_loss, SMALL, SMALL % 2),
-    "dice": (lambda p: ops.dice_loss(p, jnp.array([[0, 1], [1, -1]])), np.ones((2, 2, 2))),
+    "dice": (lambda p: ops.dice_loss(p, np.array([[0, 1], [1, -1]])), np.ones((2, 2, 2))),
     "map_used": (
         lambda f: ops.map_used(lambda x: x, f, np.array([True, False, True, False, True, True]), 4),
         FEATURES,
@@ -122,12 +144,24 @@ OPERATIONS = {
 KEEP_THEIR_DTYPE = ("roi", "two levels", "max_", "unpool", "sample_bilinear", "map_used")
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_narrow_numbers_give_what_float32_gives(name):
+# By default each once and in two dtypes.
+VARIANTS = ("roi_align, adaptive", "roi_align, max", "two levels", "crop_masks", "max_pool")
+PAIRS = {"uint8 and float16": (np.uint8, jnp.float16), "int32 and bfloat16": (np.int32, jnp.bfloat16)}
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"),
+    [
+        pytest.param(name, pair, marks=slow if name in VARIANTS or pair != "uint8 and float16" else [])
+        for name in OPERATIONS
+        for pair in PAIRS
+    ],
+)
+def test_narrow_numbers_give_what_float32_gives(name, pair):
     operation, *arrays = OPERATIONS[name]
-    several = [[jnp.asarray(array, dtype) for array in arrays] for dtype in (np.float32, *NARROW)]
+    several = [[array.astype(dtype) for array in arrays] for dtype in (np.float32, *PAIRS[pair])]
     expected, *found = jax.jit(lambda several: [operation(*arrays) for arrays in several])(several)
-    for dtype, values in zip(NARROW, found, strict=True):
+    for dtype, values in zip(PAIRS[pair], found, strict=True):
         for value, right in zip(jax.tree.leaves(values), jax.tree.leaves(expected), strict=True):
             kept = name.startswith(KEEP_THEIR_DTYPE) and right.dtype == jnp.float32
             assert value.dtype == (dtype if kept else right.dtype)
@@ -191,7 +225,7 @@ def test_float64_keeps_its_precision():
 
 
 def test_an_image_of_bytes_has_a_gradient_in_its_points():
-    points = jnp.array([[0.1, -0.2], [0.3, 0.4]])
+    points = np.array([[0.1, -0.2], [0.3, 0.4]], np.float32)
 
     def total(points, dtype):
         return ops.sample_bilinear(FEATURES.astype(dtype), points).astype(jnp.float32).sum()
@@ -205,26 +239,38 @@ def test_an_image_of_bytes_has_a_gradient_in_its_points():
 
 def test_large_integer_scores_are_told_apart():
     boxes = np.array([[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]], np.int32)
-    indices, there = ops.nms(boxes, np.array([2**24, 2**24 + 1, -(2**31)], np.int32), 0.5, 3)
+    valid = np.array([True, True, False])
+    (indices, there), of_bytes = jax.jit(
+        lambda scores, bytes_: (ops.nms(boxes, scores, 0.5, 3), ops.nms(boxes, bytes_, 0.5, 3, valid=valid))
+    )(np.array([2**24, 2**24 + 1, -(2**31)], np.int32), np.array([3, 0, 9], np.uint8))
     assert indices.tolist() == [1, 0, 2]
-    assert there.all()
-    indices, there = ops.nms(
-        boxes, np.array([3, 0, 9], np.uint8), 0.5, 3, valid=np.array([True, True, False])
-    )
-    assert (indices.tolist(), there.tolist()) == ([0, 1, 0], [True, True, False])
+    assert np.all(there)
+    assert [array.tolist() for array in of_bytes] == [[0, 1, 0], [True, True, False]]
 
 
 def test_convolutions_of_integers_do_not_wrap():
     features, kernel = np.full((2, 2, 3), 200, np.uint8), np.full((2, 2, 1, 3), 200, np.uint8)
-    assert ops.transposed_convolution(features, kernel, 2).tolist() == np.full((4, 4, 1), 120_000).tolist()
-    mixed = ops.transposed_convolution(features, jnp.full((2, 2, 1, 3), 0.5, jnp.bfloat16), 2)
+
+    @jax.jit
+    def worked(features, kernel, half, signal):
+        return (
+            ops.transposed_convolution(features, kernel, 2),
+            ops.transposed_convolution(features, half, 2),
+            ops.averaged_transposed_convolution(features, kernel, 1),
+            [
+                ops.resize_convolution(features, kernel.swapaxes(2, 3), 2, method)
+                for method in ("nearest", "bilinear")
+            ],
+            ops.convolution_matrix_1d(signal, 3),
+        )
+
+    found = worked(features, kernel, np.full((2, 2, 1, 3), 0.5, jnp.bfloat16), np.array([200, 100], np.uint8))
+    whole, mixed, averaged, resized, matrix = jax.tree.map(np.asarray, found)
+    assert whole.tolist() == np.full((4, 4, 1), 120_000).tolist()
     assert (mixed.dtype, mixed[0, 0, 0].item()) == (jnp.bfloat16, 300)
-    averaged = ops.averaged_transposed_convolution(features, kernel, 1)
     assert averaged[1, 1, 0] == 120_000
-    for method in ("nearest", "bilinear"):
-        larger = ops.resize_convolution(features, kernel.swapaxes(2, 3), 2, method)
+    for larger in resized:
         assert larger[1, 1, 0] == 4 * 120_000
-    matrix = ops.convolution_matrix_1d(np.array([200, 100], np.uint8), 3)
     assert matrix.tolist() == [[200, 100, 0], [0, 200, 100]]
 
 
@@ -247,6 +293,12 @@ def test_masks_of_true_and_false_are_whole_coverage():
 
 def test_overlaps_of_zeros_and_ones_are_matched():
     overlap = np.array([[1, 0, 0], [0, 1, 0]], np.uint8)
-    assert ops.match(overlap, np.array([True, True]), 0.3, 0.7).tolist() == [0, 1, ops.BACKGROUND]
-    halves = jnp.array([[0.9, 0.5, 0.1]], jnp.float16)  # 0.9 in float16 is less than 0.9
-    assert ops.match(halves, np.array([True]), 0.3, 0.9).tolist() == [0, ops.BETWEEN, ops.BACKGROUND]
+    halves = np.array([[0.9, 0.5, 0.1]], np.float16)  # 0.9 in float16 is less than 0.9
+    of_bytes, of_halves = jax.jit(
+        lambda overlap, halves: (
+            ops.match(overlap, np.array([True, True]), 0.3, 0.7),
+            ops.match(halves, np.array([True]), 0.3, 0.9),
+        )
+    )(overlap, halves)
+    assert of_bytes.tolist() == [0, 1, ops.BACKGROUND]
+    assert of_halves.tolist() == [0, ops.BETWEEN, ops.BACKGROUND]
