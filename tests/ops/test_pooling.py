@@ -270,10 +270,18 @@ def test_batches_map_and_nothing_is_scattered_or_gathered():
 @pytest.mark.kernels
 @every_window
 def test_the_forms_for_other_devices_equal_the_loops(shape, size, stride, padding):
-    features = jnp.asarray(features_of(shape))
+    features = features_of(shape)
     windows = {"shape": shape, "size": size, "stride": stride, "padding": padding}
-    at_once = pooling._maxima_at_once(features, **windows)
-    chex.assert_trees_all_equal(at_once, pooling._maxima_in_turn(features, **windows))
-    read = [form(features, at_once[1], **windows) for form in (pooling._read_at_once, pooling._read_in_turn)]
+
+    @jax.jit
+    def both(features):
+        at_once = pooling._maxima_at_once(features, **windows)
+        read = [
+            form(features, at_once[1], **windows) for form in (pooling._read_at_once, pooling._read_in_turn)
+        ]
+        return at_once, pooling._maxima_in_turn(features, **windows), read
+
+    at_once, in_turn, read = both(features)
+    chex.assert_trees_all_equal(at_once, in_turn)
     chex.assert_trees_all_equal(read[0], read[1])
     chex.assert_trees_all_equal(read[0], at_once[0])
