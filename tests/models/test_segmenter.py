@@ -21,8 +21,19 @@ def variables():
     return jax.jit(MODEL.init)(jax.random.key(0), make_batch())
 
 
-def logits_of(model, variables, batch) -> np.ndarray:
-    return np.asarray(jax.jit(model.apply)(variables, batch)["logits"])
+@partial(jax.jit, static_argnums=0)
+def logits_of(model, variables, batch):
+    return model.apply(variables, batch)["logits"]
+
+
+@partial(jax.jit, static_argnums=0)
+def loss_of(model, variables, batch):
+    return model.apply(variables, batch, train=False, method="loss")
+
+
+def predictor(views: Views):
+    """Predicts by the small model from these views."""
+    return partial(MODEL.clone(views=views).apply, method="predict")
 
 
 def plain_terms(logits, labels, weights=None):
@@ -40,26 +51,28 @@ def plain_terms(logits, labels, weights=None):
 
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 0.0)])
 def test_the_loss_is_the_weighted_cross_entropy_over_labelled_pixels(variables, weights):
-    batch = make_batch(content=(24, 40)).replace(example_valid=jnp.array([True, False]))
-    model = MODEL.clone(class_weights=weights)
-    total, weight = plain_terms(logits_of(model, variables, batch)[0], np.asarray(batch.labels[0]), weights)
-    mean = model.apply(variables, batch, train=False, method="loss")["cross_entropy"]
+    batch = make_batch(content=(24, 40)).replace(example_valid=np.array([True, False]))
+    logits = np.asarray(logits_of(MODEL, variables, batch))
+    total, weight = plain_terms(logits[0], np.asarray(batch.labels)[0], weights)
+    mean = loss_of(MODEL.clone(class_weights=weights), variables, batch)["cross_entropy"]
     np.testing.assert_allclose(mean.weight, weight, rtol=1e-6)
     np.testing.assert_allclose(mean.total, total, rtol=1e-4)
 
 
 def test_dice_counts_images_with_labels_and_is_scaled(variables):
-    batch = make_batch(3).replace(labels=make_batch(3).labels.at[1].set(-1))
-    terms = MODEL.clone(dice=0.25).apply(variables, batch, train=False, method="loss")
+    batch = make_batch(3)
+    void = np.arange(3)[:, None, None] == 1
+    batch = batch.replace(labels=np.where(void, -1, batch.labels))
+    terms = loss_of(MODEL.clone(dice=0.25), variables, batch)
     assert terms["dice"].weight == 2
     assert 0 < terms["dice"].total < 0.25 * 2
-    whole = MODEL.clone(dice=1.0).apply(variables, batch, train=False, method="loss")
+    whole = loss_of(MODEL.clone(dice=1.0), variables, batch)
     np.testing.assert_allclose(terms["dice"].total, whole["dice"].total / 4, rtol=1e-6)
 
 
 def test_an_image_without_a_label_costs_nothing_and_moves_nothing(variables):
     batch = make_batch()
-    void = batch.replace(labels=jnp.full_like(batch.labels, -1))
+    void = batch.replace(labels=np.full_like(batch.labels, -1))
     model = MODEL.clone(dice=1.0, class_weights=(1.0, 2.0, 3.0))
 
     def loss(params):
@@ -74,107 +87,124 @@ def test_an_image_without_a_label_costs_nothing_and_moves_nothing(variables):
 def test_auxiliary_scores_are_a_weighted_term_in_training_only():
     model = Segmenter(NETWORKS["fcn_interpolated"](), auxiliary_weight=0.3)
     batch = make_batch()
-    variables = jax.jit(model.init)(jax.random.key(0), batch)
-    score = variables["params"]["network"]["score_auxiliary"]
-    score["bias"] = jnp.array([2.0, 0.0, -1.0])
 
-    def terms(train):
-        rngs = {"sample": jax.random.key(0)}
-        return model.apply(variables, batch, train=train, method="loss", rngs=rngs, mutable=["batch_stats"])[
-            0
-        ]
+    @jax.jit
+    def both(batch):
+        variables = model.init(jax.random.key(0), batch)
+        variables["params"]["network"]["score_auxiliary"]["bias"] = jnp.array([2.0, 0.0, -1.0])
+        options = {"rngs": {"sample": jax.random.key(0)}, "mutable": ["batch_stats"], "method": "loss"}
+        return [model.apply(variables, batch, train=train, **options)[0] for train in (True, False)]
 
-    assert terms(False).keys() == {"cross_entropy"}
+    training, judging = both(batch)
+    assert judging.keys() == {"cross_entropy"}
     logits = np.broadcast_to(np.array([2.0, 0.0, -1.0]), (2, 32, 48, K))
     total, weight = plain_terms(logits, np.asarray(batch.labels))
-    np.testing.assert_allclose(terms(True)["auxiliary"].total, 0.3 * total, rtol=1e-4)
-    assert terms(True)["auxiliary"].weight == weight
+    np.testing.assert_allclose(training["auxiliary"].total, 0.3 * total, rtol=1e-4)
+    assert training["auxiliary"].weight == weight
 
 
 def test_a_canvas_that_strides_would_cut_is_filled_up_with_zeros(variables):
     batch = make_batch(height=30, width=45)
     assert MODEL.network.multiple == 4
     filled = make_batch(height=32, width=48, content=(30, 45))
-    image = jnp.zeros((2, 32, 48, 3), jnp.uint8).at[:, :30, :45].set(batch.image)
+    image = np.pad(batch.image, ((0, 0), (0, 2), (0, 3), (0, 0)))
     filled = filled.replace(image=image)
     odd = logits_of(MODEL, variables, batch)
     assert odd.shape == (2, 30, 45, K)
     np.testing.assert_allclose(odd, logits_of(MODEL, variables, filled)[:, :30, :45], atol=1e-5)
 
 
+def littered_outside(image, height, width) -> np.ndarray:
+    """The image with another padding than zeros right of and below its content."""
+    content = (np.arange(32)[:, None] < height) & (np.arange(48) < width)
+    return np.where(content[..., None], image, 200).astype(np.uint8)
+
+
 def test_what_lies_in_the_padding_is_not_seen(variables):
     batch = make_batch(content=(24, 40))
-    content = (jnp.arange(32)[:, None] < 24) & (jnp.arange(48) < 40)
-    littered = batch.replace(image=jnp.where(content[..., None], batch.image, 200))
+    littered = batch.replace(image=littered_outside(batch.image, 24, 40))
     np.testing.assert_allclose(
         logits_of(MODEL, variables, batch), logits_of(MODEL, variables, littered), atol=1e-5
     )
 
 
 def test_mirroring_turns_the_content_and_leaves_the_padding():
-    x = jnp.array([[1.0, 2, 3, 0, 0], [4, 5, 6, 7, 8]]).reshape(2, 1, 5, 1)
-    turned = mirrored(x, jnp.array([[1, 3], [1, 5]]))
+    x = np.array([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8]], np.float32).reshape(2, 1, 5, 1)
+    turned = jax.jit(mirrored)(x, np.array([[1, 3], [1, 5]], np.int32))
     np.testing.assert_array_equal(turned[..., 0], [[[3, 2, 1, 0, 0]], [[8, 7, 6, 5, 4]]])
 
 
 def test_probabilities_of_views_are_averaged(variables):
     batch = make_batch(content=(32, 40))
-    predict = lambda views, batch: MODEL.clone(views=views).apply(variables, batch, method="predict")  # noqa: E731
-    plain = predict(Views(), batch).probabilities
+    mirror, predict = jax.jit(mirrored), jax.jit(predictor(Views()))
+    plain = np.asarray(predict(variables, batch).probabilities)
     np.testing.assert_allclose(plain.sum(-1), 1, rtol=1e-5)
-    turned = batch.replace(image=mirrored(batch.image, batch.size))
-    other = mirrored(predict(Views(), turned).probabilities, batch.size)
-    both = predict(Views(flip=True), batch)
-    np.testing.assert_allclose(both.probabilities, (plain + other) / 2, atol=1e-6)
+    turned = batch.replace(image=mirror(batch.image, batch.size))
+    other = mirror(predict(variables, turned).probabilities, batch.size)
+    predict = jax.jit(predictor(Views(flip=True)))
+    both = jax.device_get(predict(variables, batch))
+    np.testing.assert_allclose(both.probabilities, (plain + np.asarray(other)) / 2, atol=1e-6)
     np.testing.assert_array_equal(both.labels, both.probabilities.argmax(-1))
     # So the answer for a mirrored image is the mirrored answer.
-    again = predict(Views(flip=True), turned).probabilities
-    np.testing.assert_allclose(mirrored(again, batch.size), both.probabilities, atol=1e-6)
+    again = predict(variables, turned).probabilities
+    np.testing.assert_allclose(mirror(again, batch.size), both.probabilities, atol=1e-6)
 
-    half = predict(Views((0.5,)), batch).probabilities
+    @jax.jit
+    def scaled(variables, batch):
+        return [
+            predictor(views)(variables, batch).probabilities for views in (Views((0.5,)), Views((1.0, 0.5)))
+        ]
+
+    half, average = map(np.asarray, scaled(variables, batch))
     assert half.shape == plain.shape
-    np.testing.assert_allclose(predict(Views((1.0, 0.5)), batch).probabilities, (plain + half) / 2, atol=1e-6)
+    np.testing.assert_allclose(average, (plain + half) / 2, atol=1e-6)
 
 
 def test_a_smooth_image_gets_nearly_the_same_answer_at_another_scale():
     """Of a network without padding's effects: one 1x1 layer."""
     model = Segmenter(FullResolution(K, width=8, depth=0))
-    ramp = jnp.tile(jnp.arange(0, 240, 5, dtype=jnp.uint8)[None, None, :, None], (1, 32, 1, 3))
+    ramp = np.tile(np.arange(0, 240, 5, dtype=np.uint8)[None, None, :, None], (1, 32, 1, 3))
     batch = make_batch(1).replace(image=ramp)
-    variables = jax.jit(model.init)(jax.random.key(0), batch)
-    one, two = (
-        model.clone(views=Views((scale,))).apply(variables, batch, method="predict").probabilities
-        for scale in (1.0, 2.0)
-    )
+
+    @jax.jit
+    def at_both_scales(batch):
+        variables = model.init(jax.random.key(0), batch)
+        views = [model.clone(views=Views((scale,))) for scale in (1.0, 2.0)]
+        return [each.apply(variables, batch, method="predict").probabilities for each in views]
+
+    one, two = at_both_scales(batch)
     np.testing.assert_allclose(one, two, atol=5e-3)
 
 
-def test_no_view_of_an_image_sees_its_padding(variables):
+@pytest.mark.parametrize("scales", [(1.5,), pytest.param((0.6, 1.5), marks=pytest.mark.slow)])
+def test_no_view_of_an_image_sees_its_padding(variables, scales):
     batch = make_batch(content=(21, 39))
-    content = (jnp.arange(32)[:, None] < 21) & (jnp.arange(48) < 39)
-    littered = batch.replace(image=jnp.where(content[..., None], batch.image, 200))
-    model = MODEL.clone(views=Views((0.6, 1.5), flip=True))
-    predict = jax.jit(partial(model.apply, method="predict"))
+    littered = batch.replace(image=littered_outside(batch.image, 21, 39))
+    predict = jax.jit(predictor(Views(scales, flip=True)))
     one, other = (predict(variables, each).probabilities[:, :21, :39] for each in (batch, littered))
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_where_the_image_ends_it_is_not_mixed_with_its_padding():
+@pytest.mark.parametrize("scale", [0.75, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.1, 2.0))])
+def test_where_the_image_ends_it_is_not_mixed_with_its_padding(scale):
     """Of a network that sees one pixel, on two canvases."""
-    model = Segmenter(FullResolution(K, width=8, depth=0))
+    model = Segmenter(FullResolution(K, width=8, depth=0), views=Views((scale,)))
     batch = make_batch(content=(24, 40))
-    cut = batch.replace(image=batch.image[:, :24, :40], labels=batch.labels[:, :24, :40])
-    variables = jax.jit(model.init)(jax.random.key(0), batch)
-    for scale in (0.1, 0.75, 2.0):
-        predict = jax.jit(partial(model.clone(views=Views((scale,))).apply, method="predict"))
-        one, other = (predict(variables, each).probabilities[:, :24, :40] for each in (batch, cut))
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    image, labels = (np.asarray(each)[:, :24, :40] for each in (batch.image, batch.labels))
+
+    @jax.jit
+    def on_both_canvases(*batches):
+        variables = model.init(jax.random.key(0), batches[0])
+        found = (model.apply(variables, batch, method="predict").probabilities for batch in batches)
+        return [each[:, :24, :40] for each in found]
+
+    one, other = on_both_canvases(batch, batch.replace(image=image, labels=labels))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_cross_entropy_of_a_perfect_answer_is_nothing():
-    labels = jnp.array([[[0, 1, -1]]])
-    logits = 50 * jax.nn.one_hot(jnp.array([[[0, 1, 1]]]), K)
-    mean = cross_entropy(logits, labels)
+    logits = 50 * np.eye(K, dtype=np.float32)[np.array([[[0, 1, 1]]])]
+    mean = jax.jit(cross_entropy)(logits, np.array([[[0, 1, -1]]], np.int32))
     assert mean.weight == 2
     np.testing.assert_allclose(mean.total, 0, atol=1e-6)
 

@@ -36,7 +36,7 @@ def make_maps(size: int = 6, count: int = 2, channels: int = 3) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=0)
 def posed(layer: SpatialTransformer, maps: jax.Array, offset: np.ndarray):
-    """A fresh layer's outputs, with an offset added to the bias that says how a pose differs from the identity.
+    """A fresh layer's outputs with an offset added to its bias, by which the pose differs from the identity.
 
     One program for a layer, whatever the offset.
     """
