@@ -12,7 +12,7 @@ from vision_jax.backbones.resnet import ResNet
 COUNTS = {"resnet18": 11_176_512, "resnet34": 21_284_672, "resnet50": 23_508_032}
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet34", marks=pytest.mark.slow), "resnet50"])
 def test_parameters_and_strides_are_the_published_ones(name):
     model = resnet(name)
     image = jax.ShapeDtypeStruct((1, 97, 131, 3), jnp.float32)
@@ -25,18 +25,23 @@ def test_parameters_and_strides_are_the_published_ones(name):
         assert leaf.shape == (1, -(-97 // stride), -(-131 // stride), 64 * 2**level * wide)
 
 
-@pytest.mark.parametrize("bottleneck", [False, True])
-@pytest.mark.parametrize("blocks", [1, 2])
+SLOW_CASES = [pytest.param(*case, marks=pytest.mark.slow) for case in ((True, 1), (True, 2), (False, 1))]
+
+
+@pytest.mark.parametrize(("bottleneck", "blocks"), [(False, 2), *SLOW_CASES])
 def test_dilation_gives_what_strides_give_and_what_lies_between(bottleneck, blocks):
     """Every fourth place of the map at stride 8 is a place of the map at stride 32."""
     strided = ResNet((1, 1, blocks, blocks), bottleneck, "frozen", width=4)
-    x = jax.random.normal(jax.random.key(0), (1, 96, 128, 3))
-    variables = strided.init(jax.random.key(1), x)
-    dense = strided.clone(output_stride=8).apply(variables, x)
-    coarse = strided.apply(variables, x)
+
+    @jax.jit
+    def maps(x):
+        variables = strided.init(jax.random.key(1), x)
+        return [strided.clone(output_stride=stride).apply(variables, x) for stride in (8, 16, 32)]
+
+    x = np.random.default_rng(0).normal(size=(1, 96, 128, 3)).astype(np.float32)
+    dense, half, coarse = jax.device_get(maps(x))
     assert dense["c5"].shape[1:3] == (12, 16)
     np.testing.assert_allclose(dense["c5"][:, ::4, ::4], coarse["c5"], atol=1e-4)
     np.testing.assert_allclose(dense["c4"][:, ::2, ::2], coarse["c4"], atol=1e-4)
     np.testing.assert_array_equal(dense["c3"], coarse["c3"])
-    half = strided.clone(output_stride=16).apply(variables, x)
     np.testing.assert_allclose(half["c5"][:, ::2, ::2], coarse["c5"], atol=1e-4)

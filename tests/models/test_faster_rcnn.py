@@ -4,7 +4,6 @@ from functools import partial
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +15,12 @@ from vision_jax.models.detection import RPN, FasterRCNN, MLPHead, SingleLevel
 from vision_jax.models.detection.rpn import overlaps_ignored, propose, rpn_loss
 from vision_jax.ops import box_iou
 from vision_jax.types import DetectionBatch, Proposals, to_original
+
+ONE_MAP = {
+    "backbone": ResNet((1, 1), bottleneck=False, norm="group", width=8),
+    "neck": SingleLevel("c3"),
+    "rpn": RPN(sizes=((24,),), samples=32),
+}
 
 
 def detector(norm="group", **changes) -> FasterRCNN:
@@ -53,9 +58,10 @@ def batch():
     return scenes(4)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return detector()
+@pytest.fixture(scope="module", params=["one map", pytest.param("pyramid", marks=pytest.mark.slow)])
+def model(request):
+    """On one map, which compiles sooner, and on a pyramid."""
+    return detector() if request.param == "pyramid" else detector(**ONE_MAP)
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +121,21 @@ def test_an_image_without_objects_is_all_background(variables, batch, losses):
 
 
 def test_ignored_regions_are_neither_found_nor_background():
-    anchors = jnp.array([[0.0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]])
-    boxes = jnp.array([[0.0, 0, 10, 10], [18, 18, 31, 31]])
-    valid, ignore = jnp.array([True, False]), jnp.array([False, True])
-    np.testing.assert_array_equal(overlaps_ignored(anchors, boxes, ignore), [False, True, False])
-    objectness = jnp.array([3.0, -1.0, 0.5])
-    terms = rpn_loss(
-        jax.random.key(0),
-        objectness,
-        jnp.zeros((3, 4)).at[0, 2].set(0.01),
-        anchors,
-        box_iou(boxes, anchors),
-        boxes,
-        valid,
-        ignore,
-        RPN(samples=8),
-    )
+    anchors = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], np.float32)
+    boxes = np.array([[0, 0, 10, 10], [18, 18, 31, 31]], np.float32)
+    valid, ignore = np.array([True, False]), np.array([False, True])
+    objectness = np.array([3, -1, 0.5], np.float32)
+    deltas = np.zeros((3, 4), np.float32)
+    deltas[0, 2] = 0.01
+
+    @jax.jit
+    def run(objectness, deltas, anchors, boxes, valid, ignore):
+        truths = box_iou(boxes, anchors), boxes, valid, ignore
+        terms = rpn_loss(jax.random.key(0), objectness, deltas, anchors, *truths, RPN(samples=8))
+        return overlaps_ignored(anchors, boxes, ignore), terms
+
+    ignored, terms = run(objectness, deltas, anchors, boxes, valid, ignore)
+    np.testing.assert_array_equal(ignored, [False, True, False])
     # Anchor 0 is the object, anchor 2 the background, anchor 1 is not looked at.
     expected = np.log1p(np.exp(-3.0)) + np.log1p(np.exp(0.5))
     np.testing.assert_allclose(terms["rpn_objectness"].total, expected, rtol=1e-5)
@@ -140,19 +145,25 @@ def test_ignored_regions_are_neither_found_nor_background():
 
 def test_proposals_are_the_best_anchors_moved_clipped_and_suppressed():
     anchors = [np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [-8, -8, 8, 8]], np.float32)]
-    outputs = {
-        "objectness": [jnp.array([2.0, 1.0, 0.0, 3.0])],
-        "deltas": [jnp.zeros((4, 4)).at[2, 0].set(0.5)],
-    }
-    found = propose(outputs, anchors, jnp.array([38, 64]), 4, 3, 0.7)
+    deltas = np.zeros((4, 4), np.float32)
+    deltas[2, 0] = 0.5
+    outputs = {"objectness": [np.array([2, 1, 0, 3], np.float32)], "deltas": [deltas]}
+
+    @jax.jit
+    def run(outputs, size):
+        return [propose(outputs, anchors, size, n, 3, 0.7) for n in (4, 2)]
+
+    found, fewer = jax.device_get(run(outputs, np.array([38, 64], np.int32)))
     assert isinstance(found, Proposals)
     np.testing.assert_allclose(found.boxes, [[0, 0, 8, 8], [0, 0, 10, 10], [35, 30, 45, 38]])
     np.testing.assert_allclose(found.scores, [3, 2, 0])
     assert found.valid.all()
-    fewer = propose(outputs, anchors, jnp.array([38, 64]), 2, 3, 0.7)
     np.testing.assert_array_equal(fewer.valid, [True, True, False][: len(fewer.valid)])
 
 
+@pytest.mark.parametrize(
+    "model", ["pyramid", pytest.param("one map", marks=pytest.mark.slow)], indirect=True, scope="module"
+)
 def test_detections_are_sorted_inside_and_never_below_the_threshold(model, variables, batch):
     small = batch.replace(size=np.array([[64, 64], [40, 64], [64, 30], [64, 64]], np.int32))
     found = jax.jit(lambda v, b: model.apply(v, b, method="predict"))(variables, small)

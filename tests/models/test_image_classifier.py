@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -13,6 +12,7 @@ from tests.models.overfitting import overfit
 from vision_jax.backbones.googlenet import GoogLeNet
 from vision_jax.backbones.inception import InceptionV3
 from vision_jax.backbones.mobilenet import MobileNet, Residual
+from vision_jax.backbones.resnet import ResNet
 from vision_jax.backbones.vgg import VGG
 from vision_jax.layers.conv import torch_uniform
 from vision_jax.models.classification.image_classifier import (
@@ -50,6 +50,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_a_tiny_network_overfits(name):
     model, images = TINY[name], batch(16)
@@ -61,36 +62,53 @@ def test_a_tiny_network_overfits(name):
 
 def test_dropout_in_training_alone():
     model, images = TINY["vgg"], batch(16, 4)
-    variables = model.init({"params": jax.random.key(0), "sample": jax.random.key(1)}, images)
 
     @jax.jit
-    def logits(key):
-        outputs, _ = model.apply(variables, images, True, rngs={"sample": key}, mutable=["batch_stats"])
-        return outputs["logits"]
+    def logits(images):
+        one, two = jax.random.key(1), jax.random.key(2)
+        variables = model.init({"params": jax.random.key(0), "sample": one}, images)
+        training = [
+            model.apply(variables, images, True, rngs={"sample": key}, mutable=["batch_stats"])[0]
+            for key in (one, two)
+        ]
+        plain = [model.apply(variables, images, rngs={"sample": one}), model.apply(variables, images)]
+        return [outputs["logits"] for outputs in (*training, *plain)]
 
-    assert (logits(jax.random.key(1)) != logits(jax.random.key(2))).any()
-    plain = model.apply(variables, images, rngs={"sample": jax.random.key(1)})
-    assert jnp.array_equal(plain["logits"], model.apply(variables, images)["logits"])
+    one, two, with_key, without = map(np.asarray, logits(images))
+    assert (one != two).any()
+    assert np.array_equal(with_key, without)
 
 
 def test_labels_are_smoothed_in_training_alone():
-    model, images = TINY["mobilenet"], batch(16)
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-    smooth = model.clone(label_smoothing=0.5)
+    model = TINY["mobilenet"]
 
-    def loss(model, train):
-        mean = model.apply(variables, images, train, method="loss", mutable=["batch_stats"])[0][
-            "cross_entropy"
-        ]
-        return float(mean.value())
+    @jax.jit
+    def losses(images):
+        variables = model.init(jax.random.key(0), images)
+        options = {"method": "loss", "mutable": ["batch_stats"]}
+        return {
+            (smoothing, train): model.clone(label_smoothing=smoothing)
+            .apply(variables, images, train, **options)[0]["cross_entropy"]
+            .value()
+            for smoothing in (0.0, 0.5)
+            for train in (False, True)
+        }
 
-    assert loss(smooth, False) == loss(model, False)
-    assert abs(loss(smooth, True) - loss(model, True)) > 1e-4
+    found = jax.device_get(losses(batch(16)))
+    assert found[0.5, False] == found[0.0, False]
+    assert abs(found[0.5, True] - found[0.0, True]) > 1e-4
 
 
-def test_auxiliary_classifiers_in_training_alone():
-    auxiliary = tuple(Auxiliary(level, PooledHead(), 0.5) for level in ("4a", "4d"))
-    model, images = ImageClassifier(GoogLeNet(), 3, auxiliary=auxiliary), batch(64, 2)
+@pytest.mark.parametrize(
+    ("backbone", "levels"),
+    [
+        (ResNet((1, 1, 1, 1), False, width=8), ("c3", "c4")),
+        pytest.param(GoogLeNet(), ("4a", "4d"), marks=pytest.mark.slow),
+    ],
+)
+def test_auxiliary_classifiers_in_training_alone(backbone, levels):
+    auxiliary = tuple(Auxiliary(level, PooledHead(), 0.5) for level in levels)
+    model, images = ImageClassifier(backbone, 3, auxiliary=auxiliary), batch(64, 2)
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
     variables = jax.eval_shape(model.init, rngs, images)
 
@@ -102,7 +120,14 @@ def test_auxiliary_classifiers_in_training_alone():
     assert set(jax.eval_shape(lambda v: terms(v, False), variables)) == {"cross_entropy"}
 
 
-def test_a_map_too_small_for_its_auxiliary_classifier():
-    model = ImageClassifier(InceptionV3(), 3, auxiliary=(Auxiliary("c4", ConvolutionHead()),))
+@pytest.mark.parametrize(
+    ("backbone", "side"),
+    [
+        (ResNet((1, 1, 1, 1), False, width=8), 96),
+        pytest.param(InceptionV3(), 128, marks=pytest.mark.slow),
+    ],
+)
+def test_a_map_too_small_for_its_auxiliary_classifier(backbone, side):
+    model = ImageClassifier(backbone, 3, auxiliary=(Auxiliary("c4", ConvolutionHead()),))
     with pytest.raises(UserError, match="maps of 17x17, not 6x6"):
-        jax.eval_shape(model.init, jax.random.key(0), batch(128, 1))
+        jax.eval_shape(model.init, jax.random.key(0), batch(side, 1))

@@ -58,8 +58,11 @@ def shape(n: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return (u < 0.35) | (v > 0.65) if n == 0 else u < v
 
 
-def scenes(count: int, full: bool = False) -> InstanceBatch:
-    """A bright L (class 0) left of a dark triangle (class 1) on grey, 64x64; a third object is padding."""
+def scenes(count: int, full: bool = False, cells: int = 64) -> InstanceBatch:
+    """A bright L (class 0) left of a dark triangle (class 1) on grey, 64x64; a third object is padding.
+
+    Masks are full bitmaps, or crops of `cells` a side.
+    """
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:64, :64]
     images = np.full((count, 64, 64, 3), 128, np.uint8)
@@ -79,12 +82,12 @@ def scenes(count: int, full: bool = False) -> InstanceBatch:
     pictures = masks
     if not full:
         frames = boxes.copy()
-        pictures = np.zeros((count, 3, 28, 28), bool)
+        pictures = np.zeros((count, 3, cells, cells), bool)
         for b in range(count):
             for n in range(2):
                 x1, y1, x2, y2 = boxes[b, n].astype(int)
-                cut, cells = masks[b, n, y1:y2, x1:x2], np.arange(28) + 0.5
-                rows, columns = (cells * (y2 - y1) / 28).astype(int), (cells * (x2 - x1) / 28).astype(int)
+                cut, places = masks[b, n, y1:y2, x1:x2], (np.arange(cells) + 0.5) / cells
+                rows, columns = (places * (y2 - y1)).astype(int), (places * (x2 - x1)).astype(int)
                 pictures[b, n] = cut[rows[:, None], columns]
     batch = detection_of(images, boxes, labels, id=np.arange(10, 10 + count, dtype=np.int32))
     return instances_of(batch, pictures.astype(np.uint8) * 255, frames)
@@ -127,13 +130,14 @@ def test_objects_without_a_mask_and_examples_that_are_not_there_do_not_count(fre
     assert float(half["mask"].weight) <= 4
 
 
-def test_full_bitmaps_teach_what_crops_teach_and_chunks_may_have_any_size(fresh):
-    model, batch, variables = fresh
+@pytest.mark.parametrize(("cells", "chunk"), [(64, 3), pytest.param(28, 8, marks=pytest.mark.slow)])
+def test_full_bitmaps_teach_what_crops_teach_and_chunks_may_have_any_size(fresh, cells, chunk):
+    model, _, variables = fresh
     params = jax.tree.map(lambda x: x, variables["params"])
     # A fresh mask head says one half everywhere, whatever the truth; this one does not.
     params["mask_head"]["masks"]["kernel"] *= 1000
-    crops = losses(model, {"params": params}, batch)
-    full = losses(detector(ONE_MAP_PARTS, mask_chunk=8), {"params": params}, scenes(2, full=True))
+    crops = losses(model, {"params": params}, scenes(2, cells=cells))
+    full = losses(detector(ONE_MAP_PARTS, mask_chunk=chunk), {"params": params}, scenes(2, full=True))
     assert abs(float(crops["mask"].value()) - np.log(2)) > 0.05
     np.testing.assert_allclose(full["mask"].value(), crops["mask"].value(), rtol=0.05)
     chex.assert_trees_all_close({**full, "mask": 0}, {**crops, "mask": 0}, rtol=1e-5)

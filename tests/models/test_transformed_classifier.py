@@ -44,24 +44,28 @@ def test_parameters_counted_by_hand():
 def test_at_first_it_sees_the_image_in_grey():
     batch = make_batch()
     model = TransformedClassifier(10, FullyConnected(), SpatialTransformer(FullyConnected((8,)), Affine()))
-    outputs = model.apply(model.init(jax.random.key(0), batch), batch)
+    run = jax.jit(lambda batch: model.apply(model.init(jax.random.key(0), batch), batch))
     grey = batch.image.mean(-1) / 255
-    np.testing.assert_allclose(outputs["warped"][:, 0, ..., 0], grey, atol=1e-5)  # type: ignore[index]
+    np.testing.assert_allclose(run(batch)["warped"][:, 0, ..., 0], grey, atol=1e-5)
 
 
 def test_two_transformers_and_two_channels_are_four_channels():
     batch = make_batch()
     two = SpatialTransformer(FullyConnected((8,)), Affine(), count=2)
     model = TransformedClassifier(19, FullyConnected((5,)), two, channels=2)
-    variables = model.init(jax.random.key(0), batch)
-    outputs = model.apply(variables, batch)
-    for warped in np.moveaxis(outputs["warped"], 1, 0):  # type: ignore[index]
+
+    @jax.jit
+    def run(batch):
+        variables = model.init(jax.random.key(0), batch)
+        return model.apply(variables, batch), variables["params"]["network"]["Dense_0"]["kernel"]
+
+    outputs, kernel = run(batch)
+    for warped in np.moveaxis(outputs["warped"], 1, 0):
         np.testing.assert_allclose(warped, batch.image[..., :2] / 255, atol=1e-5)
-    kernel = variables["params"]["network"]["Dense_0"]["kernel"]
     assert kernel.shape == (28 * 28 * 4, 5)
     # The blue channel is not looked at.
-    other = batch.replace(image=np.where([True, True, False], batch.image, 9))  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(model.apply(variables, other)["logits"], outputs["logits"])  # type: ignore
+    other = batch.replace(image=np.where([True, True, False], batch.image, 9).astype(np.uint8))
+    np.testing.assert_array_equal(run(other)[0]["logits"], outputs["logits"])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Training from what another network learnt: what is loaded, resized, left, not used; and the table."""
 
 import logging
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from vision_jax.training.run_folder import RunFolder
 from vision_jax.types import UserError
 
 
+@cache
 def shapes_of(model, side=64):
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="scores"), image)
@@ -40,7 +42,7 @@ def shapes_of_detector(**parts):
 
 def numbers(shapes, seed):
     random = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), shapes)
+    return jax.tree.map(lambda leaf: random.standard_normal(leaf.shape, np.float32), shapes)
 
 
 def flat(variables):
@@ -217,7 +219,7 @@ def test_linear_layers_become_convolutions():
     np.testing.assert_allclose(answer[0, 0], x.reshape(1, -1) @ dense, rtol=1e-4)
     assert resized(dense, (1, 1, 5, 5), (2, 3))[0] is None
 
-    shapes = shapes_of(ARCHITECTURES["vgg11"]().build(10), 32)
+    shapes = jax.tree.map(lambda leaf: leaf, shapes_of(ARCHITECTURES["vgg11"]().build(10), 32))
     for name, inputs in (("layer1", 7 * 7 * 512), ("layer2", 8)):  # 8 units for 4,096
         shapes["params"]["head"][name]["kernel"] = jax.ShapeDtypeStruct((inputs, 8), jnp.float32)
         shapes["params"]["head"][name]["bias"] = jax.ShapeDtypeStruct((8,), jnp.float32)
