@@ -37,8 +37,8 @@ def test_every_architecture_has_a_published_count():
     assert set(COUNTS) == set(ARCHITECTURES)
 
 
-# One of a family; the others are as quick to break, and to build.
-DEFAULT = ("alexnet", "vgg11_bn", "resnet18", "resnet50", "googlenet", "mobilenet_v2", "mobilenet_v3_small")
+# One of each family.
+DEFAULT = ("alexnet", "vgg11_bn", "resnet18", "googlenet", "mobilenet_v2")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.batches import detection_of
+from tests.contract.contract import drawn
 from tests.models.overfitting import best_of_class, overfit, warmed_up
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
@@ -16,6 +17,7 @@ from vision_jax.models.detection.rpn import overlaps_ignored, propose, rpn_loss
 from vision_jax.ops import box_iou
 from vision_jax.types import DetectionBatch, Proposals, to_original
 
+KEYS = {"params": jax.random.key(0), "sample": jax.random.key(1)}
 ONE_MAP = {
     "backbone": ResNet((1, 1), bottleneck=False, norm="group", width=8),
     "neck": SingleLevel("c3"),
@@ -66,8 +68,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def variables(model, batch):
-    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    return jax.jit(lambda: model.init(keys, batch, method="loss"))()
+    return jax.jit(lambda: model.init(KEYS, batch, method="loss"))()
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,8 @@ def test_proposals_are_the_best_anchors_moved_clipped_and_suppressed():
 @pytest.mark.parametrize(
     "model", ["pyramid", pytest.param("one map", marks=pytest.mark.slow)], indirect=True, scope="module"
 )
-def test_detections_are_sorted_inside_and_never_below_the_threshold(model, variables, batch):
+def test_detections_are_sorted_inside_and_never_below_the_threshold(model, batch):
+    variables = drawn(jax.eval_shape(partial(model.init, method="loss"), KEYS, batch))
     small = batch.replace(size=np.array([[64, 64], [40, 64], [64, 30], [64, 64]], np.int32))
     found = jax.jit(lambda v, b: model.apply(v, b, method="predict"))(variables, small)
     scores, valid = np.asarray(found.scores), np.asarray(found.valid)

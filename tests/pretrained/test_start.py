@@ -14,6 +14,7 @@ from tests.pretrained.conftest import write_safetensors
 from vision_jax.backbones import resnet
 from vision_jax.backbones.vgg import vgg
 from vision_jax.layers import FPN
+from vision_jax.models.classification.image_classifier import ImageClassifier
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.models.detection import RPN, FasterRCNN, SingleLevel, residual_head
 from vision_jax.models.segmentation.fcn import FCN, ConvolvedLayers
@@ -77,9 +78,19 @@ def test_a_classifiers_weights_begin_a_detector(resnet18, caplog):
     assert {key[0] for key in rows} == {"loaded", "left", "not used"}
 
 
-def test_group_norms_have_no_use_for_statistics(resnet18):
-    before = numbers(shapes_of_detector(backbone=resnet("resnet18", "group"), neck=FPN(8, "group")), 1)
-    found, table = matched(before, resnet18[1], {})
+def grouped_classifier():
+    return shapes_of(ImageClassifier(resnet("resnet18", "group"), 3))
+
+
+def grouped_detector():
+    return shapes_of_detector(backbone=resnet("resnet18", "group"), neck=FPN(8, "group"))
+
+
+@pytest.mark.parametrize(
+    "shapes", [grouped_classifier, pytest.param(grouped_detector, marks=pytest.mark.slow)]
+)
+def test_group_norms_have_no_use_for_statistics(resnet18, shapes):
+    found, table = matched(numbers(shapes(), 1), resnet18[1], {})
     assert "batch_stats" not in found
     assert ["not used", "backbone", "40", "9,600", "the model's norms keep no statistics"] in rows_of(table)
 

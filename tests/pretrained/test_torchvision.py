@@ -1,5 +1,7 @@
 """Weights there and back, and the commands that use them, without torch."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +15,19 @@ from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision, t
 from vision_jax.types import UserError
 
 
-def random_weights(name, classes):
+@cache
+def shapes(name, classes):
     architecture = ARCHITECTURES[name]()
     model = architecture.build(classes)
     image = jax.ShapeDtypeStruct((1, architecture.crop, architecture.crop, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda k, x: model.init(k, x, method="scores"), jax.random.key(0), image)
+    return jax.eval_shape(lambda k, x: model.init(k, x, method="scores"), jax.random.key(0), image)
+
+
+def random_weights(name, classes):
     random = np.random.default_rng(0)
-    variables = jax.tree.map(lambda leaf: random.uniform(0.1, 0.3, leaf.shape).astype(np.float32), shapes)
+    variables = jax.tree.map(
+        lambda leaf: random.uniform(0.1, 0.3, leaf.shape).astype(np.float32), shapes(name, classes)
+    )
     return to_torchvision(name, variables), variables
 
 
