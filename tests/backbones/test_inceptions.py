@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.backbones.inception import way
+from vision_jax.backbones.googlenet import GoogLeNet
+from vision_jax.backbones.inception import InceptionV3, way
 from vision_jax.backbones.inception_v2 import InceptionV2
 from vision_jax.backbones.inception_v4 import InceptionResNet, InceptionV4, ResidualWays
 from vision_jax.layers.multiplications import multiplications
@@ -54,14 +55,26 @@ def test_grids_channels_and_counts(name):
     assert round(count / 1e9, 2) == billions
 
 
+def channels(backbone) -> list[int]:
+    """Of `c1` to `c5`, which end in one cell."""
+    image = jax.ShapeDtypeStruct((1, 75, 75, 3), jnp.float32)
+    maps = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x)[0], image)
+    assert max(maps["c5"].shape[1:3]) <= 3
+    return [maps[f"c{level}"].shape[-1] for level in range(1, 6)]
+
+
 @pytest.mark.parametrize("name", ["v4", pytest.param("residual v1", marks=pytest.mark.slow), "residual v2"])
 def test_a_quarter_of_the_width_has_a_quarter_of_the_channels(name):
     backbone = NETWORKS[name][0].clone(blocks=(1, 1, 1), width=0.25)
-    image = jax.ShapeDtypeStruct((1, 75, 75, 3), jnp.float32)
-    maps = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x)[0], image)
-    whole = [channels for _, channels in NETWORKS[name][2]]
-    assert [maps[f"c{level}"].shape[-1] * 4 for level in range(1, 6)] == whole
-    assert maps["c5"].shape[1:3] == (1, 1)
+    assert [4 * width for width in channels(backbone)] == [width for _, width in NETWORKS[name][2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backbone", [GoogLeNet(), InceptionV2(), InceptionV3()], ids=lambda b: type(b).__name__
+)
+def test_half_the_width_has_half_the_channels(backbone):
+    assert [2 * width for width in channels(backbone.clone(width=0.5))] == channels(backbone)
 
 
 def test_a_residual_module_adds_what_its_ways_found():

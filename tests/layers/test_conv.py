@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 from jax.test_util import check_grads
 
+from tests.pairs import pairwise
 from vision_jax.layers import Conv, Dense, conv
 from vision_jax.layers.conv import DIMENSIONS, Double, conv2d, same_size
 
@@ -22,27 +23,29 @@ def test_a_convolution_by_hand():
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 1), (3, 0), (5, 0), (5, 1)])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("channels", [8, 96])
-def test_value_and_both_gradients_equal_xla(size, padding, stride, channels):
-    _check_against_xla((2, 9, 7, channels), channels, size, padding, stride)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "channels"), pairwise([(1, 0), (3, 1), (3, 0), (5, 0), (5, 1)], [1, 2], [8, 96])
+)
+def test_value_and_both_gradients_equal_xla(kernel, stride, channels):
+    _check_against_xla((2, 9, 7, channels), channels, *kernel, stride)
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize(("size", "padding"), [((1, 7), (0, 3)), ((3, 1), (1, 0)), ((3, 3), (0, 1))])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("channels", [8, 96])
-def test_kernels_and_borders_need_not_be_square(size, padding, stride, channels):
-    _check_against_xla((2, 9, 11, channels), channels, size, padding, stride)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "channels"),
+    pairwise([((1, 7), (0, 3)), ((3, 1), (1, 0)), ((3, 3), (0, 1))], [1, 2], [8, 96]),
+)
+def test_kernels_and_borders_need_not_be_square(kernel, stride, channels):
+    _check_against_xla((2, 9, 11, channels), channels, *kernel, stride)
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize(("size", "padding"), [(3, 1), (7, 0)])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("channels", [(2, 16), (24, 20), (20, 24), (16, 2)])
-def test_a_batch_too_large_for_caches_gives_the_same(size, padding, stride, channels):
-    _check_against_xla((6, 64, 120, channels[0]), channels[1], size, padding, stride, atol=5e-3)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "channels"),
+    pairwise([(3, 1), (7, 0)], [1, 2], [(2, 16), (24, 20), (20, 24), (16, 2)]),
+)
+def test_a_batch_too_large_for_caches_gives_the_same(kernel, stride, channels):
+    _check_against_xla((6, 64, 120, channels[0]), channels[1], *kernel, stride, atol=5e-3)
 
 
 @pytest.mark.kernels
