@@ -33,7 +33,7 @@ def make_model(**settings) -> CoLocalizer:
     return CoLocalizer(localiser, encoder, **{"sides": (0.3, 0.5), "size": 12, **settings})
 
 
-OPEN = make_model(margin=100.0)  # so that the hinge is open everywhere, and the loss linear
+OPEN = make_model(margin=100.0, agreement=1.0)  # so that the hinge is open everywhere, and the loss linear
 ALONE = make_model(margin=100.0, agreement=0.0)
 
 
