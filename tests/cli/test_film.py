@@ -12,6 +12,8 @@ from PIL import Image
 
 from vision_jax.ops import rotation_grid, sample_bilinear
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).parents[2] / "experiments" / "spatial_transformer_film.py"
 
 
@@ -36,7 +38,6 @@ def test_a_digit_turned_and_turned_back_is_upright(film):
     assert abs(turned - bar)[0, inside].mean() > 40
 
 
-@pytest.mark.slow
 def test_it_draws_what_it_saw_and_says_how_upright_digits_are(film, tmp_path, capsys):
     film.film(tmp_path, steps=2, every=1, digits=2)
     # Of 30 angles some neighbors give the same picture, which a GIF holds once.

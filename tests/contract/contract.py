@@ -20,6 +20,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from tests.systems import System
+from vision_jax.training import step
 from vision_jax.training.checkpoints import Checkpoints, Progress
 from vision_jax.training.parallel import data_parallel, replicate, shard
 from vision_jax.training.state import TrainState
@@ -142,7 +143,7 @@ class Contract:
         key = jax.eval_shape(lambda: jax.random.key(0))
         rule = optax.sgd(0.01, momentum=0.9)
         state = jax.eval_shape(lambda v: TrainState.create(v, rule), variables)
-        step = jax.shard_map(
+        sharded = jax.shard_map(
             train_step(model, rule, lambda count: 0.01),
             mesh=jax.make_mesh(
                 (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
@@ -155,20 +156,22 @@ class Contract:
         def predict(variables, batch, key):
             return model.apply(variables, batch, method="predict", rngs={"sample": key})
 
-        for program, first in ((step, state), (predict, variables)):
+        for program, first in ((sharded, state), (predict, variables)):
             exported = jax.export.export(jax.jit(program), platforms=("cuda", "tpu"))(first, batch, key)
             assert exported.platforms == ("cuda", "tpu")
             assert exported.nr_devices == 1
 
     @pytest.mark.slow
-    def test_eight_devices_take_the_step_of_one(self, system):
+    def test_eight_devices_take_the_step_of_one(self, system, monkeypatch):
         """By losses, momenta (after one step they are the update, unrounded), and running statistics.
 
-        In float64: batch norms of few values and maxima that are nearly equal enlarge the rounding of sums
-        in another order, in a deep network of float32 to some percent.
+        In float64, and of images whose division by 255 is exact: batch norms of few values and maxima that
+        are nearly equal enlarge what float32 rounds in another order, in a deep network to some percent.
         """
         model, _, tree = shapes(system)
-        rule = optax.sgd(0.01, momentum=0.9)
+        batch, rule = system.batch(16), optax.sgd(0.01, momentum=0.9)
+        batch = batch.replace(image=np.where(batch.image > 127, 255, 0).astype(np.uint8))
+        monkeypatch.setattr(step, "_cast", lambda params, precision: params)
         results = []
         with jax.enable_x64(True):
             variables = jax.tree.map(lambda x: np.float64(x) if x.dtype == np.float32 else x, drawn(tree))
@@ -176,15 +179,15 @@ class Contract:
                 used = jax.devices()[:devices]
                 run = data_parallel(train_step(model, rule, lambda count: 0.01), used, donate_argnums=())
                 state = replicate(TrainState.create(variables, rule), used)
-                results.append(run(state, shard(system.batch(16), devices), jax.random.key(1)))
+                results.append(run(state, shard(batch, devices), jax.random.key(1)))
         (one, told), (eight, told_too) = results
         assert bool(told.finite)
-        np.testing.assert_allclose(told_too.loss, told.loss, rtol=1e-5)
+        np.testing.assert_allclose(told_too.loss, told.loss, rtol=1e-6)
         learned, same = ((state.opt_state, state.collections) for state in (eight, one))
         largest = max(np.linalg.norm(leaf) for leaf in jax.tree.leaves(one.opt_state))
         pairs = zip(jax.tree_util.tree_leaves_with_path(learned), jax.tree.leaves(same), strict=True)
         for (path, ours), theirs in pairs:
-            allowed = 1e-3 * max(np.linalg.norm(theirs), 1e-3 * largest)
+            allowed = 1e-8 * max(np.linalg.norm(theirs), 1e-3 * largest)
             assert np.linalg.norm(np.asarray(ours) - theirs) <= allowed, path
         for path, leaf in jax.tree_util.tree_leaves_with_path(eight):
             shards = {np.asarray(part.data).tobytes() for part in leaf.addressable_shards}

@@ -311,6 +311,7 @@ def test_an_empty_split_opens(tmp_path):
     assert np.isnan(images_per_second(source, "instances"))
 
 
+@pytest.mark.slow
 def test_loader_processes_read_records(folder):
     source, _ = open_detection(f"records:{folder}")
     collate = partial(detection_batch, canvas=(100, 100), max_objects=5, batch_size=5)

@@ -163,7 +163,7 @@ def test_proposals_are_the_best_anchors_moved_clipped_and_suppressed():
 
 
 @pytest.mark.parametrize(
-    "model", ["pyramid", pytest.param("one map", marks=pytest.mark.slow)], indirect=True, scope="module"
+    "model", ["one map", pytest.param("pyramid", marks=pytest.mark.slow)], indirect=True, scope="module"
 )
 def test_detections_are_sorted_inside_and_never_below_the_threshold(model, batch):
     variables = drawn(jax.eval_shape(partial(model.init, method="loss"), KEYS, batch))

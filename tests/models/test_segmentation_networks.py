@@ -195,6 +195,7 @@ def test_a_map_smaller_than_the_bottleneck_is_refused():
         jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 48, 3)))
 
 
+@pytest.mark.slow
 def test_sizes_are_the_papers():
     """SegNet's table 1, millions of parameters, but for norms, biases and the classifier: a few percent."""
     millions = {variant: parameters(segnet_basic(11, variant)) / 1e6 for variant in get_args(BasicVariant)}

@@ -47,6 +47,7 @@ def test_tiles_answer_as_the_whole_image_does(predict, shape):
     assert (labels == whole.labels[0]).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_networks_of_other_kinds(tmp_path):
     """With max unpooling; and the labels go where they are wanted."""
     model = Segmenter(NETWORKS["max_unpooling"]())

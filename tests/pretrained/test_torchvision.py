@@ -43,6 +43,7 @@ def test_weights_exported_and_imported_are_the_same(name):
         assert tensors["classifier.1.weight"].shape == (4096, 9216)
 
 
+@pytest.mark.slow
 def test_converted_weights_classify_photographs(tmp_path, capsys):
     tensors, _ = random_weights("mobilenet_v3_small", 3)
     tensors["classifier.3.weight"] = np.zeros((3, 1024), np.float32)
@@ -66,6 +67,7 @@ def test_converted_weights_classify_photographs(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_ours_is_as_good_as_the_file(tmp_path, capsys):
     tensors, variables = random_weights("mobilenet_v3_small", 3)
     weights, folder = tmp_path / "weights.safetensors", tmp_path / "converted"

@@ -10,6 +10,8 @@ import pytest
 from tests.training.tiny_training import DEFAULTS, TinyNet, make_batch, task
 from vision_jax.training.bare import bare_training
 
+pytestmark = pytest.mark.slow
+
 CONFIG = dataclasses.replace(DEFAULTS, steps=30)
 
 
@@ -17,7 +19,6 @@ def steps(seed=0, config=CONFIG):
     return bare_training(TinyNet(3), config, task().open(None).train(8, seed, 0), seed)
 
 
-@pytest.mark.slow
 def test_bare_training_learns():
     learnt = [jax.device_get(variables) for variables in steps()]
     assert len(learnt) == 31

@@ -322,6 +322,7 @@ def test_steps_can_be_traced(tmp_path):
     assert list((tmp_path / "run/profile").rglob("*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_from_the_keyboard_saves_first(tmp_path):
     timer = threading.Timer(0.0, signal.raise_signal, [signal.SIGINT])
     handler = signal.getsignal(signal.SIGINT)

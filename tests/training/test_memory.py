@@ -20,6 +20,7 @@ def planned(images, **changes):
     return step_memory(tiny, replace(tiny.task.open(None), train=batches), images)
 
 
+@pytest.mark.slow
 def test_bytes_grow_in_proportion_to_images():
     few = planned((4, 8))
     (many,) = planned((24,))

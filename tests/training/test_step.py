@@ -155,7 +155,8 @@ class LayerNet(nn.Module):
         return {"entropy": Mean.over(entropy, where=batch.labels >= 0)}
 
 
-@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_bfloat16_trains_and_agrees_with_float32_within_its_precision(accumulate):
     batch = uneven_batch(16)
     config = dataclasses.replace(SGD, learning_rate=0.5)
