@@ -164,3 +164,9 @@ def test_what_the_data_decide_replaces_only_what_was_left_open():
     assert experiment.canvas == (64, 32)  # type: ignore[attr-defined]
     arguments, _ = settle(Experiment, {"canvas": (8, 8), "size": 3})  # type: ignore[arg-type]
     assert arguments["canvas"] == (8, 8)
+
+
+def test_a_nan_in_a_nested_argument_is_recorded(function):
+    """Every Python agrees, those too whose dataclasses with a NaN are unlike themselves."""
+    arguments, _ = parse(function, ["--train.learning-rate", "nan"], "prog")
+    assert check_recordable(function, arguments)["train"]["steps"] == arguments["train"].steps

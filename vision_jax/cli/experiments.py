@@ -9,7 +9,7 @@ import logging
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -227,12 +227,23 @@ def check_recordable(function: ExperimentFunction, arguments: Mapping[str, Any])
         UserError: for a type that JSON and the signature do not carry.
     """
     recorded = arguments_to_json(arguments)
-    if arguments_from_json(function, recorded, "experiment.json") != dict(arguments):
+    if not _equal(arguments_from_json(function, recorded, "experiment.json"), dict(arguments)):
         raise UserError(
             "experiment.json cannot hold these arguments faithfully: use numbers, strings, Literals, "
             "tuples, or frozen dataclasses of them"
         )
     return recorded
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two arguments are equal, where NaN equals itself: what refuses it names the option."""
+    if is_dataclass(a) and type(a) is type(b):
+        return all(_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, (tuple, list)) and type(a) is type(b):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return a == b or (a != a and b != b)
 
 
 def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Experiment]:
