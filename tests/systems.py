@@ -62,12 +62,15 @@ class System:
             whatever the data: biases that a batch norm takes away again, frozen parts; none if empty.
         slow: whether it belongs to the tier slow: it takes longer to trace and compile than the default tier
             has for a system, or another of its kind stands there for it.
+        variant: whether another of its kind stands for it where steps are compiled for eight devices and
+            lowered for other ones: the same layers in another order, or another setting of them.
     """
 
     model: Callable[[], nn.Module]
     batch: Callable[[int], Any]
     without_gradient: str = ""
     slow: bool = False
+    variant: bool = False
 
 
 def _rcnn(kind: type[FasterRCNN], **settings: Any) -> FasterRCNN:
@@ -123,9 +126,11 @@ DETECTION: dict[str, System] = {
         lambda: _rcnn(FasterRCNN, **_pyramid("batch")), batches.detection, slow=True
     ),
     "faster_rcnn_roi_pool_one_map": System(
-        lambda: _rcnn(FasterRCNN, **_one_map(), roi="pool", agnostic=True), batches.detection
+        lambda: _rcnn(FasterRCNN, **_one_map(), roi="pool", agnostic=True), batches.detection, slow=True
     ),
-    "mask_rcnn_pyramid": System(lambda: _rcnn(MaskRCNN, **_pyramid()), batches.instances, slow=True),
+    "mask_rcnn_pyramid": System(
+        lambda: _rcnn(MaskRCNN, **_pyramid()), batches.instances, slow=True, variant=True
+    ),
     "mask_rcnn_c4": System(lambda: _rcnn(MaskRCNN, **_one_map(), **_c4_head()), batches.instances, slow=True),
     "mask_rcnn_mlp": System(
         lambda: _rcnn(MaskRCNN, **_one_map(), mask_head=MLPMaskHead(14, 16)), batches.instances
@@ -139,7 +144,9 @@ SEGMENTATION: dict[str, System] = {
             partial(lambda make: Segmenter(make()), make),
             batches.segmentation,
             without_gradient=r"stage\d_conv\d/bias$" if "fcn" in name else "",
-            slow=name not in ("full_resolution", "max_unpooling", "fcn", "deconvnet", "unet"),
+            slow=name not in ("full_resolution", "max_unpooling", "fcn", "unet"),
+            variant=name
+            not in ("full_resolution", "max_unpooling", "fcn", "fcn_interpolated", "deconvnet", "unet"),
         )
         for name, make in NETWORKS.items()
     },
@@ -164,6 +171,7 @@ CLASSIFICATION: dict[str, System] = {
         lambda: _classifier(ResNet((1, 1), bottleneck=True, width=8), "c3"),
         partial(batches.classification, side=32),
         slow=True,
+        variant=True,
     ),
     "mobilenet": System(
         lambda: _classifier(
@@ -180,32 +188,44 @@ CLASSIFICATION: dict[str, System] = {
         slow=True,
     ),
     "inception_v2": System(
-        lambda: _classifier(InceptionV2(width=1 / 8)), partial(batches.classification, side=64), slow=True
+        lambda: _classifier(InceptionV2(width=1 / 8)),
+        partial(batches.classification, side=64),
+        slow=True,
+        variant=True,
     ),
     "inception_v3": System(
-        lambda: _classifier(InceptionV3(width=1 / 8)), partial(batches.classification, side=96), slow=True
+        lambda: _classifier(InceptionV3(width=1 / 8)),
+        partial(batches.classification, side=96),
+        slow=True,
+        variant=True,
     ),
     "inception_v4": System(
         lambda: _classifier(InceptionV4((1, 1, 1), width=1 / 16)),
         partial(batches.classification, side=96),
         slow=True,
+        variant=True,
     ),
     "inception_resnet_v1": System(
         lambda: _classifier(InceptionResNet("v1", (1, 1, 1), width=1 / 16)),
         partial(batches.classification, side=96),
         slow=True,
+        variant=True,
     ),
     "inception_resnet_v2": System(
         lambda: _classifier(InceptionResNet("v2", (1, 1, 1), width=1 / 16)),
         partial(batches.classification, side=96),
         slow=True,
+        variant=True,
     ),
 }
 
 ATTENTION: dict[str, System] = {
     **{
         f"classifier_behind_{name}": System(
-            partial(_straightened, transform), batches.classification, slow=name in ("affine", "projective")
+            partial(_straightened, transform),
+            batches.classification,
+            slow=name in ("affine", "projective"),
+            variant=name in ("affine", "projective"),
         )
         for name, transform in {
             "rotation": Rotation(),

@@ -38,9 +38,8 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "v2" else pytest.mark.slow) for name in NETWORKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_grids_channels_and_counts(name):
     backbone, side, grids, parameters, billions = NETWORKS[name]
     model = ImageClassifier(backbone, 1000)

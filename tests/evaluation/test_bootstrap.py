@@ -83,7 +83,7 @@ def test_an_arm_does_not_differ_from_itself_run_again():
     assert difference(first, better, "m", draws=500).low > 0
 
 
-@pytest.mark.parametrize("trainings", [1, 8])
+@pytest.mark.parametrize("trainings", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(trainings):
     rng = np.random.default_rng(4)
     held = 0

@@ -84,6 +84,7 @@ def test_an_image_without_a_label_costs_nothing_and_moves_nothing(variables):
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_auxiliary_scores_are_a_weighted_term_in_training_only():
     model = Segmenter(NETWORKS["fcn_interpolated"](), auxiliary_weight=0.3)
     batch = make_batch()
@@ -134,6 +135,7 @@ def test_mirroring_turns_the_content_and_leaves_the_padding():
     np.testing.assert_array_equal(turned[..., 0], [[[3, 2, 1, 0, 0]], [[8, 7, 6, 5, 4]]])
 
 
+@pytest.mark.slow
 def test_probabilities_of_views_are_averaged(variables):
     batch = make_batch(content=(32, 40))
     mirror, predict = jax.jit(mirrored), jax.jit(predictor(Views()))

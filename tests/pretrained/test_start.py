@@ -95,6 +95,7 @@ def test_group_norms_have_no_use_for_statistics(resnet18, shapes):
     assert ["not used", "backbone", "40", "9,600", "the model's norms keep no statistics"] in rows_of(table)
 
 
+@pytest.mark.slow
 def test_the_last_stage_is_the_head_of_a_detector_without_one(resnet18):
     parts = {"neck": SingleLevel("c4"), "rpn": RPN(((16, 32),)), "head": residual_head("resnet18", "frozen")}
     shapes = shapes_of_detector(backbone=resnet("resnet18", "frozen", stages=3), pooled_size=14, **parts)
