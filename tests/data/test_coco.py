@@ -152,16 +152,16 @@ def test_splits_with_other_categories_share_classes(folder):
         ("{}/annotations.json", "{}/images"),
     ],
 )
-@pytest.mark.parametrize("judging", ["val", "valid", "test"])
-def test_the_usual_folder_layouts_are_found(tmp_path, json_at, images_at, judging):
-    for split in ("train", judging):
+@pytest.mark.parametrize("evaluated", ["val", "valid", "test"])
+def test_the_usual_folder_layouts_are_found(tmp_path, json_at, images_at, evaluated):
+    for split in ("train", evaluated):
         _save(tmp_path / images_at.format(split) / f"{split}.png")
         path = tmp_path / json_at.format(split)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f"captions_{split}.json").write_text("{}")  # passed over
         path.write_text(json.dumps(_content([(1, f"{split}.png")], [_annotation(1, 1, 3, [0, 0, 5, 5])])))
     train, val = open_detection(f"coco:{tmp_path}")
-    assert (train.record(0).name, val.record(0).name) == ("train.png", f"{judging}.png")
+    assert (train.record(0).name, val.record(0).name) == ("train.png", f"{evaluated}.png")
     assert val.image(0).shape == (20, 30, 3)
 
 

@@ -96,8 +96,8 @@ def test_auxiliary_scores_are_a_weighted_term_in_training_only():
         options = {"rngs": {"sample": jax.random.key(0)}, "mutable": ["batch_stats"], "method": "loss"}
         return [model.apply(variables, batch, train=train, **options)[0] for train in (True, False)]
 
-    training, judging = both(batch)
-    assert judging.keys() == {"cross_entropy"}
+    training, evaluation = both(batch)
+    assert evaluation.keys() == {"cross_entropy"}
     logits = np.broadcast_to(np.array([2.0, 0.0, -1.0]), (2, 32, 48, K))
     total, weight = plain_terms(logits, np.asarray(batch.labels))
     np.testing.assert_allclose(training["auxiliary"].total, 0.3 * total, rtol=1e-4)
