@@ -2,13 +2,14 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-FILE = Path(__file__).parents[2] / "experiments" / "transposed_convolution.py"
+from tests.paths import EXPERIMENTS
+
+FILE = EXPERIMENTS / "transposed_convolution.py"
 
 
 @pytest.fixture(scope="module")

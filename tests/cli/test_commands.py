@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.paths import EXPERIMENTS
 from vision_jax.cli import MALLOC, main
 from vision_jax.cli.experiments import arguments_to_json, defaults_to_json, load_experiment, parse
 from vision_jax.cli.train import TrainOptions
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FILE = str(EXPERIMENTS / "classifier.py")
 TINY = ["--widths", "4", "8", "--train.steps", "4", "--train.batch-size", "16", "--train.warmup-steps", "1"]
 

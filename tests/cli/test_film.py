@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.paths import EXPERIMENTS
 from vision_jax.ops import rotation_grid, sample_bilinear
 
 pytestmark = pytest.mark.slow
 
-FILE = Path(__file__).parents[2] / "experiments" / "spatial_transformer_film.py"
+FILE = EXPERIMENTS / "spatial_transformer_film.py"
 
 
 @pytest.fixture(scope="module")

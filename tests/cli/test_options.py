@@ -7,11 +7,11 @@ import math
 import sys
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.paths import EXPERIMENTS
 from vision_jax.cli import main
 from vision_jax.cli.experiments import load_experiment
 from vision_jax.cli.scripts import run_script
@@ -25,9 +25,8 @@ from vision_jax.training.experiment import TrainConfig
 from vision_jax.training.optimizers import check_config
 from vision_jax.types import Count, Fraction, Limits, UserError, check_options
 
-FOLDER = Path(__file__).parents[2] / "experiments"
 # Every experiment, and the scripts beside them.
-FILES = {file.stem: file for file in sorted(FOLDER.glob("*.py"))}
+FILES = {file.stem: file for file in sorted(EXPERIMENTS.glob("*.py"))}
 SCRIPTS = {"mask_targets": "main", "transposed_convolution": "main", "spatial_transformer_film": "film"}
 
 MISTAKES = [

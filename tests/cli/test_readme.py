@@ -2,14 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.paths import REPOSITORY
 from vision_jax.cli import COMMANDS, main
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (REPOSITORY / "README.md").read_text()
 
 
 @pytest.mark.slow
@@ -28,7 +27,7 @@ def test_the_system_in_one_file_learns_and_predicts(tmp_path):
 def test_every_file_that_it_names_is_there():
     named = set(re.findall(r"(?:experiments|vision_jax)/[\w/]+\.py", README))
     assert "experiments/faster_rcnn.py" in named
-    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+    assert [name for name in sorted(named) if not (REPOSITORY / name).is_file()] == []
 
 
 def test_every_command_that_it_shows_is_one():

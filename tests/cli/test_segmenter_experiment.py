@@ -1,18 +1,17 @@
 """The segmenters' experiment files: every network is built, and what cannot be is refused."""
 
-from pathlib import Path
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.paths import EXPERIMENTS
 from vision_jax.cli.experiments import load_experiment
 from vision_jax.training.experiment import Gradient
 from vision_jax.training.freezing import frozen
 from vision_jax.types import UserError
 
-FOLDER = Path(__file__).parents[2] / "experiments"
 CLASSES = ("road", "sky", "tree")
 
 
@@ -24,7 +23,7 @@ def parameters(experiment, side: int = 160):
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return load_experiment(FOLDER / "segmenter.py")
+    return load_experiment(EXPERIMENTS / "segmenter.py")
 
 
 @pytest.mark.slow
@@ -57,7 +56,7 @@ def test_what_a_network_has_not_is_refused(segmenter, arguments, message):
 
 
 def test_a_frozen_fcn_learns_its_scores_alone():
-    experiment = load_experiment(FOLDER / "fcn_skips.py")(skips="32s", frozen=True)
+    experiment = load_experiment(EXPERIMENTS / "fcn_skips.py")(skips="32s", frozen=True)
     tree = parameters(experiment)
     (stage,) = experiment.stages
     assert isinstance(stage, Gradient)
@@ -67,7 +66,7 @@ def test_a_frozen_fcn_learns_its_scores_alone():
 
 
 def test_a_staged_fcn_adds_one_skip_after_the_other():
-    experiment = load_experiment(FOLDER / "fcn_skips.py")(skips="8s", staged=True)
+    experiment = load_experiment(EXPERIMENTS / "fcn_skips.py")(skips="8s", staged=True)
     tree = parameters(experiment)
     scored = []
     for stage in experiment.stages:
@@ -85,7 +84,7 @@ def test_a_staged_fcn_adds_one_skip_after_the_other():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["segmentation_upsampling", "full_resolution", "fcn_skips"])
 def test_every_point_of_a_sweep_is_a_model(name):
-    function = load_experiment(FOLDER / f"{name}.py")
+    function = load_experiment(EXPERIMENTS / f"{name}.py")
     points = [
         {k: v for k, v in p.items() if "." not in k and k != "seed"} for p in function.__globals__["SWEEP"]
     ]

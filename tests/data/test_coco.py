@@ -3,16 +3,16 @@
 import json
 import logging
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.paths import SHARED
 from vision_jax.data.coco import CocoDetection
 from vision_jax.data.open import open_detection
 
-MINI = Path(__file__).parents[2].parent / "shared/data/coco_mini"
+MINI = SHARED / "data/coco_mini"
 needs_mini = pytest.mark.skipif(not MINI.is_dir(), reason=f"the real COCO images are not at {MINI}")
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.paths import SHARED
 from vision_jax.data.coco_labels import paint
 from vision_jax.data.masks import encode_runs
 from vision_jax.data.open import open_instances, open_segmentation
 from vision_jax.types import SegmentationSource, UserError
 
-MINI = Path(__file__).parents[2].parent / "shared/data/coco_mini"
+MINI = SHARED / "data/coco_mini"
 needs_mini = pytest.mark.skipif(not MINI.is_dir(), reason=f"the real COCO images are not at {MINI}")
 
 HEIGHT, WIDTH = 4, 8

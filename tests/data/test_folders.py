@@ -4,7 +4,6 @@ import gzip
 import logging
 import pickle
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from tests.paths import SHARED
 from vision_jax.data.idx import read_idx
 from vision_jax.data.open import open_classification, open_detection, open_segmentation
 from vision_jax.data.splits import hold_out
 
-SHARED = Path(__file__).parents[2].parent / "shared/data"
-needs_mnist = pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason=f"MNIST is not at {SHARED}/mnist")
-needs_camvid = pytest.mark.skipif(
-    not (SHARED / "camvid").is_dir(), reason=f"CamVid is not at {SHARED}/camvid"
-)
+DATA = SHARED / "data"
+needs_mnist = pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"MNIST is not at {DATA}/mnist")
+needs_camvid = pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason=f"CamVid is not at {DATA}/camvid")
 
 
 def _save(path, value=0, size=(4, 5)):
@@ -117,7 +115,7 @@ def test_idx_files_open_as_a_classification_set(tmp_path):
 
 @needs_mnist
 def test_mnist_opens_whole():
-    train, val = open_classification(f"idx:{SHARED}/mnist")
+    train, val = open_classification(f"idx:{DATA}/mnist")
     assert (len(train), len(val)) == (8000, 1000)
     assert train.classes == tuple("0123456789")
     assert train.image(0).shape == (28, 28, 3)
@@ -230,11 +228,11 @@ def test_a_turned_photograph_fits_its_label_map(tmp_path):
 @pytest.mark.parametrize("options", ["", "?classes=11", "?void=11"])
 def test_camvid_opens_whole(options, caplog):
     with caplog.at_level(logging.WARNING, "vision_jax"):
-        train, val = open_segmentation(f"labels:{SHARED}/camvid{options}")
+        train, val = open_segmentation(f"labels:{DATA}/camvid{options}")
     assert (len(train), len(val), len(train.classes)) == (367, 101, 11)
     assert ("Bicyclist" in caplog.text) == (options == "")
     assert (train.classes[8] == "Car") == (options == "")
-    stored = np.asarray(Image.open(sorted((SHARED / "camvid/valannot").iterdir())[5])).astype(int)
+    stored = np.asarray(Image.open(sorted((DATA / "camvid/valannot").iterdir())[5])).astype(int)
     assert (stored == 11).any()
     np.testing.assert_array_equal(val.labels(5), np.where(stored == 11, -1, stored))
     assert val.image(5).shape == (180, 240, 3)

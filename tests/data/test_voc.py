@@ -2,15 +2,15 @@
 
 import logging
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.paths import SHARED
 from vision_jax.data.open import open_detection
 
-BCCD = Path(__file__).parents[2].parent / "shared/data/bccd"
+BCCD = SHARED / "data/bccd"
 needs_bccd = pytest.mark.skipif(not BCCD.is_dir(), reason=f"the blood cell images are not at {BCCD}")
 
 

@@ -4,16 +4,16 @@ import contextlib
 import io
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.paths import SHARED
 from vision_jax.data.coco import CocoDetection
 from vision_jax.evaluation import CocoEvaluator, detection_confusion
 from vision_jax.types import ImageDetections
 
-COCO_MINI = Path(__file__).parents[3] / "shared/data/coco_mini/annotations/instances_val2017.json"
+COCO_MINI = SHARED / "data/coco_mini/annotations/instances_val2017.json"
 NAMES = {
     "AP": (1, None, "all", 100),
     "AP50": (1, 0.5, "all", 100),

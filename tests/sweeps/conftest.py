@@ -4,11 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).parents[2]
 
 EXPERIMENT = '''
 """Tiny: two convolutions on digits."""
@@ -18,6 +15,7 @@ from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from tests.paths import REPOSITORY
 
 
 def experiment(
