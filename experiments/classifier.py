@@ -9,7 +9,7 @@ On 8,000 MNIST digits: accuracy 99.3 % on 1,000 others (seed 0), about two minut
 
 from __future__ import annotations
 
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig

@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import Literal
 
 from vision_jax.backbones import ResNetName, resnet
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers import FPN
 from vision_jax.layers.norms import NormKind
-from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
+from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.pretrained import starting_from
 from vision_jax.tasks import detection
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig

@@ -19,7 +19,7 @@ from typing import Literal, cast
 import flax.linen as nn
 
 from vision_jax.backbones import resnet
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers.norms import NormKind
 from vision_jax.models.segmentation.fcn import FCN
 from vision_jax.models.segmentation.segmenter import Segmenter

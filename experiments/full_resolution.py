@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.models.segmentation.encoder_decoder import EncoderDecoder
 from vision_jax.models.segmentation.full_resolution import FullResolution
 from vision_jax.models.segmentation.segmenter import Segmenter

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers.norms import NormKind
 from vision_jax.models.classification.image_classifier import ImageClassifier
 from vision_jax.models.classification.inceptions import INCEPTIONS, inception

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 from vision_jax.backbones.inception_v4 import InceptionResNet, InceptionV4
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.models.classification.image_classifier import AverageHead, ImageClassifier
 from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import classification

@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import Literal
 
 from vision_jax.backbones import ResNetName, resnet
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers import FPN
 from vision_jax.layers.norms import NormKind
-from vision_jax.models.detection import RPN, MLPHead, SingleLevel, residual_head
+from vision_jax.models.detection.two_stage import RPN, MLPHead, SingleLevel, residual_head
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN, MLPMaskHead
 from vision_jax.pretrained import starting_from
 from vision_jax.sweeps import Claim, grid

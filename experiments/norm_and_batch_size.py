@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.sweeps import Claim, PaperFigures, cross, grid, zip_
 from vision_jax.tasks import classification

@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Literal
 
 from vision_jax.backbones import resnet
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers import FPN
-from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
+from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.pretrained import starting_from
 from vision_jax.sweeps import Claim, grid
 from vision_jax.tasks import detection

@@ -23,9 +23,9 @@ from functools import partial
 from typing import Literal
 
 from vision_jax.backbones import ResNetName, resnet
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers.norms import NormKind
-from vision_jax.models.detection import RPN, FasterRCNN, MLPHead, SingleLevel, residual_head
+from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead, SingleLevel, residual_head
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import detection, instances

@@ -10,7 +10,7 @@ experiments/results/segmentation_upsampling.md.
 
 from __future__ import annotations
 
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers.upsampling import Upsampling
 from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.models.segmentation.segnet import BasicVariant, segnet_basic

@@ -23,7 +23,7 @@ import flax.linen as nn
 
 from vision_jax.backbones import resnet
 from vision_jax.backbones.vgg import STAGES, vgg
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.upsampling import Upsampling
 from vision_jax.models.segmentation.deconvnet import DeconvNet

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_jax.data.distortions import DISTORTIONS, DistortionName
-from vision_jax.models.attention.spatial_transformer import Affine
-from vision_jax.models.attention.transformed_classifier import NetworkName, digit_classifier
+from vision_jax.data.digits.distortions import DISTORTIONS, DistortionName
+from vision_jax.models.spatial_transformers.spatial_transformer import Affine
+from vision_jax.models.spatial_transformers.transformed_classifier import NetworkName, digit_classifier
 from vision_jax.sweeps import Claim, PaperFigures, zip_
 from vision_jax.tasks import addition
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
@@ -42,7 +42,7 @@ def experiment(
     Args:
         network: fully connected, or convolutional; localisation networks are of the same kind.
         transformers: how many, beside each other.
-        distortion: of each digit by itself (`vision_jax.data.distortions`).
+        distortion: of each digit by itself (`vision_jax.data.digits.distortions`).
         data: `idx:FOLDER` (MNIST's format) or `digits`.
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.

@@ -24,8 +24,8 @@ import jax
 import numpy as np
 
 from vision_jax.layers.images import grey
-from vision_jax.models.attention.colocalizer import CoLocalizer, CropEncoder
-from vision_jax.models.attention.transformed_classifier import Convolutional
+from vision_jax.models.spatial_transformers.colocalizer import CoLocalizer, CropEncoder
+from vision_jax.models.spatial_transformers.transformed_classifier import Convolutional
 from vision_jax.sweeps import PaperFigures, grid
 from vision_jax.tasks import classification, colocalization
 from vision_jax.training.bare import bare_training

@@ -25,10 +25,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vision_jax.cli.scripts import run_script
-from vision_jax.data.distortions import DISTORTIONS, framed
+from vision_jax.data.digits.distortions import DISTORTIONS, framed
 from vision_jax.data.open import open_classification
-from vision_jax.models.attention.spatial_transformer import TRANSFORMS, TransformName
-from vision_jax.models.attention.transformed_classifier import digit_classifier
+from vision_jax.models.spatial_transformers.spatial_transformer import TRANSFORMS, TransformName
+from vision_jax.models.spatial_transformers.transformed_classifier import digit_classifier
 from vision_jax.tasks import classification
 from vision_jax.training import TrainConfig
 from vision_jax.training.bare import bare_training

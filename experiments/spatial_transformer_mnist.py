@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vision_jax.data.distortions import DISTORTIONS, DistortionName
-from vision_jax.models.attention.spatial_transformer import TRANSFORMS, TransformName
-from vision_jax.models.attention.transformed_classifier import NetworkName, digit_classifier
+from vision_jax.data.digits.distortions import DISTORTIONS, DistortionName
+from vision_jax.models.spatial_transformers.spatial_transformer import TRANSFORMS, TransformName
+from vision_jax.models.spatial_transformers.transformed_classifier import NetworkName, digit_classifier
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
@@ -45,7 +45,7 @@ def experiment(
     Args:
         network: fully connected, or convolutional.
         transformer: what a spatial transformer before it may do; `none` has none.
-        distortion: of the digits (`vision_jax.data.distortions`).
+        distortion: of the digits (`vision_jax.data.digits.distortions`).
         data: `idx:FOLDER` (MNIST's format), `digits`, or whatever else holds labelled images.
         seed: of the initial parameters, the order of the data and every draw.
         train: how long and how to train.

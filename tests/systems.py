@@ -13,7 +13,7 @@ from typing import Any
 import flax.linen as nn
 
 from tests import batches
-from tests.models.segmentation_nets import NETWORKS
+from tests.models.segmentation.networks import NETWORKS
 from vision_jax.backbones.alexnet import AlexNet
 from vision_jax.backbones.googlenet import GoogLeNet
 from vision_jax.backbones.inception import InceptionV3
@@ -23,19 +23,6 @@ from vision_jax.backbones.mobilenet import MobileNet, Residual
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.backbones.vgg import VGG
 from vision_jax.layers import FPN
-from vision_jax.models.attention.colocalizer import CoLocalizer, CropEncoder
-from vision_jax.models.attention.spatial_transformer import (
-    Affine,
-    Projective,
-    Rotation,
-    SpatialTransformer,
-    ThinPlateSpline,
-)
-from vision_jax.models.attention.transformed_classifier import (
-    Convolutional,
-    FullyConnected,
-    TransformedClassifier,
-)
 from vision_jax.models.classification.image_classifier import (
     Auxiliary,
     AverageHead,
@@ -44,9 +31,22 @@ from vision_jax.models.classification.image_classifier import (
     PooledHead,
 )
 from vision_jax.models.classification.small_cnn import SmallCNN
-from vision_jax.models.detection import RPN, FasterRCNN, MLPHead, ResidualHead, SingleLevel
+from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead, ResidualHead, SingleLevel
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN, MLPMaskHead
 from vision_jax.models.segmentation.segmenter import Segmenter
+from vision_jax.models.spatial_transformers.colocalizer import CoLocalizer, CropEncoder
+from vision_jax.models.spatial_transformers.spatial_transformer import (
+    Affine,
+    Projective,
+    Rotation,
+    SpatialTransformer,
+    ThinPlateSpline,
+)
+from vision_jax.models.spatial_transformers.transformed_classifier import (
+    Convolutional,
+    FullyConnected,
+    TransformedClassifier,
+)
 
 K = 3
 
@@ -219,7 +219,7 @@ CLASSIFICATION: dict[str, System] = {
     ),
 }
 
-ATTENTION: dict[str, System] = {
+SPATIAL_TRANSFORMERS: dict[str, System] = {
     **{
         f"classifier_behind_{name}": System(
             partial(_straightened, transform),

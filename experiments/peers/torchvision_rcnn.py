@@ -34,7 +34,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from vision_jax.backbones import resnet
 from vision_jax.layers import FPN
-from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
+from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.tasks import detection, instances
 from vision_jax.training.experiment import Data

@@ -15,11 +15,11 @@ from tests.paths import EXPERIMENTS
 from vision_jax.cli import main
 from vision_jax.cli.experiments import load_experiment
 from vision_jax.cli.scripts import run_script
-from vision_jax.data.distortions import Distortion
-from vision_jax.data.transforms import Augment
+from vision_jax.data.digits.distortions import Distortion
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers import FPN
 from vision_jax.models.classification.small_cnn import SmallCNN
-from vision_jax.models.detection import RPN, FasterRCNN, MLPHead
+from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.models.segmentation.unet import UNet
 from vision_jax.training.experiment import TrainConfig
 from vision_jax.training.optimizers import check_config

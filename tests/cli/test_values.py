@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_jax.cli.values import from_json, to_json
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.training.experiment import TrainConfig
 from vision_jax.types import UserError
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.batches import detection_of, instances_of
-from vision_jax.types import DetectionBatch, DetectionRecord, Detections, InstanceBatch, Instances
+from vision_jax.data.records import DetectionRecord
+from vision_jax.types import DetectionBatch, Detections, InstanceBatch, Instances
 
 Found = tuple[Sequence[Sequence[float]], Sequence[float], Sequence[int]]
 

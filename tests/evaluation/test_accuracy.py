@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.batches import classification_of, segmentation_of
 from vision_jax.evaluation import ClassificationEvaluator, SegmentationEvaluator, segmentation_scores
-from vision_jax.evaluation.segmentation import _resize_nearest
+from vision_jax.evaluation.segmentation.scores import _resize_nearest
 from vision_jax.types import Classification, Segmentation
 
 

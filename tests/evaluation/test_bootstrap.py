@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vision_jax.evaluation import Difference, PerImage, bootstrap, difference, interval
-from vision_jax.evaluation.per_image_kinds import Means, Pixels
+from vision_jax.evaluation.per_image.kinds import Means, Pixels
 from vision_jax.types import UserError
 
 

@@ -20,12 +20,12 @@ from vision_jax.evaluation import (
     PerImage,
     SegmentationEvaluator,
     VocEvaluator,
-    per_image_ap,
     read_per_image,
     segmentation_scores,
 )
-from vision_jax.evaluation.coco_matches import match_in_image
-from vision_jax.evaluation.per_image_kinds import CocoMatches, Means, Pixels, VocMatches
+from vision_jax.evaluation.detection.coco_matches import match_in_image
+from vision_jax.evaluation.per_image import average_precision
+from vision_jax.evaluation.per_image.kinds import CocoMatches, Means, Pixels, VocMatches
 from vision_jax.types import (
     Classification,
     Segmentation,
@@ -205,7 +205,7 @@ def test_equal_scores_of_a_repeated_image_take_turns(tmp_path, record, predictio
 def test_draws_in_parts_are_the_same_draws(tmp_path, split, predictions):
     per_image = kept(tmp_path, *coco_and_voc(*split(5), predictions))
     weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=9)
-    with mock.patch.object(per_image_ap, "_HELD", 300):
+    with mock.patch.object(average_precision, "_HELD", 300):
         parts = per_image.metrics(weights)
     np.testing.assert_equal(parts, per_image.metrics(weights))
 
@@ -215,13 +215,13 @@ def test_only_what_is_asked_for_is_computed(tmp_path, split, predictions):
     ones = np.ones((2, 12), int)
     whole = per_image.metrics(ones)
     asked = []
-    original = per_image_ap.JudgedDetections.average_precision
+    original = average_precision.JudgedDetections.average_precision
 
     def spy(self, weights, share, area=0, ious=(0,)):
         asked.append((area, tuple(ious)))
         return original(self, weights, share, area, ious)
 
-    with mock.patch.object(per_image_ap.JudgedDetections, "average_precision", spy):
+    with mock.patch.object(average_precision.JudgedDetections, "average_precision", spy):
         some = per_image.metrics(ones, ["AR/10", "AP75", "AP/small"])
     assert list(some) == ["AR/10", "AP75", "AP/small"]
     assert sorted(asked) == [(0, (5,)), (1, tuple(range(10)))]

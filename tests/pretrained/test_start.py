@@ -16,7 +16,7 @@ from vision_jax.backbones.vgg import vgg
 from vision_jax.layers import FPN
 from vision_jax.models.classification.image_classifier import ImageClassifier
 from vision_jax.models.classification.small_cnn import SmallCNN
-from vision_jax.models.detection import RPN, FasterRCNN, SingleLevel, residual_head
+from vision_jax.models.detection.two_stage import RPN, FasterRCNN, SingleLevel, residual_head
 from vision_jax.models.segmentation.fcn import FCN, ConvolvedLayers
 from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.models.segmentation.segnet import segnet

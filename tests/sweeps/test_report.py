@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vision_jax.evaluation.per_image import PerImage
-from vision_jax.evaluation.per_image_kinds import Means
+from vision_jax.evaluation.per_image.file import PerImage
+from vision_jax.evaluation.per_image.kinds import Means
 from vision_jax.sweeps import Claim, PaperFigures
 from vision_jax.sweeps.claims import Study
 from vision_jax.sweeps.folder import SweepFolder, Trial

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from vision_jax.data.digit_sums import DistortSum
-from vision_jax.data.distortions import Distort, Distortion
-from vision_jax.data.idx import IdxClassification
+from vision_jax.data.digits.distortions import Distort, Distortion
+from vision_jax.data.digits.sums import DistortSum
+from vision_jax.data.examples import ClassificationExample
+from vision_jax.data.formats.idx import IdxClassification
 from vision_jax.tasks import addition
-from vision_jax.types import Classification, ClassificationExample, UserError
+from vision_jax.types import Classification, UserError
 
 STILL = Distortion(32)
 

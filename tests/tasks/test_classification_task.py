@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax.data.distortions import DISTORTIONS
-from vision_jax.data.transforms import Augment
+from vision_jax.data.digits.distortions import DISTORTIONS
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.tasks import classification
 from vision_jax.types import Classification, UserError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.tasks import detection, instances
 from vision_jax.types import DetectionBatch, Detections, UserError
 

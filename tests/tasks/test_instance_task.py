@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax.data.frames import draw_mask
-from vision_jax.data.masks import decode_runs, unpack_runs
+from vision_jax.data.codecs.masks import decode_runs, unpack_runs
 from vision_jax.data.open import open_instances
-from vision_jax.data.transforms import Augment
+from vision_jax.data.transforms.augment import Augment
+from vision_jax.data.transforms.frames import draw_mask
 from vision_jax.tasks import instances
 from vision_jax.types import InstanceBatch, Instances, UserError
 

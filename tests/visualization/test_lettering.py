@@ -15,8 +15,8 @@ from vision_jax.evaluation.tables import confusion_table, markdown_table
 from vision_jax.tasks.summary import counts_table
 from vision_jax.types import lettering
 from vision_jax.types.lettering import display_width, drawable, font_of, one_line, table_cell
-from vision_jax.visualization.boxes import draw_boxes
 from vision_jax.visualization.canvas import Cell, draw_grid, draw_text, text_width
+from vision_jax.visualization.detection.boxes import draw_boxes
 from vision_jax.visualization.plots import new_figure, to_picture
 from vision_jax.visualization.summary import draw_class_counts
 

@@ -18,7 +18,7 @@ from vision_jax.benchmarks.operations import compiled
 from vision_jax.benchmarks.torchvision_weights import detector_variables
 from vision_jax.benchmarks.training import training
 from vision_jax.layers import FPN
-from vision_jax.models.detection import FasterRCNN, MLPHead
+from vision_jax.models.detection.two_stage import FasterRCNN, MLPHead
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.training.state import Variables, initial_variables
 from vision_jax.types import DetectionBatch, InstanceBatch

@@ -14,8 +14,8 @@ import tyro
 
 from vision_jax.cli.evaluate import build
 from vision_jax.cli.runs import open_run
-from vision_jax.data.images import is_image, read_image
-from vision_jax.data.listing import files_below, read_lines
+from vision_jax.data.codecs.images import is_image, read_image
+from vision_jax.data.files.listing import files_below, read_lines
 from vision_jax.training.predict import predictor
 from vision_jax.types import UserError
 from vision_jax.visualization import save_png

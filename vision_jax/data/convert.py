@@ -1,4 +1,4 @@
-"""Writes any data set as records (`vision_jax.data.records`), pictures encoded anew and, if wanted, smaller.
+"""Writes any data set as records, pictures encoded anew and, if wanted, smaller.
 
 A picture is made smaller, never larger, as for training: areas averaged, aspect kept, boxes and areas scaled
 with it, the nearest label; a pixel of a mask is set where half of it is covered. What was made smaller is the
@@ -24,10 +24,15 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from vision_jax.data.geometry import Canvas, Example, fit_factor, oriented, scale_by
-from vision_jax.data.masks import encode_runs, pack_runs
-from vision_jax.data.reading import read_classification, read_detection, read_instances, read_segmentation
-from vision_jax.data.record_files import Contents, Split, SplitWriter, pack_json
+from vision_jax.data.codecs.masks import encode_runs, pack_runs
+from vision_jax.data.formats.records.files import Contents, Split, SplitWriter, pack_json
+from vision_jax.data.pipeline.reading import (
+    read_classification,
+    read_detection,
+    read_instances,
+    read_segmentation,
+)
+from vision_jax.data.transforms.geometry import Canvas, Example, fit_factor, oriented, scale_by
 from vision_jax.types import UserError, is_system_name
 
 T = TypeVar("T")

@@ -5,8 +5,9 @@
     segmentation     coco:DIR_OR_JSON   voc:DIR   synthetic   tfds:DIR   records:DIR   labels:DIR
     classification   folder:DIR         idx:DIR   synthetic   tfds:DIR   records:DIR   digits
 
-`tfds:` opens what tensorflow-datasets prepared in the format array_record (`vision_jax.data.tfds`);
-`records:` what `vision-jax convert-data` wrote (`vision_jax.data.records`).
+`tfds:` opens what tensorflow-datasets prepared in the format array_record
+(`vision_jax.data.formats.tfds.sources`); `records:` what `vision-jax convert-data` wrote
+(`vision_jax.data.formats.records.sources`).
 
 Options, all of them optional:
 
@@ -23,8 +24,9 @@ Options, all of them optional:
   a quarter to three quarters of the side long, and no option `objects`.
 
 For instances and segmentation a VOC folder's splits are the lists in ImageSets/Segmentation; its masks are in
-SegmentationObject (`vision_jax.data.voc_objects`), its label maps in SegmentationClass
-(`vision_jax.data.voc_labels`). COCO's instances are painted as label maps (`vision_jax.data.coco_labels`).
+SegmentationObject (`vision_jax.data.formats.voc.instances`), its label maps in SegmentationClass
+(`vision_jax.data.formats.voc.segmentation`). COCO's instances are painted as label maps
+(`vision_jax.data.formats.coco.segmentation`).
 
 Each function gives (training, judging), two sources in random access that can be pickled; they are one and
 the same object where there is one split. Given the classes of a run, labels go to them by name, and a class
@@ -38,22 +40,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vision_jax.data.coco_folder import open_coco, open_coco_segmentation
-from vision_jax.data.doubts import doubt_classes, doubt_empty, doubt_single_class, refuse_without_masks
-from vision_jax.data.idx import open_idx
-from vision_jax.data.image_folder import open_image_folder
-from vision_jax.data.label_folder import open_label_folder
-from vision_jax.data.splits import nearest
-from vision_jax.data.voc import open_voc
-from vision_jax.data.voc_labels import open_voc_segmentation
-from vision_jax.data.voc_objects import open_voc_instances
-from vision_jax.types import (
-    ClassificationSource,
-    DetectionSource,
-    InstanceSource,
-    SegmentationSource,
-    UserError,
+from vision_jax.data.annotations.checks import (
+    doubt_classes,
+    doubt_empty,
+    doubt_single_class,
+    refuse_without_masks,
 )
+from vision_jax.data.files.splits import nearest
+from vision_jax.data.formats.coco.folder import open_coco, open_coco_segmentation
+from vision_jax.data.formats.folders.images import open_image_folder
+from vision_jax.data.formats.folders.labels import open_label_folder
+from vision_jax.data.formats.idx import open_idx
+from vision_jax.data.formats.voc.detection import open_voc
+from vision_jax.data.formats.voc.instances import open_voc_instances
+from vision_jax.data.formats.voc.segmentation import open_voc_segmentation
+from vision_jax.data.sources import ClassificationSource, DetectionSource, InstanceSource, SegmentationSource
+from vision_jax.types import UserError
 
 _SPLITS = {"train": str, "val": str, "holdout": float}
 _SYNTHETIC = {"length": int, "val_length": int, "seed": int, "canvas": int, "objects": int}
@@ -210,10 +212,10 @@ def _open_prepared(
 ) -> tuple[Any, Any]:
     """What another program laid out for random access, TFDS or `convert-data`."""
     if kind == "records":
-        from vision_jax.data.records import open_records
+        from vision_jax.data.formats.records.sources import open_records
 
         return open_records(place, task, classes)
-    from vision_jax.data.tfds import open_tfds
+    from vision_jax.data.formats.tfds.sources import open_tfds
 
     return open_tfds(place, task, classes, **options)
 
@@ -227,7 +229,7 @@ def _synthetic(
     shares: tuple[float, float] = (1 / 16, 1 / 2),
 ) -> tuple[Any, Any]:
     """Training and judging scenes; objects' least and greatest sizes are shares of the canvas."""
-    from vision_jax.data.synthetic import SyntheticScenes
+    from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
 
     sizes = (max(8.0, shares[0] * canvas), max(8.0, shares[1] * canvas))
     return (
@@ -249,7 +251,7 @@ def _synthetic_classes(canvas: int = 64, **options: Any) -> tuple[Any, Any]:
 
 
 def _digits() -> tuple[Any, Any]:
-    from vision_jax.data.synthetic import Digits
+    from vision_jax.data.formats.synthetic.scenes import Digits
 
     return Digits("train"), Digits("val")
 

@@ -5,15 +5,15 @@ image contributed is kept (`read_per_image`), and runs are compared by resamplin
 """
 
 from vision_jax.evaluation.bootstrap import Difference, Interval, difference, interval
-from vision_jax.evaluation.boundary import BoundaryEvaluator, band_counts, boundary_f1
-from vision_jax.evaluation.classification import ClassificationEvaluator
-from vision_jax.evaluation.coco import CocoEvaluator
-from vision_jax.evaluation.coco_instance import CocoInstanceEvaluator
-from vision_jax.evaluation.confusion import detection_confusion
-from vision_jax.evaluation.per_image import PerImage, read_per_image
-from vision_jax.evaluation.recall import RecallEvaluator
-from vision_jax.evaluation.segmentation import SegmentationEvaluator, segmentation_scores
-from vision_jax.evaluation.voc import VocEvaluator, voc_average_precision, voc_hits
+from vision_jax.evaluation.classification.accuracy import ClassificationEvaluator
+from vision_jax.evaluation.detection.coco import CocoEvaluator
+from vision_jax.evaluation.detection.coco_masks import CocoInstanceEvaluator
+from vision_jax.evaluation.detection.confusion import detection_confusion
+from vision_jax.evaluation.detection.recall import RecallEvaluator
+from vision_jax.evaluation.detection.voc import VocEvaluator, voc_average_precision, voc_hits
+from vision_jax.evaluation.per_image.file import PerImage, read_per_image
+from vision_jax.evaluation.segmentation.boundary import BoundaryEvaluator, band_counts, boundary_f1
+from vision_jax.evaluation.segmentation.scores import SegmentationEvaluator, segmentation_scores
 
 __all__ = [
     "BoundaryEvaluator",

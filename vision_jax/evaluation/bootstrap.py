@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from vision_jax.evaluation.per_image import PerImage
+from vision_jax.evaluation.per_image.file import PerImage
 from vision_jax.types import UserError
 
 # How often each image occurs, by draw: so many numbers are held at once.

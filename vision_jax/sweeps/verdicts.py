@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_jax.evaluation.bootstrap import Difference, Interval, difference, interval
-from vision_jax.evaluation.per_image import PerImage, read_per_image
+from vision_jax.evaluation.per_image.file import PerImage, read_per_image
 from vision_jax.sweeps.claims import Claim, PaperFigures, fits
 from vision_jax.sweeps.outcomes import Arm
 from vision_jax.types import UserError

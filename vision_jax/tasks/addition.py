@@ -6,18 +6,19 @@ from functools import partial
 
 import numpy as np
 
-from vision_jax.data.batching import classification_batch
-from vision_jax.data.digit_sums import SUMS, DistortSum
-from vision_jax.data.distortions import Distort, Distortion
+from vision_jax.data.digits.distortions import Distort, Distortion
+from vision_jax.data.digits.sums import SUMS, DistortSum
 from vision_jax.data.open import open_classification
-from vision_jax.data.reading import read_classification
-from vision_jax.data.transforms import NO_AUGMENT
+from vision_jax.data.pipeline.batching import classification_batch
+from vision_jax.data.pipeline.reading import read_classification
+from vision_jax.data.sources import ClassificationSource
+from vision_jax.data.transforms.augment import NO_AUGMENT
 from vision_jax.evaluation import ClassificationEvaluator
 from vision_jax.tasks.classification import classification
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Task
-from vision_jax.types import ClassificationSource, Report, UserError
+from vision_jax.types import Report, UserError
 from vision_jax.visualization import draw_classification_batch
 
 

@@ -8,25 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from vision_jax.data.batching import classification_batch
-from vision_jax.data.distortions import Distort, Distortion
-from vision_jax.data.geometry import oriented
+from vision_jax.data.digits.distortions import Distort, Distortion
+from vision_jax.data.examples import ClassificationExample
 from vision_jax.data.open import open_classification
-from vision_jax.data.reading import read_classification
-from vision_jax.data.transforms import NO_AUGMENT, Augment, Fit
+from vision_jax.data.pipeline.batching import classification_batch
+from vision_jax.data.pipeline.reading import read_classification
+from vision_jax.data.sources import ClassificationSource
+from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, Fit
+from vision_jax.data.transforms.geometry import oriented
 from vision_jax.evaluation import ClassificationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Task
-from vision_jax.types import (
-    Classification,
-    ClassificationBatch,
-    ClassificationExample,
-    ClassificationSource,
-    Report,
-    UserError,
-)
+from vision_jax.types import Classification, ClassificationBatch, Report, UserError
 from vision_jax.visualization import draw_class_counts, draw_classification_batch, draw_classifications
 
 _LONGEST = 224

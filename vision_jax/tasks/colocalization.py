@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vision_jax.data.located_digits import LocatedDigits
+from vision_jax.data.digits.located import LocatedDigits
 from vision_jax.data.open import open_classification
-from vision_jax.data.transforms import NO_AUGMENT
+from vision_jax.data.transforms.augment import NO_AUGMENT
 from vision_jax.evaluation import CocoEvaluator, RecallEvaluator
 from vision_jax.tasks.detection import boxes_kind
 from vision_jax.tasks.objects import objects_task

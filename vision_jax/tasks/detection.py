@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from vision_jax.data.batching import detection_batch
 from vision_jax.data.open import open_detection
-from vision_jax.data.reading import read_detection
-from vision_jax.data.transforms import Augment
+from vision_jax.data.pipeline.batching import detection_batch
+from vision_jax.data.pipeline.reading import read_detection
+from vision_jax.data.sources import DetectionSource
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.evaluation import CocoEvaluator, RecallEvaluator, VocEvaluator
 from vision_jax.tasks.canvas import Sides
 from vision_jax.tasks.objects import Kind, objects_task, photograph, result
 from vision_jax.training.experiment import Classes, Evaluator, Task
-from vision_jax.types import DetectionBatch, Detections, DetectionSource, to_original
+from vision_jax.types import DetectionBatch, Detections, to_original
 from vision_jax.visualization import draw_detection_batch, draw_detections
 
 

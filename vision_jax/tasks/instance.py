@@ -9,25 +9,20 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from vision_jax.data.batching import instance_batch
-from vision_jax.data.masks import encode_runs, pack_runs
+from vision_jax.data.codecs.masks import encode_runs, pack_runs
+from vision_jax.data.examples import InstanceExample
 from vision_jax.data.open import open_instances
-from vision_jax.data.reading import read_instances
-from vision_jax.data.transforms import Augment
+from vision_jax.data.pipeline.batching import instance_batch
+from vision_jax.data.pipeline.reading import read_instances
+from vision_jax.data.records import DetectionRecord
+from vision_jax.data.sources import InstanceSource
+from vision_jax.data.transforms.augment import Augment
 from vision_jax.evaluation import CocoInstanceEvaluator
 from vision_jax.ops.masks import paste_mask
 from vision_jax.tasks.canvas import Sides
 from vision_jax.tasks.objects import Kind, objects_task, photograph, result, sizes
 from vision_jax.training.experiment import Classes, Evaluator, Task
-from vision_jax.types import (
-    DetectionRecord,
-    InstanceBatch,
-    InstanceExample,
-    Instances,
-    InstanceSource,
-    UserError,
-    instances_to_original,
-)
+from vision_jax.types import InstanceBatch, Instances, UserError, instances_to_original
 from vision_jax.visualization import draw_instance_batch, draw_instances
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vision_jax.data.digit_sums import DistortSum
-from vision_jax.data.distortions import Distort
-from vision_jax.data.geometry import Canvas
-from vision_jax.data.pipeline import evaluation_batches, train_batches
-from vision_jax.data.reading import Examples
-from vision_jax.data.transforms import Augment, Fit, train_transform
+from vision_jax.data.digits.distortions import Distort
+from vision_jax.data.digits.sums import DistortSum
+from vision_jax.data.pipeline.loader import evaluation_batches, train_batches
+from vision_jax.data.pipeline.reading import Examples
+from vision_jax.data.transforms.augment import Augment, Fit, train_transform
+from vision_jax.data.transforms.geometry import Canvas
 
 # Resized images are kept in memory between passes while they take no more than this.
 _KEEP_BYTES = 2**30

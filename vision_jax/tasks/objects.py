@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from vision_jax.data.batching import count_objects
-from vision_jax.data.doubts import nothing_wanted
-from vision_jax.data.geometry import Canvas
-from vision_jax.data.pipeline import canvases
-from vision_jax.data.transforms import NO_AUGMENT, Augment, Fit
+from vision_jax.data.annotations.checks import nothing_wanted
+from vision_jax.data.examples import DetectionExample
+from vision_jax.data.pipeline.batching import count_objects
+from vision_jax.data.pipeline.loader import canvases
+from vision_jax.data.sources import DetectionSource
+from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, Fit
+from vision_jax.data.transforms.geometry import Canvas
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Batch, Classes, Data, Evaluator, Picture, Predictions, Task
-from vision_jax.types import DetectionExample, DetectionSource, Report, UserError
+from vision_jax.types import Report, UserError
 from vision_jax.visualization import draw_box_sizes, draw_class_counts, draw_image_sizes, side_by_side
 
 _LOOKED_AT = 256

@@ -11,25 +11,20 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int
 
-from vision_jax.data.batching import segmentation_batch
-from vision_jax.data.class_frequency import class_counts, median_frequency_weights
-from vision_jax.data.geometry import oriented, resize_labels
+from vision_jax.data.annotations.class_frequency import class_counts, median_frequency_weights
+from vision_jax.data.examples import SegmentationExample
 from vision_jax.data.open import open_segmentation
-from vision_jax.data.reading import read_segmentation
-from vision_jax.data.transforms import Augment, Fit
+from vision_jax.data.pipeline.batching import segmentation_batch
+from vision_jax.data.pipeline.reading import read_segmentation
+from vision_jax.data.sources import SegmentationSource
+from vision_jax.data.transforms.augment import Augment, Fit
+from vision_jax.data.transforms.geometry import oriented, resize_labels
 from vision_jax.evaluation import BoundaryEvaluator, SegmentationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Evaluator, Task
-from vision_jax.types import (
-    Report,
-    Segmentation,
-    SegmentationBatch,
-    SegmentationExample,
-    SegmentationSource,
-    UserError,
-)
+from vision_jax.types import Report, Segmentation, SegmentationBatch, UserError
 from vision_jax.visualization import draw_class_counts, draw_segmentation_batch, draw_segmentations
 
 _COUNTED = 200

@@ -3,16 +3,10 @@
 from vision_jax.types.classification import (
     Classification,
     ClassificationBatch,
-    ClassificationExample,
-    ClassificationRecord,
-    ClassificationSource,
 )
 from vision_jax.types.detection import (
     DetectionBatch,
-    DetectionExample,
-    DetectionRecord,
     Detections,
-    DetectionSource,
     ImageDetections,
     Proposals,
     to_original,
@@ -22,9 +16,7 @@ from vision_jax.types.files import HEAD, FileKind, content_kind, file_kind, is_s
 from vision_jax.types.instance import (
     ImageInstances,
     InstanceBatch,
-    InstanceExample,
     Instances,
-    InstanceSource,
     instances_to_original,
 )
 from vision_jax.types.mean import AXIS, Mean
@@ -49,8 +41,6 @@ from vision_jax.types.report import Report
 from vision_jax.types.segmentation import (
     Segmentation,
     SegmentationBatch,
-    SegmentationExample,
-    SegmentationSource,
 )
 
 __all__ = [
@@ -58,14 +48,8 @@ __all__ = [
     "HEAD",
     "Classification",
     "ClassificationBatch",
-    "ClassificationExample",
-    "ClassificationRecord",
-    "ClassificationSource",
     "Count",
     "DetectionBatch",
-    "DetectionExample",
-    "DetectionRecord",
-    "DetectionSource",
     "Detections",
     "FileKind",
     "Filled",
@@ -75,8 +59,6 @@ __all__ = [
     "ImageDetections",
     "ImageInstances",
     "InstanceBatch",
-    "InstanceExample",
-    "InstanceSource",
     "Instances",
     "Lengths",
     "Limits",
@@ -90,8 +72,6 @@ __all__ = [
     "Seed",
     "Segmentation",
     "SegmentationBatch",
-    "SegmentationExample",
-    "SegmentationSource",
     "UserError",
     "Whole",
     "check_fields",

@@ -1,50 +1,9 @@
-"""Image classification: what a source holds, what a model sees, what it predicts."""
+"""Image classification: what a model sees and what it predicts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
-
-
-@dataclass(frozen=True)
-class ClassificationRecord:
-    """One image's class as its source holds it.
-
-    Attributes:
-        id: unique in a split.
-        name: the file's name, or the position in an IDX file.
-        label: 0..K-1.
-    """
-
-    id: int
-    name: str
-    label: int
-
-
-@runtime_checkable
-class ClassificationSource(Protocol):
-    """A split of labelled images, in random access."""
-
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def record(self, index: int) -> ClassificationRecord: ...
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
-
-
-@dataclass(frozen=True)
-class ClassificationExample:
-    """One labelled image on its way through the transforms."""
-
-    id: int
-    image: UInt8[np.ndarray, "h w 3"]
-    label: int
 
 
 @struct.dataclass

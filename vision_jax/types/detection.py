@@ -1,77 +1,12 @@
-"""Object detection: what a source records, what a model sees, what it predicts."""
+"""Object detection: what a model sees and what it predicts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Float64, Int, UInt8
-
-
-@dataclass(frozen=True)
-class DetectionRecord:
-    """One image's annotations as its source holds them: numpy, ragged, original pixels.
-
-    Attributes:
-        id: the source's own integer id, unique in a split (COCO's image id; elsewhere the position).
-        name: the file's name as people know it.
-        height, width: of the original image, in pixels, after EXIF rotation.
-        boxes: float64 [n, 4], (x1, y1, x2, y2), x2 and y2 exclusive, inside the image, never empty: exactly
-            what the file states, since an IoU on a threshold is decided by the last digit.
-        labels: int32 [n], 0..K-1.
-        ignore: bool [n], crowds and difficult objects: neither wanted nor counted as wrong.
-        area: float64 [n], pixels squared, which decides small / medium / large.
-    """
-
-    id: int
-    name: str
-    height: int
-    width: int
-    boxes: Float64[np.ndarray, "n 4"]
-    labels: Int[np.ndarray, " n"]
-    ignore: Bool[np.ndarray, " n"]
-    area: Float64[np.ndarray, " n"]
-
-
-@runtime_checkable
-class DetectionSource(Protocol):
-    """A split of images with boxes, in random access; opening it reads annotations, never pixels."""
-
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def record(self, index: int) -> DetectionRecord:
-        """The annotations of one image."""
-        ...
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Its pixels: RGB, EXIF rotation applied."""
-        ...
-
-
-@dataclass(frozen=True)
-class DetectionExample:
-    """One image on its way through the transforms: numpy, ragged, pixels of `image` as it is now.
-
-    Attributes:
-        id: the record's id.
-        image: uint8 [h, w, 3].
-        boxes: float32, as in the record, in pixels of `image`.
-        labels, ignore: as in the record.
-        original_size: (height, width) of the original image.
-        scale: (x, y), pixels of `image` per original pixel; meaningful when only resized.
-    """
-
-    id: int
-    image: UInt8[np.ndarray, "h w 3"]
-    boxes: Float[np.ndarray, "n 4"]
-    labels: Int[np.ndarray, " n"]
-    ignore: Bool[np.ndarray, " n"]
-    original_size: tuple[int, int]
-    scale: tuple[float, float] = (1.0, 1.0)
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 
 @struct.dataclass

@@ -7,49 +7,17 @@ Resizing, flipping and cutting an image moves frames, and never resamples a mask
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from vision_jax.types.detection import (
     DetectionBatch,
-    DetectionExample,
     Detections,
-    DetectionSource,
     to_original,
 )
-
-
-@runtime_checkable
-class InstanceSource(DetectionSource, Protocol):
-    """A split of images with boxes and masks, in random access.
-
-    A source whose shapes are COCO's may also have `segmentations(index)`, each box's `segmentation` as COCO's
-    files hold it: AP is then judged against what COCO's tools draw.
-    """
-
-    def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
-        """Each box's object in original pixels, in the record's order; all False where no shape is known."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstanceExample(DetectionExample):
-    """One image with masks on its way through the transforms.
-
-    Attributes:
-        masks: uint8, each object's coverage of the cells of its frame, 0 (none) to 255 (all).
-        frames: float32, (x1, y1, x2, y2) in pixels of `image` as it is now, inside it or not.
-        full: whether the masks are full bitmaps, which a batch draws onto its canvas, instead of crops, which
-            it takes as they are.
-    """
-
-    masks: UInt8[np.ndarray, "n mh mw"]
-    frames: Float[np.ndarray, "n 4"]
-    full: bool = False
 
 
 @struct.dataclass

@@ -1,42 +1,9 @@
-"""Semantic segmentation: what a source holds, what a model sees, what it predicts."""
+"""Semantic segmentation: what a model sees and what it predicts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
-
-
-@runtime_checkable
-class SegmentationSource(Protocol):
-    """A split of images with a label for each pixel, in random access."""
-
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """The image file's name; the id is the index."""
-        ...
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
-
-    def labels(self, index: int) -> Int[np.ndarray, "h w"]:
-        """int32, 0..K-1, -1 where void; the image's size."""
-        ...
-
-
-@dataclass(frozen=True)
-class SegmentationExample:
-    """One image and its label map on their way through the transforms."""
-
-    id: int
-    image: UInt8[np.ndarray, "h w 3"]
-    labels: Int[np.ndarray, "h w"]
-    original_size: tuple[int, int]
 
 
 @struct.dataclass

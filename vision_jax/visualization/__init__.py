@@ -1,16 +1,17 @@
 """Pictures of batches, predictions, data sets and training curves; uint8 RGB arrays, drawn off screen."""
 
-from vision_jax.visualization.boxes import draw_boxes
 from vision_jax.visualization.canvas import save_png
 from vision_jax.visualization.classification import draw_classification_batch, draw_classifications
 from vision_jax.visualization.curves import draw_curves
-from vision_jax.visualization.detection import draw_detection_batch, draw_detections
-from vision_jax.visualization.instance import draw_instance_batch, draw_instances
+from vision_jax.visualization.detection.boxes import draw_boxes
+from vision_jax.visualization.detection.masks import draw_instance_batch, draw_instances
+from vision_jax.visualization.detection.pictures import draw_detection_batch, draw_detections
 from vision_jax.visualization.segmentation import (
     draw_labels,
     draw_segmentation_batch,
     draw_segmentations,
 )
+from vision_jax.visualization.spatial_transformers import draw_sampling_grid, draw_warps, save_gif
 from vision_jax.visualization.summary import (
     draw_box_sizes,
     draw_class_counts,
@@ -18,7 +19,6 @@ from vision_jax.visualization.summary import (
     side_by_side,
     stack_pictures,
 )
-from vision_jax.visualization.warps import draw_sampling_grid, draw_warps, save_gif
 
 __all__ = [
     "draw_box_sizes",

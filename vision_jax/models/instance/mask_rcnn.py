@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv import Conv, Dense, Double
-from vision_jax.models.detection.faster_rcnn import FasterRCNN, over_images
+from vision_jax.models.detection.two_stage.faster_rcnn import FasterRCNN, over_images
 from vision_jax.ops import crop_masks, map_used
 from vision_jax.types import Count, DetectionBatch, InstanceBatch, Instances, Mean, Whole
 

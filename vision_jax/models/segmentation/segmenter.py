@@ -48,7 +48,7 @@ class Segmenter(CheckedModule):
     Attributes:
         network: scores normalised images; see the module's text.
         class_weights: of the cross-entropy, one for each class; all the same if None. A rare class's pixels
-            weigh more under median-frequency balancing (`vision_jax.data.class_frequency`).
+            weigh more under median-frequency balancing (`vision_jax.data.annotations.class_frequency`).
         dice: weight of the dice loss beside the cross-entropy.
         auxiliary_weight: of the cross-entropy of `auxiliary` scores.
         views: whose probabilities `predict` averages.

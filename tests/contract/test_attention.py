@@ -1,8 +1,0 @@
-"""Spatial transformers and what stands on them owe the trainer what every system does."""
-
-from tests.contract.contract import Contract
-from tests.systems import ATTENTION
-
-
-class TestAttention(Contract):
-    systems = ATTENTION

@@ -1,0 +1,1 @@
+"""What annotations of several formats have in common: boxes, label maps, class names, and their checks."""

@@ -1,0 +1,1 @@
+"""Images and masks between bytes and arrays."""

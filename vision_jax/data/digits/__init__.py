@@ -1,0 +1,1 @@
+"""Digits of another source, distorted, added up, or placed in larger images."""

@@ -1,0 +1,202 @@
+"""Distorted digits (Jaderberg, Simonyan, Zisserman and Kavukcuoglu 2015, section 4.1, appendices A.1 to A.4).
+
+    R     turned by up to 90 degrees either way                                                28 x 28
+    RTS   turned by up to 45 degrees, 0.7 to 1.2 times as large, anywhere                      42 x 42
+    P     0.75 to 1 times as large, then each corner moved by normal deviates of 5 pixels      42 x 42
+    E     bent by a thin-plate spline, 4 x 4 control points moved by normal deviates of 1.5    28 x 28
+    T     anywhere                                                                             60 x 60
+    TC    anywhere, among six 6 x 6 parts of other digits                                      60 x 60
+
+A digit fills a frame of 28 x 28 pixels, light on black. All changes of a digit are one map from the canvas's
+pixels to the frame's, read once, so that nothing is blurred twice; what leaves the canvas is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from vision_jax.data.examples import ClassificationExample
+from vision_jax.data.sources import ClassificationSource
+from vision_jax.ops.sampling import regular_points, thin_plate_spline_weights
+from vision_jax.types import NotNegative, Positive, Rising, UserError, Whole, check_fields
+
+FRAME = 28
+_PART = 6
+_BENT_PER_SIDE = 4
+_JUDGING = 2015  # seeds what is drawn for judging, together with an image's id
+
+Digit = UInt8[np.ndarray, "28 28 3"]
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """What is drawn for each digit, and how widely. Lengths are in pixels of the canvas.
+
+    Attributes:
+        canvas: the image's side, at least a frame's.
+        turn: degrees, the most either way.
+        scale: least and greatest factor.
+        anywhere: whether the frame's middle is at a random place, such that a frame of its own size is inside
+            the canvas; else in the canvas's middle.
+        corners: standard deviation of each coordinate of each corner of the frame; drawn again where that
+            would fold it.
+        bend: standard deviation of each coordinate of each control point of a spline.
+        distractors: how many parts of other digits lie about.
+    """
+
+    canvas: int
+    turn: NotNegative = 0.0
+    scale: Annotated[tuple[Positive, Positive], Rising()] = (1.0, 1.0)
+    anywhere: bool = False
+    corners: NotNegative = 0.0
+    bend: NotNegative = 0.0
+    distractors: Whole = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "distortion")
+        if self.canvas < FRAME:
+            raise UserError(f"distortion.canvas is {self.canvas}: a digit takes {FRAME} pixels")
+
+
+DistortionName = Literal["R", "RTS", "P", "E", "T", "TC"]
+
+DISTORTIONS: dict[DistortionName, Distortion] = {
+    "R": Distortion(28, turn=90),
+    "RTS": Distortion(42, turn=45, scale=(0.7, 1.2), anywhere=True),
+    "P": Distortion(42, scale=(0.75, 1), corners=5),
+    "E": Distortion(28, bend=1.5),
+    "T": Distortion(60, anywhere=True),
+    "TC": Distortion(60, anywhere=True, distractors=6),
+}
+
+
+def framed(image: UInt8[np.ndarray, "h w 3"]) -> Digit:
+    """A digit of any size, resized to the frame."""
+    return image if image.shape[:2] == (FRAME, FRAME) else cv2.resize(image, (FRAME, FRAME))
+
+
+@dataclass(frozen=True)
+class Distort:
+    """Distorts the digits of a source, as a training transform does: `prepare` once, then a draw each time.
+
+    Attributes:
+        distortion: what is drawn.
+        source: of the digits; distractors are parts of any of them.
+    """
+
+    distortion: Distortion
+    source: ClassificationSource
+
+    def prepare(self, example: ClassificationExample) -> ClassificationExample:
+        """Resizes a digit to the frame."""
+        return replace(example, image=framed(example.image))
+
+    def __call__(self, example: ClassificationExample, rng: np.random.Generator) -> ClassificationExample:
+        another = partial(any_digit, self.source)
+        return replace(example, image=distort(example.image, self.distortion, rng, another)[0])
+
+    def judged(self, example: ClassificationExample) -> ClassificationExample:
+        """The same outcome for the same example each time, so that all are judged on one set."""
+        return self(self.prepare(example), fixed_draws(example.id))
+
+
+def fixed_draws(id: int) -> np.random.Generator:
+    """What an image is judged with."""
+    return np.random.default_rng([_JUDGING, id])
+
+
+def any_digit(source: ClassificationSource, rng: np.random.Generator) -> Digit:
+    """One of them, in its frame."""
+    return framed(source.image(int(rng.integers(len(source)))))
+
+
+def distort(
+    digit: Digit,
+    distortion: Distortion,
+    rng: np.random.Generator,
+    another: Callable[[np.random.Generator], Digit] | None = None,
+) -> tuple[UInt8[np.ndarray, "side side 3"], Float[np.ndarray, "2"]]:
+    """Draws one distorted digit.
+
+    Args:
+        digit: it fills a frame.
+        distortion: what is drawn.
+        rng: where from.
+        another: draws a digit of which a distractor is cut; needed where there are any.
+
+    Returns:
+        The image, and (x, y) of the frame's middle on the canvas, in pixels from the canvas's corner.
+
+    Raises:
+        ValueError: for distractors without `another`.
+    """
+    side = distortion.canvas
+    slack = (side - FRAME) / 2 if distortion.anywhere else 0.0
+    middle = side / 2 + rng.uniform(-slack, slack, 2)
+    angle = np.deg2rad(rng.uniform(-distortion.turn, distortion.turn))
+    factor = rng.uniform(*distortion.scale)
+    turned = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    to_canvas = np.eye(3)
+    to_canvas[:2, :2] = turned
+    to_canvas[:2, 2] = middle - turned @ np.full(2, FRAME / 2)
+    if distortion.corners:
+        corners = np.array([[0, 0], [FRAME, 0], [FRAME, FRAME], [0, FRAME]], np.float64)
+        seen = corners @ turned.T + to_canvas[:2, 2]
+        moved = _moved_corners(seen, distortion.corners, rng)
+        to_canvas = cv2.getPerspectiveTransform(seen.astype(np.float32), moved.astype(np.float32)) @ to_canvas
+    to_frame = np.linalg.inv(to_canvas)
+    if distortion.corners or distortion.bend:
+        points = _bent_points(to_frame, middle, distortion, rng)
+        image = cv2.remap(digit, points, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
+    else:  # the same, faster
+        to_frame[:2, 2] += to_frame[:2, :2].sum(1) / 2 - 0.5
+        image = cv2.warpAffine(
+            digit, to_frame[:2], (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
+    if distortion.distractors:
+        if another is None:
+            raise ValueError("distractors are parts of other digits: pass `another`, which draws one")
+        for _ in range(distortion.distractors):
+            _add_part(image, another(rng), rng)
+    return image, middle
+
+
+def _bent_points(
+    to_frame: np.ndarray, middle: np.ndarray, distortion: Distortion, rng: np.random.Generator
+) -> np.ndarray:
+    """The place in the frame, counted from its first pixel's centre, that each pixel of the canvas reads."""
+    side = distortion.canvas
+    pixels = np.stack([*np.meshgrid(*2 * [np.arange(side) + 0.5]), np.ones((side, side))], -1)
+    mapped = pixels @ to_frame.T
+    points = mapped[..., :2] / mapped[..., 2:]
+    if distortion.bend:
+        shifts = rng.normal(0, distortion.bend, (_BENT_PER_SIDE**2, 2))
+        points += thin_plate_spline_weights(regular_points(_BENT_PER_SIDE), (side, side)) @ shifts
+    # Beyond the horizon of a perspective there is nothing to see.
+    before = mapped[..., 2:] * (to_frame[2] @ [*middle, 1]) > 0
+    return (np.where(before, points, -FRAME) - 0.5).astype(np.float32)
+
+
+def _moved_corners(corners: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Draws again where the corners, in their order, would not go around a convex shape."""
+    while True:
+        moved = corners + rng.normal(0, deviation, corners.shape)
+        edges = np.roll(moved, -1, 0) - moved
+        after = np.roll(edges, -1, 0)
+        if (edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0] > 0).all():
+            return moved
+
+
+def _add_part(image: np.ndarray, digit: Digit, rng: np.random.Generator) -> None:
+    """Lays a random part of a digit over the image at a random place; the lighter pixel stays."""
+    top, left = rng.integers(FRAME - _PART + 1, size=2)
+    row, column = rng.integers(len(image) - _PART + 1, size=2)
+    under = image[row : row + _PART, column : column + _PART]
+    np.maximum(under, digit[top : top + _PART, left : left + _PART], out=under)

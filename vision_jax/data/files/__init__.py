@@ -1,0 +1,1 @@
+"""Files and folders: what is listed, which splits there are, and which program wrote them."""

@@ -1,0 +1,1 @@
+"""Plain folders: of images by class, and of images beside their label maps."""

@@ -1,0 +1,1 @@
+"""Data sets as array_record shards, which `vision-jax convert-data` writes."""

@@ -1,0 +1,1 @@
+"""Scenes and digits that need no files."""

@@ -1,0 +1,121 @@
+"""From a source to examples, in random access: one image with what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from vision_jax.data.examples import (
+    ClassificationExample,
+    DetectionExample,
+    InstanceExample,
+    SegmentationExample,
+)
+from vision_jax.data.sources import ClassificationSource, DetectionSource, InstanceSource, SegmentationSource
+from vision_jax.data.transforms.frames import cut_masks
+
+E = TypeVar("E", bound=DetectionExample | ClassificationExample | SegmentationExample)
+
+
+def read_detection(source: DetectionSource, index: int) -> DetectionExample:
+    """One image with its boxes, as the source holds them."""
+    record = source.record(index)
+    return DetectionExample(
+        id=record.id,
+        image=source.image(index),
+        boxes=record.boxes.astype(np.float32),
+        labels=record.labels,
+        ignore=record.ignore,
+        original_size=(record.height, record.width),
+    )
+
+
+def read_instances(source: InstanceSource, index: int, size: int | None = 112) -> InstanceExample:
+    """One image with its boxes and masks.
+
+    Args:
+        source: any.
+        index: of the image.
+        size: cells along each side of a box-relative crop; None keeps full bitmaps, in the original's pixels.
+
+    Returns:
+        The example; masks of objects without a known shape are all 0.
+    """
+    example = read_detection(source, index)
+    masks = source.masks(index)
+    if size is not None:
+        pictures, frames = cut_masks(masks, example.boxes, size)
+    else:
+        height, width = example.original_size
+        pictures = masks.astype(np.uint8) * 255
+        frames = np.tile(np.array([0, 0, width, height], np.float32), (len(masks), 1))
+    return InstanceExample(**vars(example), masks=pictures, frames=frames, full=size is None)
+
+
+def read_classification(source: ClassificationSource, index: int) -> ClassificationExample:
+    """One image with its class."""
+    record = source.record(index)
+    return ClassificationExample(id=record.id, image=source.image(index), label=record.label)
+
+
+def read_segmentation(source: SegmentationSource, index: int) -> SegmentationExample:
+    """One image with its label map; the id is the index."""
+    image = source.image(index)
+    height, width = image.shape[:2]
+    return SegmentationExample(
+        id=index, image=image, labels=source.labels(index), original_size=(height, width)
+    )
+
+
+class Examples(Generic[E]):
+    """A source's examples in random access, prepared the same way every time, and kept if wanted.
+
+    Can be pickled for worker processes; what is kept stays behind, each worker keeps its own.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        read: Callable[[Any, int], E],
+        prepare: Callable[[E], E] | None = None,
+        cache: bool = False,
+        first: int | None = None,
+    ):
+        """Opens nothing and reads nothing yet.
+
+        Args:
+            source: a source of the kind that `read` reads.
+            read: (source, index) -> example, one of this module's `read_...`.
+            prepare: what is done to each example after reading, without randomness, such as `Fit` or a train
+                transform's `prepare`; kept examples are kept as it leaves them.
+            cache: whether prepared examples are kept in memory; changes no result.
+            first: only the source's first so many examples; all if None.
+        """
+        self._source = source
+        self._read = read
+        self._prepare = prepare
+        self._cache: dict[int, E] | None = {} if cache else None
+        self._length = len(source) if first is None else min(first, len(source))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> E:
+        index = int(index)
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        example = self._read(self._source, index)
+        if self._prepare is not None:
+            example = self._prepare(example)
+        if self._cache is not None:
+            example.image.flags.writeable = False
+            self._cache[index] = example
+        return example
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None if self._cache is None else {}}
+
+    def __repr__(self) -> str:
+        return f"Examples({len(self)})"

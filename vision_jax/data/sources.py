@@ -1,0 +1,72 @@
+"""A split of a data set in random access: what every format opens."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from vision_jax.data.records import ClassificationRecord, DetectionRecord
+
+
+@runtime_checkable
+class ClassificationSource(Protocol):
+    """A split of labelled images, in random access."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def record(self, index: int) -> ClassificationRecord: ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+
+
+@runtime_checkable
+class DetectionSource(Protocol):
+    """A split of images with boxes, in random access; opening it reads annotations, never pixels."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def record(self, index: int) -> DetectionRecord:
+        """The annotations of one image."""
+        ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Its pixels: RGB, EXIF rotation applied."""
+        ...
+
+
+@runtime_checkable
+class SegmentationSource(Protocol):
+    """A split of images with a label for each pixel, in random access."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """The image file's name; the id is the index."""
+        ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+
+    def labels(self, index: int) -> Int[np.ndarray, "h w"]:
+        """int32, 0..K-1, -1 where void; the image's size."""
+        ...
+
+
+@runtime_checkable
+class InstanceSource(DetectionSource, Protocol):
+    """A split of images with boxes and masks, in random access.
+
+    A source whose shapes are COCO's may also have `segmentations(index)`, each box's `segmentation` as COCO's
+    files hold it: AP is then judged against what COCO's tools draw.
+    """
+
+    def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
+        """Each box's object in original pixels, in the record's order; all False where no shape is known."""
+        ...

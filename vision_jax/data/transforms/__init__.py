@@ -1,0 +1,1 @@
+"""An example's pixels and annotations, flipped, resized, cropped and varied together."""

@@ -1,0 +1,1 @@
+"""Evaluation of boxes and instance masks: COCO's and VOC's average precision, recall, confusion."""

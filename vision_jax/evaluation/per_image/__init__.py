@@ -1,0 +1,1 @@
+"""What each image of a split contributes to its metrics: kept, resampled, added up."""

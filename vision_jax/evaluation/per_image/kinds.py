@@ -1,0 +1,324 @@
+"""The kinds of what an image contributes to metrics: means, pixels by class (of all of it, or near
+boundaries), matches of detections.
+
+Each has the `names` of its metrics and the number of `images`; gives `metrics` of draws, as
+`PerImage.metrics` does; and turns into arrays by name and back (`arrays`, `of`; the latter raises KeyError or
+ValueError where it gets something else). `kind` is its name in files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float, Float64, Int32, Int64, Shaped
+
+from vision_jax.evaluation.per_image.average_precision import (
+    JudgedDetections,
+    Share,
+    coco_share,
+    eleven_point_share,
+    mean_where_defined,
+    recall,
+)
+
+# A COCO metric: the IoU threshold (None: all ten), and the range of area, by place.
+_AP: dict[str, tuple[int | None, int]] = {
+    "AP": (None, 0),
+    "AP50": (0, 0),
+    "AP75": (5, 0),
+    "AP/small": (None, 1),
+    "AP/medium": (None, 2),
+    "AP/large": (None, 3),
+}
+_AR = {"AR/1": 1, "AR/10": 10, "AR/100": 100}
+# What is known of each measure of overlap: the prefix of its metrics, and which there are.
+_MEASURES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "box": ("", (*_AP, *_AR)),
+    "mask": ("mask/", tuple(_AP)),
+    "boundary": ("boundary/", ("AP", "AP50", "AP75")),
+}
+_VOC: dict[str, Share] = {"VOC/mAP": recall, "VOC/mAP11": eleven_point_share}
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Metrics that are means over images, as accuracy is.
+
+    Attributes:
+        values: of each image, by metric.
+    """
+
+    kind: ClassVar[str] = "means"
+    values: Mapping[str, Shaped[np.ndarray, " images"]]
+
+    def __post_init__(self):
+        if len({len(values) for values in self.values.values()}) != 1:
+            raise ValueError("metrics of different numbers of images")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    @property
+    def images(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def metrics(
+        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        floats = weights.astype(np.float64)
+        total = floats.sum(axis=1)
+        return {name: _quotient(floats @ self.values[name].astype(np.float64), total) for name in names}
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        return dict(self.values)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Means:
+        if any(values.ndim != 1 or values.dtype.kind not in "bif" for values in arrays.values()):
+            raise ValueError("not one number an image")
+        return cls(dict(arrays))
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Scores of label maps, as `segmentation_scores` defines them, from each image's pixels by class.
+
+    Attributes:
+        right: pixels of each class to which it was given.
+        true: pixels of each class.
+        predicted: pixels, not void, to which it was given.
+    """
+
+    kind: ClassVar[str] = "pixels"
+    right: Int64[np.ndarray, "images k"]
+    true: Int64[np.ndarray, "images k"]
+    predicted: Int64[np.ndarray, "images k"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return "pixel_accuracy", "mean_accuracy", "mIoU", "fwIoU"
+
+    @property
+    def images(self) -> int:
+        return len(self.right)
+
+    def metrics(
+        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        # Sums of whole numbers below 2**53: exact in float64.
+        floats = weights.astype(np.float64)
+        right, true, predicted = floats @ self.right, floats @ self.true, floats @ self.predicted
+        total, iou = true.sum(axis=1), _quotient(right, true + predicted - right)
+        scores = {
+            "pixel_accuracy": _quotient(right.sum(axis=1), total),
+            "mean_accuracy": mean_where_defined(_quotient(right, true)),
+            "mIoU": mean_where_defined(iou),
+            "fwIoU": _quotient(np.nansum(true * iou, axis=1), total),
+        }
+        return {name: scores[name] for name in names}
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        return {"right": self.right, "true": self.true, "predicted": self.predicted}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Pixels:
+        counts = arrays["right"], arrays["true"], arrays["predicted"]
+        if any(a.ndim != 2 or a.shape != counts[0].shape or a.dtype != np.int64 for a in counts):
+            raise ValueError("not one number of pixels an image and class")
+        return cls(*counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Boundaries:
+    """Scores of label maps near boundaries, as `vision_jax.evaluation.segmentation.boundary` defines them.
+
+    Attributes:
+        widths: of the bands, ascending.
+        f1: boundary F1 of each class, NaN where it is not judged.
+        right: pixels of each class within a true boundary's band to which it was given.
+        true: pixels of each class in that band.
+        predicted: pixels in that band to which it was given.
+        shared: pixels to which it was rightly given, in the bands of both true and predicted boundaries.
+        outlined: pixels within a predicted boundary's band to which it was given.
+    """
+
+    kind: ClassVar[str] = "boundaries"
+    widths: Int64[np.ndarray, " widths"]
+    f1: Float64[np.ndarray, "images k"]
+    right: Int32[np.ndarray, "images widths k"]
+    true: Int32[np.ndarray, "images widths k"]
+    predicted: Int32[np.ndarray, "images widths k"]
+    shared: Int32[np.ndarray, "images widths k"]
+    outlined: Int32[np.ndarray, "images widths k"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        scores = "trimap", "trimap_accuracy", "boundary_IoU"
+        return "boundary_F1", *(f"{name}/{width}" for name in scores for width in self.widths)
+
+    @property
+    def images(self) -> int:
+        return len(self.f1)
+
+    def metrics(
+        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        floats = weights.astype(np.float64)
+        judged = (~np.isnan(self.f1)).sum(axis=1).astype(np.float64)
+        of_image = np.nansum(self.f1, axis=1) / np.maximum(judged, 1)
+        scores = {"boundary_F1": _quotient(floats @ of_image, floats @ (judged > 0))}
+        for i, width in enumerate(self.widths):
+            if {f"trimap/{width}", f"boundary_IoU/{width}"} & set(names):
+                trimap, boundary = self.class_iou(weights, i)
+                scores[f"trimap/{width}"] = mean_where_defined(trimap)
+                scores[f"boundary_IoU/{width}"] = mean_where_defined(boundary)
+            right, true = (floats @ counts[:, i].sum(axis=1) for counts in (self.right, self.true))
+            scores[f"trimap_accuracy/{width}"] = _quotient(right, true)
+        return {name: scores[name] for name in names}
+
+    def class_iou(
+        self, weights: Int32[np.ndarray, "draws images"], band: int
+    ) -> tuple[Float[np.ndarray, "draws k"], Float[np.ndarray, "draws k"]]:
+        """Each class's IoU in the band of true boundaries, and its boundary IoU.
+
+        Args:
+            weights: how often each image occurs in each draw.
+            band: its place among the widths.
+
+        Returns:
+            Both, NaN where the class does not occur there.
+        """
+        counts = self.right, self.true, self.predicted, self.shared, self.outlined
+        # Sums of whole numbers below 2**53: exact in float64.
+        floats = weights.astype(np.float64)
+        right, true, predicted, shared, outlined = (floats @ some[:, band] for some in counts)
+        return _quotient(right, true + predicted - right), _quotient(shared, true + outlined - shared)
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        return dict(vars(self))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Boundaries:
+        widths, f1 = arrays["widths"], arrays["f1"]
+        counts = [arrays[name] for name in ("right", "true", "predicted", "shared", "outlined")]
+        if widths.ndim != 1 or widths.dtype != np.int64 or np.any(np.diff(widths, prepend=0) <= 0):
+            raise ValueError("widths of bands do not ascend from 1")
+        if f1.ndim != 2 or f1.dtype != np.float64:
+            raise ValueError("not one boundary F1 an image and class")
+        shape = len(f1), len(widths), f1.shape[1]
+        if any(some.shape != shape or some.dtype != np.int32 for some in counts):
+            raise ValueError("not one number of pixels an image, band and class")
+        return cls(widths, f1, *counts)
+
+
+@dataclass(frozen=True, eq=False)
+class CocoMatches:
+    """COCO's AP and AR; see `judge_detections`.
+
+    Attributes:
+        judged: by measure of overlap (box, mask, boundary), in the four ranges of area, at the ten
+            thresholds.
+    """
+
+    kind: ClassVar[str] = "coco"
+    judged: Mapping[str, JudgedDetections]
+
+    def __post_init__(self):
+        if len({judged.wanted.shape[1] for judged in self.judged.values()}) != 1:
+            raise ValueError("measures of different numbers of images")
+        if any(name not in _MEASURES or j.right.shape[1:] != (4, 10) for name, j in self.judged.items()):
+            raise ValueError("not COCO's measures, ranges of area and thresholds")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        known = [_MEASURES[measure] for measure in self.judged]
+        return tuple(prefix + name for prefix, names in known for name in names)
+
+    @property
+    def images(self) -> int:
+        return next(iter(self.judged.values())).wanted.shape[1]
+
+    def metrics(
+        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        metrics = {}
+        for measure, judged in self.judged.items():
+            prefix, known = _MEASURES[measure]
+            chosen = [name for name in known if prefix + name in names]
+            for area in sorted({_AP[name][1] for name in chosen if name in _AP}):
+                wanted = {name: _AP[name][0] for name in chosen if name in _AP and _AP[name][1] == area}
+                few = [iou for iou in wanted.values() if iou is not None]
+                ious = few if len(few) == len(wanted) else list(range(10))
+                ap = judged.average_precision(weights, coco_share, area, ious)
+                for name, iou in wanted.items():
+                    values = ap if iou is None else ap[:, :, ious.index(iou)]
+                    metrics[prefix + name] = mean_where_defined(values)
+            for name in chosen:
+                if name in _AR:
+                    metrics[prefix + name] = mean_where_defined(judged.recall(weights, _AR[name]))
+        return metrics
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        return {
+            f"{measure}/{name}": array
+            for measure, judged in self.judged.items()
+            for name, array in judged.arrays().items()
+        }
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> CocoMatches:
+        return cls({name: JudgedDetections.of(part) for name, part in folders(arrays).items()})
+
+
+@dataclass(frozen=True, eq=False)
+class VocMatches:
+    """VOC's mean average precisions, of detections judged at one threshold."""
+
+    kind: ClassVar[str] = "voc"
+    judged: JudgedDetections
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(_VOC)
+
+    @property
+    def images(self) -> int:
+        return self.judged.wanted.shape[1]
+
+    def metrics(
+        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        return {
+            name: mean_where_defined(self.judged.average_precision(weights, _VOC[name])) for name in names
+        }
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        return self.judged.arrays()
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> VocMatches:
+        return cls(JudgedDetections.of(arrays))
+
+
+Part = Means | Pixels | Boundaries | CocoMatches | VocMatches
+KINDS: dict[str, type[Part]] = {
+    part.kind: part for part in (Means, Pixels, Boundaries, CocoMatches, VocMatches)
+}
+
+
+def folders(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Groups arrays by what stands before the first slash of their names."""
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        folder, _, rest = name.partition("/")
+        groups.setdefault(folder, {})[rest] = array
+    return groups
+
+
+def _quotient(part: Float[np.ndarray, "*n"], whole: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

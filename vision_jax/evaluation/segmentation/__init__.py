@@ -1,0 +1,1 @@
+"""Evaluation of label maps: accuracies, IoU, and how well they follow boundaries."""

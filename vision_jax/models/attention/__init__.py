@@ -1,1 +1,0 @@
-"""Attention to places, one file per system."""

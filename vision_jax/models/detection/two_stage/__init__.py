@@ -1,0 +1,7 @@
+"""Region-based detectors: proposals first, then a class and a box for each."""
+
+from vision_jax.models.detection.two_stage.faster_rcnn import FasterRCNN
+from vision_jax.models.detection.two_stage.heads import MLPHead, ResidualHead, SingleLevel, residual_head
+from vision_jax.models.detection.two_stage.rpn import RPN
+
+__all__ = ["RPN", "FasterRCNN", "MLPHead", "ResidualHead", "SingleLevel", "residual_head"]

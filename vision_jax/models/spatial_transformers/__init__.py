@@ -1,0 +1,1 @@
+"""Spatial transformers and what stands on them, one file per system."""
