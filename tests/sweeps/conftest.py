@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.paths import REPOSITORY
+
 EXPERIMENT = '''
 """Tiny: two convolutions on digits."""
 from typing import Literal
@@ -15,7 +17,6 @@ from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.sweeps import Claim, PaperFigures, grid
 from vision_jax.tasks import classification
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
-from tests.paths import REPOSITORY
 
 
 def experiment(
