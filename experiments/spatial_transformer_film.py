@@ -33,7 +33,7 @@ from vision_jax.tasks import classification
 from vision_jax.training import TrainConfig
 from vision_jax.training.bare import bare_training
 from vision_jax.types import ClassificationBatch, Count, Seed, check_options
-from vision_jax.visualization import draw_warps, save_gif, save_png, stack_pictures
+from vision_jax.visualization import plot_warps, save_gif, save_png, stack_pictures
 
 _STRIP = (0, 20, 60, 200, 600, 2000)
 _WIDEST = 75  # degrees, that digits turn either way in the film
@@ -90,7 +90,7 @@ def film(
     for done, learnt in enumerate(bare_training(model, config, batches, seed)):
         if done % every == 0:
             title = f"after {done} of {steps} steps"
-            frames.append(draw_warps(list(shown), *see(learnt, shown)[:2], title=title))
+            frames.append(plot_warps(list(shown), *see(learnt, shown)[:2], title=title))
         if done in _STRIP:
             moments.append((done, *see(learnt, shown)[:2]))
     save_gif(out / "training.gif", [*frames, *10 * frames[-1:]])
@@ -113,7 +113,7 @@ def turning(
         turned = np.stack([turn(digit, angle) for digit in upright])
         points, warped, classes = see(turned)
         title = f"turned by {angle:+.0f} degrees"
-        frames.append(draw_warps(list(turned[:shown]), points[:shown], warped[:shown], title=title))
+        frames.append(plot_warps(list(turned[:shown]), points[:shown], warped[:shown], title=title))
         tilts.append(angle - turned_back(points))
         right.append(np.mean(classes == labels))
     spread = np.unwrap(tilts, axis=0, period=360).std(axis=0)
@@ -133,7 +133,7 @@ def strip(
     for i, image in enumerate(images):
         read = np.stack([points[i] for _, points, _ in moments])
         seen = np.stack([warped[i] for _, _, warped in moments])
-        rows.append(draw_warps(len(moments) * [image], read, seen, captions))
+        rows.append(plot_warps(len(moments) * [image], read, seen, captions))
     return stack_pictures(rows)
 
 

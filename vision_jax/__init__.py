@@ -51,7 +51,7 @@ def fit(
         UserError: anything a person can mend (folder, disk, options, data, a non-finite loss).
     """
     from vision_jax.training.loop import fit as train
-    from vision_jax.visualization.curves import draw_curves
+    from vision_jax.visualization.curves import plot_curves
 
     return train(
         experiment,
@@ -62,7 +62,7 @@ def fit(
         devices=devices,
         file=file,
         arguments=arguments,
-        draw_curves=draw_curves,
+        draw_curves=plot_curves,
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision_jax.visualization.canvas import Cell, draw_grid, first_row
+from vision_jax.visualization.canvas import Cell, first_row, plot_grid
 
 
 def painted(height: int, width: int, shade: int):
@@ -19,7 +19,7 @@ def test_the_first_row_of_a_page_is_all_of_it_and_nothing_else(legend):
         Cell(painted(height, 80, shade), f"id {shade}, jumpy")
         for shade, height in zip(shades, heights, strict=True)
     ]
-    page = draw_grid(cells, 2, legend, title="Truth beside prediction")
+    page = plot_grid(cells, 2, legend, title="Truth beside prediction")
     row = first_row(page)
     np.testing.assert_array_equal(row, page[: len(row)])
     counts = [int((row == painted(1, 1, shade)).all(-1).sum()) for shade in shades]
@@ -28,5 +28,5 @@ def test_the_first_row_of_a_page_is_all_of_it_and_nothing_else(legend):
 
 
 def test_one_row_is_all_there_is():
-    page = draw_grid([Cell(painted(30, 40, 9), "one")], 2)
+    page = plot_grid([Cell(painted(30, 40, 9), "one")], 2)
     assert (first_row(page) == painted(1, 1, 9)).all(-1).sum() == 30 * 40

@@ -7,10 +7,10 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from vision_jax.visualization import (
-    draw_box_sizes,
-    draw_class_counts,
-    draw_curves,
-    draw_image_sizes,
+    plot_box_sizes,
+    plot_class_counts,
+    plot_curves,
+    plot_image_sizes,
     side_by_side,
     stack_pictures,
 )
@@ -62,10 +62,10 @@ def rows():
 
 
 def test_curves_show_training_and_validation(rows):
-    whole = draw_curves(rows)
+    whole = plot_curves(rows)
     height, width = whole.shape[:2]
     assert width > height > 600
-    without = draw_curves([{k: v for k, v in r.items() if not k.startswith("val/")} for r in rows])
+    without = plot_curves([{k: v for k, v in r.items() if not k.startswith("val/")} for r in rows])
     loss, metrics = whole[: height // 2, : width // 2], whole[: height // 2, width // 2 :]
     assert inked(loss, LINES[0]) > 500
     assert inked(loss, LINES[1]) > 500
@@ -75,34 +75,34 @@ def test_curves_show_training_and_validation(rows):
 
 
 def test_curves_of_a_run_that_has_just_begun(rows):
-    assert inked(draw_curves(rows[:1]), LINES[0]) > 50
-    assert inked(draw_curves([]), LINES[0]) == 0
+    assert inked(plot_curves(rows[:1]), LINES[0]) > 50
+    assert inked(plot_curves([]), LINES[0]) == 0
 
 
 def test_bars_are_as_long_as_the_counts():
     one, two = (
-        draw_class_counts(np.array([300, 100]), ("a", "b")),
-        draw_class_counts(np.array([300, 300]), ("a", "b")),
+        plot_class_counts(np.array([300, 100]), ("a", "b")),
+        plot_class_counts(np.array([300, 300]), ("a", "b")),
     )
     assert inked(one, LINES[0]) / inked(two, LINES[0]) == pytest.approx(400 / 600, rel=0.02)
-    empty = draw_class_counts(np.zeros(2, int), ("a", "b"))
+    empty = plot_class_counts(np.zeros(2, int), ("a", "b"))
     assert inked(empty, LINES[0]) < 100
-    many = draw_class_counts(np.arange(80), [f"class {k}" for k in range(80)])
+    many = plot_class_counts(np.arange(80), [f"class {k}" for k in range(80)])
     assert many.shape[0] < 1100
 
 
 def test_a_chart_of_box_sizes_has_bars_where_boxes_are():
     boxes = np.array([[0, 0, 30, 30]] * 50 + [[0, 0, 200, 50]] * 50, np.float32)
-    picture = draw_box_sizes(boxes)
+    picture = plot_box_sizes(boxes)
     # Two bars of one height in each half; a few boxes more elsewhere leave less for them.
-    assert inked(picture, LINES[0]) == pytest.approx(2 * inked(draw_box_sizes(boxes[:50]), LINES[0]), rel=0.1)
+    assert inked(picture, LINES[0]) == pytest.approx(2 * inked(plot_box_sizes(boxes[:50]), LINES[0]), rel=0.1)
     assert inked(picture, LINES[2]) > 1000
-    assert inked(draw_box_sizes(np.zeros((0, 4), np.float32)), LINES[0]) == 0
+    assert inked(plot_box_sizes(np.zeros((0, 4), np.float32)), LINES[0]) == 0
 
 
 def test_a_chart_of_image_sizes_has_marks_where_images_are():
-    assert draw_image_sizes(np.zeros((0, 2), int)).shape[2] == 3
-    few, many = (draw_image_sizes(np.array([[480, 640]] * n)) for n in (1, 5))
+    assert plot_image_sizes(np.zeros((0, 2), int)).shape[2] == 3
+    few, many = (plot_image_sizes(np.array([[480, 640]] * n)) for n in (1, 5))
     assert (few != many).any()
 
 

@@ -15,10 +15,10 @@ from vision_jax.evaluation.tables import confusion_table, markdown_table
 from vision_jax.tasks.summary import counts_table
 from vision_jax.types import lettering
 from vision_jax.types.lettering import display_width, drawable, font_of, one_line, table_cell
-from vision_jax.visualization.canvas import Cell, draw_grid, draw_text, text_width
-from vision_jax.visualization.detection.boxes import draw_boxes
+from vision_jax.visualization.canvas import Cell, plot_grid, plot_text, text_width
+from vision_jax.visualization.detection.boxes import plot_boxes
 from vision_jax.visualization.plots import new_figure, to_picture
-from vision_jax.visualization.summary import draw_class_counts
+from vision_jax.visualization.summary import plot_class_counts
 
 AWKWARD = [
     "中国|a",
@@ -89,12 +89,12 @@ def test_charts_of_any_names_draw_without_a_warning(tmp_path, caplog):
     precision = np.linspace(1, 0, 101)[None, :, None, None, None] * np.ones((10, 1, count, 4, 3))
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
-        assert draw_class_counts(np.arange(count), AWKWARD).std() > 0
+        assert plot_class_counts(np.arange(count), AWKWARD).std() > 0
         write_pr_curves(tmp_path / "pr.png", precision, AWKWARD)
         write_confusion(
             tmp_path / "confusion.png", np.eye(count, dtype=int), AWKWARD, AWKWARD, "中 $x$ of $y"
         )
-        draw_grid([Cell(np.zeros((9, 9, 3), np.uint8), name) for name in AWKWARD], 3,
+        plot_grid([Cell(np.zeros((9, 9, 3), np.uint8), name) for name in AWKWARD], 3,
                   [(name, (9, 9, 9)) for name in AWKWARD], "一 note", "标题")  # fmt: skip
     assert [record.name for record in caplog.records] == ["vision_jax"]  # none of matplotlib's
 
@@ -128,11 +128,11 @@ def test_boxes_carry_code_points_and_very_long_names_are_cut():
     boxes, labels = np.array([[20.0, 40, 200, 100]], np.float32), np.zeros(1, int)
 
     def drawn(name):
-        return draw_boxes(image, boxes, labels, None, [name])
+        return plot_boxes(image, boxes, labels, None, [name])
 
     np.testing.assert_array_equal(drawn("中"), drawn("U+4E2D"))
     np.testing.assert_array_equal(drawn("a\nb"), drawn("a b"))
-    without = draw_boxes(image, boxes, labels, None, [""])
+    without = plot_boxes(image, boxes, labels, None, [""])
     assert np.any(drawn("x" * 500) != without)  # cut, not left out
 
 
@@ -159,7 +159,7 @@ def test_letters_come_from_another_font_of_the_machine(tmp_path, monkeypatch, ca
         to_picture(figure)
         assert texts_of(figure)[0] == [f"a {letter}"]
         page = Image.new("RGB", (60, 30))
-        draw_text(ImageDraw.Draw(page), (2, 2), letter, (255, 255, 255), 18)
+        plot_text(ImageDraw.Draw(page), (2, 2), letter, (255, 255, 255), 18)
         assert np.asarray(page).any()
         assert text_width(f"a{letter}", 18) > text_width("a", 18)
     assert caplog.text == ""

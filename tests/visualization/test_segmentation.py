@@ -6,11 +6,11 @@ from PIL import Image
 from tests.batches import classification_of, segmentation_of
 from vision_jax.types import Classification, Segmentation
 from vision_jax.visualization import (
-    draw_classification_batch,
-    draw_classifications,
-    draw_labels,
-    draw_segmentation_batch,
-    draw_segmentations,
+    plot_classification_batch,
+    plot_classifications,
+    plot_labels,
+    plot_segmentation_batch,
+    plot_segmentations,
     save_png,
 )
 from vision_jax.visualization.canvas import (
@@ -18,10 +18,10 @@ from vision_jax.visualization.canvas import (
     Cell,
     class_colors,
     display_scale,
-    draw_grid,
     fit_text,
     ink_on,
     mark_padding,
+    plot_grid,
     resize,
     text_width,
 )
@@ -53,17 +53,17 @@ def test_wrong_answers_are_framed_and_unknown_ones_are_not():
     unknown, _ = classification([-1, -1, -1], [0, 1, 0])
     # 28 pixels are shown 4 times as large; the frame is 3 thick, 3 outside.
     frame = 118**2 - 112**2
-    assert count(draw_classifications(batch, right, CLASSES), WRONG) == 0
-    assert frame < count(draw_classifications(batch, wrong, CLASSES), WRONG) < 1.2 * frame
-    assert count(draw_classifications(unknown, wrong, CLASSES), WRONG) == 0
+    assert count(plot_classifications(batch, right, CLASSES), WRONG) == 0
+    assert frame < count(plot_classifications(batch, wrong, CLASSES), WRONG) < 1.2 * frame
+    assert count(plot_classifications(unknown, wrong, CLASSES), WRONG) == 0
 
 
 def test_a_classification_batch_is_a_grid_of_its_valid_images():
     batch, _ = classification([0] * 20, [0] * 20)
-    picture = draw_classification_batch(batch, CLASSES, most=18)
+    picture = plot_classification_batch(batch, CLASSES, most=18)
     assert picture.shape[1] == 2 * 16 + 8 * 112 + 7 * 10
     assert count(picture, (90, 90, 90)) == 18 * 112 * 112
-    fewer = draw_classification_batch(batch.replace(example_valid=np.arange(20) < 3), CLASSES)
+    fewer = plot_classification_batch(batch.replace(example_valid=np.arange(20) < 3), CLASSES)
     assert count(fewer, (90, 90, 90)) == 3 * 112 * 112
 
 
@@ -72,9 +72,9 @@ def test_labels_take_their_colours_and_void_shows_the_image_in_grey():
     image[..., 0] = 90
     labels = np.array([[0, 1, -1], [2, -1, 0]])
     colors = class_colors(3)
-    opaque = draw_labels(image, labels, CLASSES, opacity=1.0)
+    opaque = plot_labels(image, labels, CLASSES, opacity=1.0)
     np.testing.assert_array_equal(opaque[0], [colors[0], colors[1], [30, 30, 30]])
-    half = draw_labels(image, labels, CLASSES, opacity=0.5)
+    half = plot_labels(image, labels, CLASSES, opacity=0.5)
     np.testing.assert_array_equal(half[1, 0], np.rint(15 + colors[2] / 2))
 
 
@@ -83,19 +83,19 @@ def test_errors_are_as_large_as_they_are():
     answer = np.zeros((1, 16, 16), np.int32)
     answer[0, :4] = 1
     answer[0, 12:] = 1  # over void: no error
-    picture = draw_segmentations(*segmentation(truth, answer), CLASSES)
+    picture = plot_segmentations(*segmentation(truth, answer), CLASSES)
     # 16 pixels are shown 20 times as large: a quarter of 320 x 320 is wrong, less a soft border.
     wrong = count(picture, _ERROR)
     assert 0.8 * 320 * 80 < wrong < 320 * 80 + 300
     assert picture.shape[1] == 2 * 16 + 4 * 320 + 3 * 10
-    unknown = draw_segmentations(*segmentation(np.full((1, 16, 16), -1), answer), CLASSES)
+    unknown = plot_segmentations(*segmentation(np.full((1, 16, 16), -1), answer), CLASSES)
     assert count(unknown, _ERROR) == 0
     assert unknown.shape[1] == 2 * 16 + 2 * 320 + 10
 
 
 def test_a_segmentation_batch_shows_image_beside_truth():
     batch, _ = segmentation(np.zeros((3, 16, 16)), np.zeros((3, 16, 16)))
-    picture = draw_segmentation_batch(batch, CLASSES, most=2)
+    picture = plot_segmentation_batch(batch, CLASSES, most=2)
     assert picture.shape[1] == 2 * 16 + 4 * 320 + 3 * 10
     assert 2 * 320 * 320 <= count(picture, (90, 90, 90)) < 2 * 320 * 320 + 100
     overlaid = np.rint(0.35 * 90 + 0.65 * class_colors(3)[0].astype(float))
@@ -149,7 +149,7 @@ def test_padding_is_hatched_and_content_is_kept():
 
 def test_a_grid_holds_every_picture_where_it_belongs(tmp_path):
     cells = [Cell(np.full((30, 100 + 10 * i, 3), 10 * i + 5, np.uint8), f"cell {i}") for i in range(5)]
-    page = draw_grid(cells, 4, [("a class", (10, 200, 30))], note="word " * 200)
+    page = plot_grid(cells, 4, [("a class", (10, 200, 30))], note="word " * 200)
     for i in range(5):
         assert count(page, (10 * i + 5,) * 3) >= 30 * (100 + 10 * i)
     assert page.shape[1] == 2 * 16 + 4 * 140 + 3 * 10
@@ -163,11 +163,11 @@ def test_an_image_without_labels_has_no_share_of_right_pixels(monkeypatch):
 
     def watched(cells, *settings):
         drawn.extend(cells)
-        return draw_grid(cells, *settings)
+        return plot_grid(cells, *settings)
 
-    monkeypatch.setattr("vision_jax.visualization.segmentation.draw_grid", watched)
+    monkeypatch.setattr("vision_jax.visualization.segmentation.plot_grid", watched)
     batch, answer = segmentation([[[0, 1]], [[-1, -1]]], [[[0, 0]], [[0, 0]]])
-    draw_segmentations(batch, answer, CLASSES)
+    plot_segmentations(batch, answer, CLASSES)
     assert [cell.caption for cell in drawn[3::4]] == [
         "errors: 50.0 % of pixels are right",
         "no pixel has a label",

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from vision_jax.ops.sampling import target_points
-from vision_jax.visualization import draw_sampling_grid, draw_warps, save_gif
+from vision_jax.visualization import plot_sampling_grid, plot_warps, save_gif
 from vision_jax.visualization.canvas import WRONG
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
@@ -18,7 +18,7 @@ def marked(picture) -> np.ndarray:
 def test_lines_are_where_pixels_are_read():
     """The left half of the image, at twice the height's scale: five lines each way, none on the right."""
     points = target_points((9, 9)) * [0.5, 1] - [0.5, 0]
-    lines = marked(draw_sampling_grid(BLACK, points, scale=16))
+    lines = marked(plot_sampling_grid(BLACK, points, scale=16))
     assert lines.shape == (128, 128)
     # Lines 0, 2, 4, 6 and 8 of the grid: at (i + 1/2) / 9 of 64 pixels across, and of 128 down.
     places = (np.arange(0, 9, 2) + 0.5) / 9
@@ -33,7 +33,7 @@ def test_lines_are_where_pixels_are_read():
 
 def test_a_turned_grid_says_which_side_becomes_the_top():
     points = target_points((9, 9))[..., ::-1] * [1, -1]  # a quarter turn: the left side comes to the top
-    lines = marked(draw_sampling_grid(BLACK, points, scale=16))
+    lines = marked(plot_sampling_grid(BLACK, points, scale=16))
     assert lines.sum(0).argmax() < 16
 
 
@@ -41,8 +41,8 @@ def test_points_that_are_nowhere_are_left_out():
     points = target_points((5, 5)).copy()
     points[2, 2] = np.nan
     points[0] = 1e9
-    whole = marked(draw_sampling_grid(BLACK, target_points((5, 5)), scale=16))
-    some = marked(draw_sampling_grid(BLACK, points, scale=16))
+    whole = marked(plot_sampling_grid(BLACK, target_points((5, 5)), scale=16))
+    some = marked(plot_sampling_grid(BLACK, points, scale=16))
     assert 0 < some.sum() < whole.sum()
     assert not (some & ~whole).any()
 
@@ -50,7 +50,7 @@ def test_points_that_are_nowhere_are_left_out():
 def test_what_is_read_is_drawn_below():
     warped = np.stack([np.full((4, 4, 1), 1.0), np.full((4, 4, 1), 0.5)])
     points = np.stack([target_points((4, 4))] * 2)
-    picture = draw_warps([BLACK, BLACK], points, warped, ("one", "two"), scale=8)
+    picture = plot_warps([BLACK, BLACK], points, warped, ("one", "two"), scale=8)
     grey, black = (np.argwhere((picture == value).all(-1)) for value in (128, 0))
     assert len(grey) == 32 * 32
     assert grey[:, 0].min() > black[:, 0].max()

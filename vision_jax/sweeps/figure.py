@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 
 from vision_jax.sweeps.outcomes import DEFAULT, EVALUATION, Arm
 from vision_jax.training.metrics import read_metrics
-from vision_jax.visualization.canvas import INK, PAPER, draw_text, first_row
+from vision_jax.visualization.canvas import INK, PAPER, first_row, plot_text
 from vision_jax.visualization.curves import smooth
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
@@ -35,7 +35,7 @@ _MOST_COLUMNS = 4  # panels beside each other
 _LEGEND = 2.4  # inches beside the last panel
 
 
-def draw_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
+def plot_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
     """Draws a sweep.
 
     Args:
@@ -180,7 +180,7 @@ def _losses(axes: Axes, trained: Sequence[Arm]) -> None:
         axes.set_ylim(0, 1.1 * largest)
 
 
-def draw_images(folded: Sequence[Arm]) -> bytes | None:
+def plot_images(folded: Sequence[Arm]) -> bytes | None:
     """The same test images through each arm: the first row of its first seed's predictions.png.
 
     Returns:
@@ -205,7 +205,7 @@ def _caption(text: str, width: int) -> Picture:
     from PIL import Image, ImageDraw
 
     strip = Image.new("RGB", (width, 40), PAPER)
-    draw_text(ImageDraw.Draw(strip), (16, 14), text, INK, 18)
+    plot_text(ImageDraw.Draw(strip), (16, 14), text, INK, 18)
     return np.asarray(strip)
 
 

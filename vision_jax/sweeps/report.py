@@ -10,7 +10,7 @@ from typing import Any
 
 from vision_jax.evaluation.tables import markdown_table
 from vision_jax.sweeps.claims import PaperFigures, Study, fits
-from vision_jax.sweeps.figure import draw_figure, draw_images
+from vision_jax.sweeps.figure import plot_figure, plot_images
 from vision_jax.sweeps.folder import SweepFolder
 from vision_jax.sweeps.outcomes import Arm, Outcome, arms, outcomes_csv, read_outcomes, value_text
 from vision_jax.sweeps.progress import read_json
@@ -45,8 +45,8 @@ def write_report(folder: SweepFolder, study: Study) -> str:
     with storage_errors(folder.path):
         write_atomically(folder.path / "table.csv", outcomes_csv(outcomes))
         write_atomically(folder.path / "table.md", text)
-        write_atomically(folder.path / "figure.png", draw_figure(folded, metrics))
-        images = draw_images(folded)
+        write_atomically(folder.path / "figure.png", plot_figure(folded, metrics))
+        images = plot_images(folded)
         if images is not None:
             write_atomically(folder.path / "images.png", images)
     return text

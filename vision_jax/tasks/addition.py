@@ -19,7 +19,7 @@ from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Task
 from vision_jax.types import Report, UserError
-from vision_jax.visualization import draw_classification_batch
+from vision_jax.visualization import plot_classification_batch
 
 
 def addition(data: str, distortion: Distortion) -> Task:
@@ -43,7 +43,7 @@ def addition(data: str, distortion: Distortion) -> Task:
     return Task(
         open=opened,
         prepare=single.prepare,
-        draw_batch=draw_classification_batch,
+        draw_batch=plot_classification_batch,
         draw_predictions=single.draw_predictions,
         to_json=single.to_json,
         metric="accuracy",
@@ -84,5 +84,5 @@ def _summary(train: Loading, judge: Loading, first: int | None) -> Report:
             "canvas/short": min(train.canvas),
         },
         {"classes.md": counts_table(SUMS, {"val": counts.tolist()}, "pairs")},
-        {"data.png": picture([draw_classification_batch(batch, SUMS)])},
+        {"data.png": picture([plot_classification_batch(batch, SUMS)])},
     )

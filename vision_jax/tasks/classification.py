@@ -22,7 +22,7 @@ from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Task
 from vision_jax.types import Classification, ClassificationBatch, Report, UserError
-from vision_jax.visualization import draw_class_counts, draw_classification_batch, draw_classifications
+from vision_jax.visualization import plot_class_counts, plot_classification_batch, plot_classifications
 
 _LONGEST = 224
 
@@ -69,8 +69,8 @@ def classification(
     return Task(
         open=open_data,
         prepare=lambda images, ids: _prepare(images, ids, sides()),
-        draw_batch=draw_classification_batch,
-        draw_predictions=draw_classifications,
+        draw_batch=plot_classification_batch,
+        draw_predictions=plot_classifications,
         to_json=_to_json,
         metric="accuracy",
         settle=lambda: {"canvas": sides()},
@@ -169,8 +169,8 @@ def _summary(
         {
             "data.png": picture(
                 [
-                    draw_classification_batch(batch, classes),
-                    draw_class_counts(counts, classes, "training images"),
+                    plot_classification_batch(batch, classes),
+                    plot_class_counts(counts, classes, "training images"),
                 ]
             )
         },

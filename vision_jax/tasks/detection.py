@@ -16,7 +16,7 @@ from vision_jax.tasks.canvas import Sides
 from vision_jax.tasks.objects import Kind, objects_task, photograph, result
 from vision_jax.training.experiment import Classes, Evaluator, Task
 from vision_jax.types import DetectionBatch, Detections, to_original
-from vision_jax.visualization import draw_detection_batch, draw_detections
+from vision_jax.visualization import plot_detection_batch, plot_detections
 
 
 def detection(
@@ -59,8 +59,8 @@ def boxes_kind(
         photograph=photograph,
         beside=lambda source, most: 0,
         evaluators=evaluators,
-        draw_batch=draw_detection_batch,
-        draw_predictions=draw_detections,
+        draw_batch=plot_detection_batch,
+        draw_predictions=plot_detections,
         to_json=_to_json,
         metric=metric,
     )

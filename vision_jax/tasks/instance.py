@@ -23,7 +23,7 @@ from vision_jax.tasks.canvas import Sides
 from vision_jax.tasks.objects import Kind, objects_task, photograph, result, sizes
 from vision_jax.training.experiment import Classes, Evaluator, Task
 from vision_jax.types import InstanceBatch, Instances, UserError, instances_to_original
-from vision_jax.visualization import draw_instance_batch, draw_instances
+from vision_jax.visualization import plot_instance_batch, plot_instances
 
 
 def instances(
@@ -59,8 +59,8 @@ def instances(
         photograph=partial(_photograph, size=mask_size),
         beside=lambda source, most: most * (_median_area(source) if size is None else size**2),
         evaluators=_evaluators,
-        draw_batch=draw_instance_batch,
-        draw_predictions=draw_instances,
+        draw_batch=plot_instance_batch,
+        draw_predictions=plot_instances,
         to_json=_to_json,
         metric="mask/AP",
     )

@@ -22,7 +22,7 @@ from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Batch, Classes, Data, Evaluator, Picture, Predictions, Task
 from vision_jax.types import Report, UserError
-from vision_jax.visualization import draw_box_sizes, draw_class_counts, draw_image_sizes, side_by_side
+from vision_jax.visualization import plot_box_sizes, plot_class_counts, plot_image_sizes, side_by_side
 
 _LOOKED_AT = 256
 
@@ -213,9 +213,9 @@ def _summary(
         columns[name] = np.bincount(labels, minlength=len(classes)).tolist()
         if name == "train":
             pictures += [
-                draw_class_counts(np.array(columns[name]), classes, "training objects"),
-                draw_box_sizes(boxes),
-                draw_image_sizes(extents),
+                plot_class_counts(np.array(columns[name]), classes, "training objects"),
+                plot_box_sizes(boxes),
+                plot_image_sizes(extents),
             ]
     batch = next(training.train(augment, 8, 0, 0, first))
     return Report(

@@ -25,7 +25,7 @@ from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Evaluator, Task
 from vision_jax.types import Report, Segmentation, SegmentationBatch, UserError
-from vision_jax.visualization import draw_class_counts, draw_segmentation_batch, draw_segmentations
+from vision_jax.visualization import plot_class_counts, plot_segmentation_batch, plot_segmentations
 
 _COUNTED = 200
 _WEIGHED = 2000
@@ -121,8 +121,8 @@ def segmentation(
     return SegmentationTask(
         open=open_data,
         prepare=lambda images, ids: _prepare(images, ids, sides()),
-        draw_batch=draw_segmentation_batch,
-        draw_predictions=draw_segmentations,
+        draw_batch=plot_segmentation_batch,
+        draw_predictions=plot_segmentations,
         to_json=_to_json,
         metric="mIoU",
         settle=settle,
@@ -246,8 +246,8 @@ def _summary(
         {
             "data.png": picture(
                 [
-                    draw_segmentation_batch(batch, classes),
-                    draw_class_counts(np.array(columns["train"]), classes, "training pixels"),
+                    plot_segmentation_batch(batch, classes),
+                    plot_class_counts(np.array(columns["train"]), classes, "training pixels"),
                 ]
             )
         },

@@ -88,7 +88,7 @@ def fit(
         devices: how many devices of each process to use; all of them if None.
         file: the experiment's file, recorded and copied to `run_folder/experiment.py`.
         arguments: what the experiment's function was called with, JSON-able, recorded in experiment.json.
-        draw_curves: rows of metrics.csv -> curves.png (`vision_jax.visualization.curves.draw_curves`).
+        draw_curves: rows of metrics.csv -> curves.png (`vision_jax.visualization.curves.plot_curves`).
 
     Returns:
         The report of the "default" evaluation at the end; metrics without the `val/` they have in

@@ -72,7 +72,7 @@ def class_legend(
         most: so many of those seen are named otherwise.
 
     Returns:
-        Entries of `draw_grid`'s legend.
+        Entries of `plot_grid`'s legend.
     """
     colors = class_colors(len(classes))
     shown = range(len(classes)) if len(classes) <= few else sorted({k for k in seen if k >= 0})[:most]
@@ -92,11 +92,11 @@ def font(size: int, path: Path) -> ImageFont.FreeTypeFont:
 
 
 def text_width(text: str, size: int) -> int:
-    """Width of a line in pixels, as `draw_text` draws it."""
+    """Width of a line in pixels, as `plot_text` draws it."""
     return int(np.ceil(sum(font(size, path).getlength(part) for path, part in runs(drawable(text)))))
 
 
-def draw_text(
+def plot_text(
     pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, color: Color, size: int
 ) -> None:
     """Writes a line in letters that a font has (`vision_jax.types.lettering`).
@@ -164,7 +164,7 @@ class Cell:
 
 
 def first_row(page: Picture) -> Picture:
-    """The top of a page of `draw_grid` down to the end of its first row of pictures."""
+    """The top of a page of `plot_grid` down to the end of its first row of pictures."""
     blank = (page == PAPER).all(axis=(1, 2))
     # Captions lie close to their pictures; below the title only rows have so much paper between them.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], blank, [0]])))
@@ -174,7 +174,7 @@ def first_row(page: Picture) -> Picture:
     return page
 
 
-def draw_grid(
+def plot_grid(
     cells: Sequence[Cell],
     columns: int,
     legend: Sequence[tuple[str, Sequence[int]]] = (),
@@ -211,13 +211,13 @@ def draw_grid(
     page = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(page)
     if title:
-        draw_text(pen, (margin, margin - 4), fit_text(title, 15, width - 2 * margin), INK, 15)
+        plot_text(pen, (margin, margin - 4), fit_text(title, 15, width - 2 * margin), INK, 15)
     y = top
     for row, tall in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):
             x = margin + column * (widest + gap)
             if cell.caption:
-                draw_text(pen, (x, y + 1), fit_text(cell.caption, size, widest), cell.color, size)
+                plot_text(pen, (x, y + 1), fit_text(cell.caption, size, widest), cell.color, size)
             page.paste(Image.fromarray(cell.picture), (x, y + head))
             if cell.framed:
                 h, w = cell.picture.shape[:2]
@@ -229,11 +229,11 @@ def draw_grid(
         for i in line:
             name, color = legend[i]
             pen.rectangle((x, y + 4, x + 13, y + 17), fill=(color[0], color[1], color[2]), outline=QUIET)
-            draw_text(pen, (x + 20, y + 2), name, INK, size)
+            plot_text(pen, (x + 20, y + 2), name, INK, size)
             x += 20 + text_width(name, size) + 22
         y += 24
     for line in _wrap(note, size, width - 2 * margin):
-        draw_text(pen, (margin, y + 2), line, QUIET, size)
+        plot_text(pen, (margin, y + 2), line, QUIET, size)
         y += 20
     return np.asarray(page)
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from vision_jax.types import Classification, ClassificationBatch
-from vision_jax.visualization.canvas import RIGHT, WRONG, Cell, Picture, display_scale, draw_grid, resize
+from vision_jax.visualization.canvas import RIGHT, WRONG, Cell, Picture, display_scale, plot_grid, resize
 
 _COLUMNS = 8
 
 
-def draw_classification_batch(batch: ClassificationBatch, classes: Sequence[str], most: int = 32) -> Picture:
+def plot_classification_batch(batch: ClassificationBatch, classes: Sequence[str], most: int = 32) -> Picture:
     """The batch as the model sees it, each image under its class.
 
     Args:
@@ -27,10 +27,10 @@ def draw_classification_batch(batch: ClassificationBatch, classes: Sequence[str]
     for b in np.flatnonzero(np.asarray(batch.example_valid))[:most].tolist():
         label = int(batch.labels[b])
         cells.append(Cell(_enlarged(np.asarray(batch.image[b])), classes[label] if label >= 0 else ""))
-    return draw_grid(cells, _COLUMNS)
+    return plot_grid(cells, _COLUMNS)
 
 
-def draw_classifications(
+def plot_classifications(
     batch: ClassificationBatch, predictions: Classification, classes: Sequence[str], most: int = 32
 ) -> Picture:
     """Each image under its predicted class; wrong ones framed, with the class that they have.
@@ -61,7 +61,7 @@ def draw_classifications(
     note = (
         f"{right} of {judged} right. Framed: wrong, as \u201ctruth, not prediction\u201d." if judged else ""
     )
-    return draw_grid(cells, _COLUMNS, note=note)
+    return plot_grid(cells, _COLUMNS, note=note)
 
 
 def _enlarged(image: Picture) -> Picture:

@@ -16,7 +16,7 @@ _RATES = ("learning_rate", "lr")
 _NOT_LOSSES = (*_RATES, "grad_norm", "gradient_norm", "param_norm", "update_norm")
 
 
-def draw_curves(rows: Sequence[Mapping[str, object]]) -> Picture:
+def plot_curves(rows: Sequence[Mapping[str, object]]) -> Picture:
     """Draws the rows of metrics.csv.
 
     Args:
@@ -31,10 +31,10 @@ def draw_curves(rows: Sequence[Mapping[str, object]]) -> Picture:
     series = _series(rows)
     figure = new_figure(12.0, 7.4)
     (loss, metrics), (terms, rates) = figure.subplots(2, 2)
-    _draw_loss(loss, series)
-    _draw_metrics(metrics, series)
-    _draw_terms(terms, series)
-    _draw_rates(rates, series)
+    _plot_loss(loss, series)
+    _plot_metrics(metrics, series)
+    _plot_terms(terms, series)
+    _plot_rates(rates, series)
     last = max((float(x[-1]) for x, _ in series.values()), default=1.0)
     for axes in (loss, metrics, terms, rates):
         plain_axes(axes)
@@ -74,7 +74,7 @@ def smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return (sums[high] - sums[low]) / (high - low)
 
 
-def _draw_loss(axes, series: Series) -> None:
+def _plot_loss(axes, series: Series) -> None:
     axes.set_title("loss", loc="left")
     drawn = []
     if "train/loss" in series:
@@ -97,7 +97,7 @@ def _draw_loss(axes, series: Series) -> None:
     _legend(axes, "no loss yet")
 
 
-def _draw_terms(axes, series: Series) -> None:
+def _plot_terms(axes, series: Series) -> None:
     axes.set_title("loss terms in training, smoothed", loc="left")
     names = [n for n in series if n.startswith("train/") and n != "train/loss"]
     names = [n for n in names if n.removeprefix("train/") not in _NOT_LOSSES]
@@ -117,7 +117,7 @@ def _draw_terms(axes, series: Series) -> None:
     _legend(axes, "one term only")
 
 
-def _draw_metrics(axes, series: Series) -> None:
+def _plot_metrics(axes, series: Series) -> None:
     """The plain metrics; a constant answer's score (`.../majority`) dotted in its metric's colour."""
     axes.set_title("validation metrics", loc="left")
     terms = {"val/" + n.removeprefix("train/") for n in series if n.startswith("train/")}
@@ -139,7 +139,7 @@ def _draw_metrics(axes, series: Series) -> None:
     _legend(axes, "not evaluated yet")
 
 
-def _draw_rates(axes, series: Series) -> None:
+def _plot_rates(axes, series: Series) -> None:
     axes.set_title("learning rate", loc="left")
     for name in _RATES:
         if f"train/{name}" in series:

@@ -16,8 +16,8 @@ from vision_jax.visualization.canvas import (
     class_colors,
     class_legend,
     display_scale,
-    draw_grid,
     mark_padding,
+    plot_grid,
     resize,
     to_uint8,
 )
@@ -29,7 +29,7 @@ _SMALLEST, _LARGEST = 320, 480
 _FEW, _MOST = 24, 32
 
 
-def draw_labels(
+def plot_labels(
     image: Picture, labels: Int[np.ndarray, "h w"], classes: Sequence[str], opacity: float = 0.65
 ) -> Picture:
     """Lays class colours over an image.
@@ -49,7 +49,7 @@ def draw_labels(
     return to_uint8(np.where((labels >= 0)[..., None], mixed, grey))
 
 
-def draw_segmentation_batch(batch: SegmentationBatch, classes: Sequence[str], most: int = 8) -> Picture:
+def plot_segmentation_batch(batch: SegmentationBatch, classes: Sequence[str], most: int = 8) -> Picture:
     """The batch as the model sees it: each canvas, padding hatched, beside its label map.
 
     Args:
@@ -67,14 +67,14 @@ def draw_segmentation_batch(batch: SegmentationBatch, classes: Sequence[str], mo
         seen.update(np.unique(labels).tolist())
         for picture, caption in (
             (image, f"id {batch.id[b]}"),
-            (draw_labels(image, labels, classes), "truth"),
+            (plot_labels(image, labels, classes), "truth"),
         ):
             cells.append(Cell(_enlarged(mark_padding(picture, height, width)), caption))
     note = "Grey: void, not counted. Hatched: padding."
-    return draw_grid(cells, 4, class_legend(seen, classes, _FEW, _MOST), note)
+    return plot_grid(cells, 4, class_legend(seen, classes, _FEW, _MOST), note)
 
 
-def draw_segmentations(
+def plot_segmentations(
     batch: SegmentationBatch, predictions: Segmentation, classes: Sequence[str], most: int = 6
 ) -> Picture:
     """Image, truth, prediction and errors in a row; without truth in the whole batch, image and prediction.
@@ -99,25 +99,25 @@ def draw_segmentations(
         cells.append(Cell(_enlarged(image), f"id {batch.id[b]}"))
         if has_truth:
             seen.update(np.unique(truth).tolist())
-            cells.append(Cell(_enlarged(draw_labels(image, truth, classes)), "truth"))
-        cells.append(Cell(_enlarged(draw_labels(image, answer, classes)), "prediction"))
+            cells.append(Cell(_enlarged(plot_labels(image, truth, classes)), "truth"))
+        cells.append(Cell(_enlarged(plot_labels(image, answer, classes)), "prediction"))
         if has_truth:
             labelled = truth >= 0
             right = 100 * np.mean(truth[labelled] == answer[labelled]) if labelled.any() else None
             caption = (
                 "no pixel has a label" if right is None else f"errors: {right:.1f} % of pixels are right"
             )
-            errors = _draw_errors(image, labelled & (truth != answer), labelled)
+            errors = _plot_errors(image, labelled & (truth != answer), labelled)
             cells.append(Cell(_enlarged(errors), caption))
     legend = class_legend(seen, classes, _FEW, _MOST)
     note = ""
     if has_truth:
         legend.append(("wrong (last column)", _ERROR))
         note = "Grey in truth and errors: void, not counted."
-    return draw_grid(cells, 4, legend, note)
+    return plot_grid(cells, 4, legend, note)
 
 
-def _draw_errors(image: Picture, wrong: np.ndarray, labelled: np.ndarray) -> Picture:
+def _plot_errors(image: Picture, wrong: np.ndarray, labelled: np.ndarray) -> Picture:
     """Faint image, wrong pixels coloured, void darker."""
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     faint = np.where(labelled[..., None], 255 - (255 - grey) * 0.35, 150 + grey * 0.1)

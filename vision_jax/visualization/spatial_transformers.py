@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from vision_jax.visualization.canvas import WRONG, Cell, Picture, draw_grid, resize, to_uint8
+from vision_jax.visualization.canvas import WRONG, Cell, Picture, plot_grid, resize, to_uint8
 
 _LINES = 5
 _SHIFT = 4  # of cv2's fixed-point coordinates, in bits
 
 
-def draw_sampling_grid(
+def plot_sampling_grid(
     image: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "hh ww 2"], scale: int = 4
 ) -> Picture:
     """An image under some rows and columns of the points that are read from it; the first row is thicker.
@@ -33,11 +33,11 @@ def draw_sampling_grid(
     for lines in (places, places.swapaxes(0, 1)):
         for i in np.unique(np.linspace(0, len(lines) - 1, _LINES).round().astype(int)):
             top = i == 0 and lines is places
-            _draw_line(picture, lines[i], max(1, scale // 2) if top else 1)
+            _plot_line(picture, lines[i], max(1, scale // 2) if top else 1)
     return picture
 
 
-def _draw_line(picture: Picture, line: Float[np.ndarray, "n 2"], thickness: int) -> None:
+def _plot_line(picture: Picture, line: Float[np.ndarray, "n 2"], thickness: int) -> None:
     # cv2 takes coordinates of 16 bits; far away nothing is seen anyhow.
     near = np.abs(line).max(axis=-1) < 2000
     fixed = np.rint(np.where(near[:, None], line, 0) * (1 << _SHIFT)).astype(int).tolist()
@@ -46,7 +46,7 @@ def _draw_line(picture: Picture, line: Float[np.ndarray, "n 2"], thickness: int)
             cv2.line(picture, fixed[i], fixed[i + 1], WRONG, thickness, cv2.LINE_AA, _SHIFT)
 
 
-def draw_warps(
+def plot_warps(
     images: Sequence[UInt8[np.ndarray, "h w 3"]],
     points: Float[np.ndarray, "n hh ww 2"],
     warped: Float[np.ndarray, "n hh ww c"],
@@ -64,11 +64,11 @@ def draw_warps(
         scale: the picture's pixels for one of an image.
         title: a line on top.
     """
-    above = [draw_sampling_grid(image, grid, scale) for image, grid in zip(images, points, strict=True)]
+    above = [plot_sampling_grid(image, grid, scale) for image, grid in zip(images, points, strict=True)]
     below = [resize(np.broadcast_to(to_uint8(255 * w), (*w.shape[:2], 3)), scale) for w in warped]
     names = captions or [""] * len(images)
     cells = [Cell(picture, name) for picture, name in zip(above, names, strict=True)]
-    return draw_grid([*cells, *(Cell(picture) for picture in below)], len(images), title=title)
+    return plot_grid([*cells, *(Cell(picture) for picture in below)], len(images), title=title)
 
 
 def save_gif(path: Path, frames: Sequence[Picture], seconds: float = 0.1) -> None:

@@ -14,7 +14,7 @@ from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_pic
 _MOST_BARS = 30
 
 
-def draw_class_counts(
+def plot_class_counts(
     counts: Int[np.ndarray, " k"], classes: Sequence[str], what: str = "objects"
 ) -> Picture:
     """A bar for each class, the commonest on top; of more than 30 classes, the 15 commonest and rarest.
@@ -44,7 +44,7 @@ def draw_class_counts(
     return to_picture(figure)
 
 
-def draw_box_sizes(boxes: Float[np.ndarray, "n 4"]) -> Picture:
+def plot_box_sizes(boxes: Float[np.ndarray, "n 4"]) -> Picture:
     """How large the boxes are (the root of their area, with COCO's limits 32 and 96) and of which shape.
 
     Args:
@@ -87,7 +87,7 @@ def draw_box_sizes(boxes: Float[np.ndarray, "n 4"]) -> Picture:
     return to_picture(figure)
 
 
-def draw_image_sizes(sizes: Int[np.ndarray, "n 2"]) -> Picture:
+def plot_image_sizes(sizes: Int[np.ndarray, "n 2"]) -> Picture:
     """The sizes of a split's images, larger dots where many share one.
 
     Args:

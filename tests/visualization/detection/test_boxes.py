@@ -5,7 +5,7 @@ import pytest
 
 from tests.batches import detection_of
 from vision_jax.types import Detections
-from vision_jax.visualization import draw_boxes, draw_detection_batch, draw_detections
+from vision_jax.visualization import plot_boxes, plot_detection_batch, plot_detections
 from vision_jax.visualization.canvas import class_colors
 from vision_jax.visualization.detection.boxes import tag
 
@@ -47,7 +47,7 @@ def make_detections(boxes, scores, labels, examples=2):
 
 def test_a_solid_box_is_drawn_on_its_border_and_nowhere_else():
     image = grey()
-    picture = draw_boxes(image, boxes_of([40, 50, 100, 90]), np.array([1]), None, CLASSES)
+    picture = plot_boxes(image, boxes_of([40, 50, 100, 90]), np.array([1]), None, CLASSES)
     color = class_colors(2)[1]
     assert (image == GREY).all()
     for y, x in ((70, 40), (70, 41), (70, 99), (50, 80), (89, 70), (88, 70)):
@@ -58,7 +58,7 @@ def test_a_solid_box_is_drawn_on_its_border_and_nowhere_else():
 
 
 def test_enlarging_moves_the_box_along():
-    picture = draw_boxes(grey(), boxes_of([40, 50, 100, 90]), np.array([0]), None, CLASSES, scale=2.5)
+    picture = plot_boxes(grey(), boxes_of([40, 50, 100, 90]), np.array([0]), None, CLASSES, scale=2.5)
     assert picture.shape == (300, 400, 3)
     color = class_colors(2)[0]
     for y, x in ((175, 100), (175, 249), (125, 200), (224, 200)):
@@ -68,21 +68,21 @@ def test_enlarging_moves_the_box_along():
 def test_weak_detections_are_thin_unnamed_and_few():
     box, label = boxes_of([40, 50, 100, 90]), np.array([0])
     color = class_colors(2)[0]
-    weak = draw_boxes(grey(), box, label, np.array([0.4], np.float32), CLASSES)
+    weak = plot_boxes(grey(), box, label, np.array([0.4], np.float32), CLASSES)
     # One pixel all around 60 x 40, and no text above.
     assert count(weak, color) == 2 * (60 + 40) - 4
     assert (weak != GREY).any(axis=-1).sum() == 2 * (60 + 40) - 4
-    weakest = draw_boxes(grey(), box, label, np.array([0.09], np.float32), CLASSES)
+    weakest = plot_boxes(grey(), box, label, np.array([0.09], np.float32), CLASSES)
     assert (weakest == GREY).all()
     many = np.array([[2 + 12 * i, 20, 10 + 12 * i, 100] for i in range(12)], np.float32)
     scores = np.linspace(0.15, 0.45, 12).astype(np.float32)
-    picture = draw_boxes(grey(), many, np.zeros(12, int), scores, CLASSES)
+    picture = plot_boxes(grey(), many, np.zeros(12, int), scores, CLASSES)
     np.testing.assert_array_equal((picture[60] != GREY).any(axis=-1).nonzero()[0][:2], [26, 33])
 
 
 def test_ignored_boxes_are_dashed():
     solid, dashed = (
-        draw_boxes(grey(), boxes_of([20, 20, 140, 100]), np.array([0]), None, CLASSES, np.array([flag]))
+        plot_boxes(grey(), boxes_of([20, 20, 140, 100]), np.array([0]), None, CLASSES, np.array([flag]))
         for flag in (False, True)
     )
     color = class_colors(2)[0]
@@ -112,8 +112,8 @@ def test_names_never_cover_one_another_and_stay_inside():
 
 def test_a_batch_is_shown_with_hatched_padding_and_without_invalid_examples():
     batch = make_batch([[20, 20, 80, 80], [0, 0, 0, 0]], [1, -1], [True, False])
-    both = draw_detection_batch(batch, CLASSES)
-    one = draw_detection_batch(batch.replace(example_valid=np.array([True, False])), CLASSES)
+    both = plot_detection_batch(batch, CLASSES)
+    one = plot_detection_batch(batch.replace(example_valid=np.array([True, False])), CLASSES)
     # 120 x 160 is shown three times as large.
     assert both.shape[1] == one.shape[1] + 480 + 10
     assert count(both, class_colors(2)[1]) > 1.5 * count(one, class_colors(2)[1])
@@ -124,8 +124,8 @@ def test_a_batch_is_shown_with_hatched_padding_and_without_invalid_examples():
 def test_truth_stands_beside_prediction_or_prediction_alone():
     batch = make_batch([[20, 20, 80, 80]], [1], [True])
     found = make_detections([[20, 20, 80, 80], [90, 10, 150, 80]], [0.9, 0.8], [0, 0])
-    pairs = draw_detections(batch, found, CLASSES)
-    alone = draw_detections(batch.replace(valid=np.zeros_like(batch.valid)), found, CLASSES)
+    pairs = plot_detections(batch, found, CLASSES)
+    alone = plot_detections(batch.replace(valid=np.zeros_like(batch.valid)), found, CLASSES)
     assert pairs.shape[1] == 2 * 16 + 4 * 480 + 3 * 10
     assert alone.shape[1] == 2 * 16 + 2 * 480 + 10
     first, second = class_colors(2)
@@ -142,7 +142,7 @@ def test_truth_stands_beside_prediction_or_prediction_alone():
 def test_at_most_so_many_images_are_drawn(examples):
     batch = make_batch([[20, 20, 80, 80]], [1], [True], examples=5)
     found = make_detections([[20, 20, 80, 80]], [0.9], [0], examples=5)
-    wide = draw_detections(batch, found, CLASSES, most=examples)
+    wide = plot_detections(batch, found, CLASSES, most=examples)
     assert wide.shape[1] == 2 * 16 + (2 if examples == 1 else 4) * 480 + (1 if examples == 1 else 3) * 10
 
 
@@ -150,6 +150,6 @@ def test_no_boxes_at_all():
     batch = make_batch([[0, 0, 0, 0]], [-1], [False])
     found = make_detections([[0, 0, 0, 0]], [0.0], [-1])
     found = found.replace(valid=np.zeros_like(found.valid))
-    picture = draw_detections(batch, found, CLASSES)
+    picture = plot_detections(batch, found, CLASSES)
     # Nothing is drawn on the images; letters below may hold a few pixels of the same grey.
     assert 2 * 480 * 270 <= count(picture, (GREY,) * 3) < 2 * 480 * 270 + 100

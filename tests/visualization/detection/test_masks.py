@@ -5,9 +5,9 @@ import pytest
 
 from tests.batches import detection_of, instances_of
 from vision_jax.types import Instances
-from vision_jax.visualization import draw_boxes, draw_instance_batch, draw_instances
+from vision_jax.visualization import plot_boxes, plot_instance_batch, plot_instances
 from vision_jax.visualization.canvas import class_colors
-from vision_jax.visualization.detection.masks import draw_masks, instance_colors, stretch
+from vision_jax.visualization.detection.masks import instance_colors, plot_masks, stretch
 from vision_jax.visualization.detection.pictures import Objects
 
 CLASSES = ("cat", "dog")
@@ -46,7 +46,7 @@ def left_half(height, width):
 
 def test_a_mask_is_filled_and_outlined_and_its_box_is_not_drawn():
     objects = objects_of([[40, 30, 120, 90]], [1])
-    picture = draw_masks(grey(), objects, [(left_half(60, 80), (30, 40))], CLASSES)
+    picture = plot_masks(grey(), objects, [(left_half(60, 80), (30, 40))], CLASSES)
     color = class_colors(2)[1]
     assert (picture[35:85, 45:75] == mixed(color)).all()
     assert (picture[40:80, 40] == color).all()
@@ -60,18 +60,18 @@ def test_weak_ignored_and_shapeless_objects_are_boxes_alone():
     full, empty = (np.ones((50, 50), bool), (10, 10)), (np.zeros((50, 50), bool), (10, 10))
     for scores, ignore, mask in ((None, [True], full), (None, [False], empty), ([0.4], [False], full)):
         objects = objects_of(boxes, [0], scores, ignore)
-        picture = draw_masks(grey(), objects, [mask], CLASSES)
-        boxed = draw_boxes(grey(), objects.boxes, objects.labels, objects.scores, CLASSES, objects.ignore)
+        picture = plot_masks(grey(), objects, [mask], CLASSES)
+        boxed = plot_boxes(grey(), objects.boxes, objects.labels, objects.scores, CLASSES, objects.ignore)
         np.testing.assert_array_equal(picture, boxed)
         assert (picture[15:55, 15:55] == GREY).all()
-    strong = draw_masks(grey(), objects_of(boxes, [0], [0.6]), [full], CLASSES)
+    strong = plot_masks(grey(), objects_of(boxes, [0], [0.6]), [full], CLASSES)
     assert (strong[15:55, 15:55] == mixed(class_colors(2)[0])).all()
 
 
 def test_a_smaller_mask_lies_over_a_larger_one():
     objects = objects_of([[10, 10, 50, 50], [0, 0, 100, 100]], [0, 1])
     masks = [(np.ones((40, 40), bool), (10, 10)), (np.ones((100, 100), bool), (0, 0))]
-    picture = draw_masks(grey(), objects, masks, CLASSES)
+    picture = plot_masks(grey(), objects, masks, CLASSES)
     small, large = class_colors(2).astype(float)
     under = mixed(large)
     assert (picture[80, 80] == under).all()
@@ -144,19 +144,19 @@ def make_instances(examples=2):
 
 
 def test_a_batch_shows_the_masks_on_the_whole_canvas():
-    picture = draw_instance_batch(make_batch(), CLASSES)
+    picture = plot_instance_batch(make_batch(), CLASSES)
     dog = mixed(class_colors(2)[1])
     # Shown three times as large, in two cells of 480 pixels; the mask has half of 180 x 180, less its line.
     assert picture.shape[1] == 2 * 16 + 2 * 480 + 10
     assert 0.85 < count(picture, dog) / (2 * 90 * 180) <= 1
     assert count(picture, mixed(class_colors(2)[0])) == 0
-    one = draw_instance_batch(make_batch(), CLASSES, most=1)
+    one = plot_instance_batch(make_batch(), CLASSES, most=1)
     assert count(one, dog) * 2 == count(picture, dog)
 
 
 @pytest.mark.parametrize("truth", [True, False])
 def test_truth_stands_beside_prediction_or_prediction_alone(truth):
-    picture = draw_instances(make_batch(valid=truth), make_instances(), CLASSES)
+    picture = plot_instances(make_batch(valid=truth), make_instances(), CLASSES)
     dog = mixed(class_colors(2)[1])
     assert picture.shape[1] == 2 * 16 + (4 * 480 + 30 if truth else 2 * 480 + 10)
     expected = 2 * 180 * 180 + (2 * 90 * 180 if truth else 0)

@@ -13,9 +13,9 @@ from vision_jax.visualization.canvas import (
     Picture,
     class_colors,
     darker,
-    draw_text,
     fit_text,
     ink_on,
+    plot_text,
     resize,
     rgb,
     text_width,
@@ -27,7 +27,7 @@ MOST_WEAK = 10
 _TEXT = 12
 
 
-def draw_boxes(
+def plot_boxes(
     image: Picture,
     boxes: Float[np.ndarray, "n 4"],
     labels: Int[np.ndarray, " n"],
@@ -121,7 +121,7 @@ def tag(
         if inside and not any(_overlap(spot, other) for other in placed):
             placed.append(spot)
             pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
-            draw_text(pen, (x + 3, y + 1), text, ink_on(color), _TEXT)
+            plot_text(pen, (x + 3, y + 1), text, ink_on(color), _TEXT)
             return
 
 

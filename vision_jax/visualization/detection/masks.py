@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from vision_jax.ops.masks import paste_window
 from vision_jax.types import InstanceBatch, Instances
 from vision_jax.visualization.canvas import Picture, class_colors, darker, resize, rgb, to_uint8
-from vision_jax.visualization.detection.boxes import STRONG, draw_boxes
+from vision_jax.visualization.detection.boxes import STRONG, plot_boxes
 from vision_jax.visualization.detection.pictures import Objects, batch_grid, prediction_grid
 
 # A part of a picture: which pixels of it, and the (row, column) of its first.
@@ -22,13 +22,13 @@ _OPACITY = 0.45
 _SHADES = (0.0, 0.5, -0.4, 0.25, -0.2)
 
 
-def draw_masks(
+def plot_masks(
     image: Picture, objects: Objects, masks: Sequence[Window], classes: Sequence[str], scale: float = 1.0
 ) -> Picture:
     """Draws objects with their masks and names on an image.
 
     Objects of one class whose boxes meet differ in shade. A predicted object with a score below 0.5, and one
-    that is ignored or has no pixel in its mask, is drawn as a box alone, as `draw_boxes` does.
+    that is ignored or has no pixel in its mask, is drawn as a box alone, as `plot_boxes` does.
 
     Args:
         image: the picture.
@@ -51,12 +51,12 @@ def draw_masks(
     for i in largest_first:
         _outline(page, masks[i], colors[i])
     boxes = objects.boxes * np.float32(scale)
-    return draw_boxes(
+    return plot_boxes(
         page, boxes, objects.labels, objects.scores, classes, objects.ignore, colors=colors, unboxed=filled
     )
 
 
-def draw_instance_batch(batch: InstanceBatch, classes: Sequence[str], most: int = 8) -> Picture:
+def plot_instance_batch(batch: InstanceBatch, classes: Sequence[str], most: int = 8) -> Picture:
     """The batch as the model sees it: the whole canvas, padding hatched, with the true masks and boxes.
 
     Args:
@@ -71,11 +71,11 @@ def draw_instance_batch(batch: InstanceBatch, classes: Sequence[str], most: int 
         batch,
         classes,
         most,
-        lambda b, image, truth, scale: _draw_truth(batch, b, image, truth, classes, scale),
+        lambda b, image, truth, scale: _plot_truth(batch, b, image, truth, classes, scale),
     )
 
 
-def draw_instances(
+def plot_instances(
     batch: InstanceBatch, instances: Instances, classes: Sequence[str], most: int = 8
 ) -> Picture:
     """Truth beside prediction, or the prediction alone where the whole batch carries no truth.
@@ -90,31 +90,31 @@ def draw_instances(
         A grid with a legend.
     """
 
-    def draw_found(b: int, image: Picture, found: Objects, scale: float) -> Picture:
+    def plot_found(b: int, image: Picture, found: Objects, scale: float) -> Picture:
         size = _enlarged(image, scale)
         pasted = [
             paste_window(mask, box * np.float32(scale), size)
             for mask, box in zip(np.asarray(instances.masks[b])[found.slots], found.boxes, strict=True)
         ]
-        return draw_masks(image, found, [(values > 0.5, corner) for values, corner in pasted], classes, scale)
+        return plot_masks(image, found, [(values > 0.5, corner) for values, corner in pasted], classes, scale)
 
     return prediction_grid(
         batch,
         instances,
         classes,
         most,
-        lambda b, image, truth, scale: _draw_truth(batch, b, image, truth, classes, scale),
-        draw_found,
+        lambda b, image, truth, scale: _plot_truth(batch, b, image, truth, classes, scale),
+        plot_found,
     )
 
 
-def _draw_truth(
+def _plot_truth(
     batch: InstanceBatch, b: int, image: Picture, truth: Objects, classes: Sequence[str], scale: float
 ) -> Picture:
     masks, frames = np.asarray(batch.masks[b])[truth.slots], np.asarray(batch.frames[b])[truth.slots]
     size = _enlarged(image, scale)
     windows = [stretch(mask, frame * scale, size) for mask, frame in zip(masks, frames, strict=True)]
-    return draw_masks(image, truth, windows, classes, scale)
+    return plot_masks(image, truth, windows, classes, scale)
 
 
 def stretch(

@@ -14,10 +14,10 @@ from vision_jax.visualization.canvas import (
     Picture,
     class_legend,
     display_scale,
-    draw_grid,
     mark_padding,
+    plot_grid,
 )
-from vision_jax.visualization.detection.boxes import MOST_WEAK, STRONG, WEAKEST, draw_boxes
+from vision_jax.visualization.detection.boxes import MOST_WEAK, STRONG, WEAKEST, plot_boxes
 
 
 class Objects(NamedTuple):
@@ -39,10 +39,10 @@ class Objects(NamedTuple):
 
 
 # Draws the objects of example b on its image, enlarged: (b, image, objects, scale) -> picture.
-Draw = Callable[[int, Picture, Objects, float], Picture]
+PlotObjects = Callable[[int, Picture, Objects, float], Picture]
 
 
-def draw_detection_batch(batch: DetectionBatch, classes: Sequence[str], most: int = 8) -> Picture:
+def plot_detection_batch(batch: DetectionBatch, classes: Sequence[str], most: int = 8) -> Picture:
     """The batch as the model sees it: the whole canvas, padding hatched, with the true boxes.
 
     Args:
@@ -56,7 +56,7 @@ def draw_detection_batch(batch: DetectionBatch, classes: Sequence[str], most: in
     return batch_grid(batch, classes, most, _boxes_of(classes))
 
 
-def draw_detections(
+def plot_detections(
     batch: DetectionBatch, detections: Detections, classes: Sequence[str], most: int = 8
 ) -> Picture:
     """Truth beside prediction, or the prediction alone where the whole batch carries no truth.
@@ -74,11 +74,11 @@ def draw_detections(
     return prediction_grid(batch, detections, classes, most, draw, draw)
 
 
-def _boxes_of(classes: Sequence[str]) -> Draw:
-    return lambda b, image, objects, scale: draw_boxes(image, *objects[1:4], classes, objects.ignore, scale)
+def _boxes_of(classes: Sequence[str]) -> PlotObjects:
+    return lambda b, image, objects, scale: plot_boxes(image, *objects[1:4], classes, objects.ignore, scale)
 
 
-def batch_grid(batch: DetectionBatch, classes: Sequence[str], most: int, draw: Draw) -> Picture:
+def batch_grid(batch: DetectionBatch, classes: Sequence[str], most: int, draw: PlotObjects) -> Picture:
     """The batch as the model sees it: the whole canvas, padding hatched, with what is true drawn on it.
 
     Args:
@@ -99,7 +99,7 @@ def batch_grid(batch: DetectionBatch, classes: Sequence[str], most: int, draw: D
         caption = f"id {batch.id[b]}: {width}\u00d7{height} on {image.shape[1]}\u00d7{image.shape[0]}"
         cells.append(Cell(picture, f"{caption}, {_wanted(truth)}"))
     note = "Dashed: ignored (crowds, difficult). Hatched: padding."
-    return draw_grid(cells, 4 if len(cells) > 4 else 2, class_legend(seen, classes), note)
+    return plot_grid(cells, 4 if len(cells) > 4 else 2, class_legend(seen, classes), note)
 
 
 def prediction_grid(
@@ -107,8 +107,8 @@ def prediction_grid(
     detections: Detections,
     classes: Sequence[str],
     most: int,
-    draw_truth: Draw,
-    draw_found: Draw,
+    plot_truth: PlotObjects,
+    plot_found: PlotObjects,
 ) -> Picture:
     """Truth beside prediction, or the prediction alone where the whole batch carries no truth.
 
@@ -117,7 +117,7 @@ def prediction_grid(
         detections: what was predicted for it.
         classes: K names.
         most: how many images at most.
-        draw_truth, draw_found: draw the true and the predicted objects.
+        plot_truth, plot_found: draw the true and the predicted objects.
 
     Returns:
         A grid with a legend.
@@ -132,7 +132,7 @@ def prediction_grid(
         if has_truth:
             truth = _truth(batch, b)
             seen.update(truth.labels.tolist())
-            picture = draw_truth(b, image, truth, scale)
+            picture = plot_truth(b, image, truth, scale)
             cells.append(Cell(picture, f"id {batch.id[b]}, truth: {_wanted(truth)}"))
         slots = np.flatnonzero(np.asarray(detections.valid[b]))
         boxes, labels, scores = (
@@ -143,14 +143,14 @@ def prediction_grid(
         found = Objects(slots, boxes, labels, scores, np.zeros(len(slots), bool))
         count = f"{int(strong.sum())} with score \u2265 {STRONG}"
         caption = f"prediction: {count}" if has_truth else f"id {batch.id[b]}: {count}"
-        cells.append(Cell(draw_found(b, image, found, scale), caption))
+        cells.append(Cell(plot_found(b, image, found, scale), caption))
     note = f"Thin: predictions with a score of {WEAKEST} to {STRONG}, the best {MOST_WEAK}."
     if has_truth:
         note += " Dashed: ignored (crowds, difficult)."
         columns = 4 if len(examples) > 1 else 2
     else:
         columns = min(4, max(1, int(np.ceil(np.sqrt(len(examples))))))
-    return draw_grid(cells, columns, class_legend(seen, classes), note)
+    return plot_grid(cells, columns, class_legend(seen, classes), note)
 
 
 def _truth(batch: DetectionBatch, b: int) -> Objects:
