@@ -1,4 +1,4 @@
-"""Records and predictions for the judges, built from plain lists."""
+"""Records and predictions for evaluators, built from plain lists."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_predictions(
     return batch, Detections(boxes, scores, labels, valid)
 
 
-class Drawn:
+class BitmapSource:
     """A source of given records with bitmaps; reading pixels is an error."""
 
     def __init__(self, records, masks, classes=("a", "b", "c")):
@@ -64,13 +64,13 @@ class Drawn:
         return self.records[index]
 
     def image(self, index):
-        raise AssertionError("judging needs no pixels")
+        raise AssertionError("evaluation needs no pixels")
 
     def masks(self, index):
         return self._masks[index]
 
 
-class DrawnByCoco(Drawn):
+class CocoShapesSource(BitmapSource):
     """One that gives COCO's own shapes; its bitmaps must not be asked for."""
 
     def __init__(self, records, shapes):
@@ -99,13 +99,13 @@ def instances() -> Callable[..., tuple[InstanceBatch, Instances]]:
 
 
 @pytest.fixture
-def drawn() -> type[Drawn]:
-    return Drawn
+def bitmap_source() -> type[BitmapSource]:
+    return BitmapSource
 
 
 @pytest.fixture
-def drawn_by_coco() -> type[DrawnByCoco]:
-    return DrawnByCoco
+def coco_shapes_source() -> type[CocoShapesSource]:
+    return CocoShapesSource
 
 
 @pytest.fixture

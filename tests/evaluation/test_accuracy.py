@@ -28,10 +28,10 @@ def classified(labels, answers, valid=None, classes=6):
 
 
 def test_accuracy_worked_by_hand(tmp_path):
-    judge = ClassificationEvaluator(["a", "b", "c", "d", "e", "f"])
-    judge.add(*classified([0, 0, 0, 5], [0, 0, 1, 1]))
-    judge.add(*classified([2, 3, 4], [2, 1, 4], valid=[True, True, False]))
-    report = judge.report()
+    evaluator = ClassificationEvaluator(["a", "b", "c", "d", "e", "f"])
+    evaluator.add(*classified([0, 0, 0, 5], [0, 0, 1, 1]))
+    evaluator.add(*classified([2, 3, 4], [2, 1, 4], valid=[True, True, False]))
+    report = evaluator.report()
     # Six images: right are two 0s and the 2. Outside the five most probable: only the 5.
     assert report.metrics == {"accuracy": 3 / 6, "accuracy/top5": 5 / 6, "accuracy/majority": 3 / 6}
     rows = [
@@ -46,9 +46,9 @@ def test_accuracy_worked_by_hand(tmp_path):
 
 
 def test_few_classes_have_no_top5_and_no_images_no_accuracy():
-    judge = ClassificationEvaluator(["a", "b"])
-    assert set(judge.report().metrics) == {"accuracy", "accuracy/majority"}
-    assert all(math.isnan(v) for v in judge.report().metrics.values())
+    evaluator = ClassificationEvaluator(["a", "b"])
+    assert set(evaluator.report().metrics) == {"accuracy", "accuracy/majority"}
+    assert all(math.isnan(v) for v in evaluator.report().metrics.values())
 
 
 def segmented(truth, answer, size=None, example_valid=None):
@@ -63,11 +63,11 @@ def segmented(truth, answer, size=None, example_valid=None):
 def test_iou_worked_by_hand(tmp_path):
     # Class 0: 4 pixels, 3 found, none wrongly: 3/4. Class 1: 2 pixels, both found, one 0 taken for it: 2/3.
     # Class 2 does not occur. The void pixel and the padding count nowhere.
-    judge = SegmentationEvaluator(["a", "b", "c"])
-    judge.add(*segmented([[[0, 0, 0, -1], [0, 1, 1, 2]]], [[[0, 0, 0, 1], [1, 1, 1, 0]]], size=(2, 3)))
+    evaluator = SegmentationEvaluator(["a", "b", "c"])
+    evaluator.add(*segmented([[[0, 0, 0, -1], [0, 1, 1, 2]]], [[[0, 0, 0, 1], [1, 1, 1, 0]]], size=(2, 3)))
     second = segmented([[[-1, -1]], [[2, 2]]], [[[2, 2]], [[0, 0]]], example_valid=[True, False])
-    judge.add(*second)
-    report = judge.report()
+    evaluator.add(*second)
+    report = evaluator.report()
     expected = {
         "pixel_accuracy": 5 / 6,
         "mean_accuracy": (3 / 4 + 1) / 2,
@@ -93,9 +93,9 @@ def test_segmentation_scores_are_those_of_the_fcn_paper(seed, images):
     rng = np.random.default_rng(seed)
     truth = rng.integers(-1, rng.integers(1, 5), (images, 6, 7))
     answer = np.where(rng.random(truth.shape) < 0.5, np.maximum(truth, 0), rng.integers(0, 4, truth.shape))
-    truth[0, 0, 0] = 0  # Something is labelled.
-    judge = SegmentationEvaluator("abcd")
-    judge.add(*segmented(truth, answer))
+    truth[0, 0, 0] = 0  # Something is labeled.
+    evaluator = SegmentationEvaluator("abcd")
+    evaluator.add(*segmented(truth, answer))
     pixels = [tuple(p) for p in np.argwhere(truth >= 0)]
     n = {(i, j): sum(truth[p] == i and answer[p] == j for p in pixels) for i in range(4) for j in range(4)}
     t = {i: sum(truth[p] == i for p in pixels) for i in range(4)}
@@ -111,7 +111,7 @@ def test_segmentation_scores_are_those_of_the_fcn_paper(seed, images):
         "mIoU": sum(iou.values()) / len(iou),
         "fwIoU": sum(t[i] * iou[i] for i in iou) / sum(t.values()),
     }
-    metrics = judge.report().metrics
+    metrics = evaluator.report().metrics
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
@@ -128,11 +128,11 @@ def test_counts_stay_exact_beyond_float32():
     assert segmentation_scores(confusion)["mIoU"] == pytest.approx(1 - 1 / (2**24 + 1), abs=1e-12)
 
 
-def test_nothing_labelled_is_undefined():
+def test_nothing_labeled_is_undefined():
     assert all(math.isnan(v) for v in SegmentationEvaluator(["a"]).report().metrics.values())
 
 
-def test_judges_at_the_sources_own_size():
+def test_evaluates_at_the_sources_own_size():
     class Source:
         classes = ("a", "b")
 
@@ -143,7 +143,7 @@ def test_judges_at_the_sources_own_size():
             return "0.png"
 
         def image(self, index):
-            raise AssertionError("judging needs no pixels")
+            raise AssertionError("evaluation needs no pixels")
 
         def labels(self, index):
             # 3 x 6: the left half 0, the right half 1, but for one corner.
@@ -153,16 +153,16 @@ def test_judges_at_the_sources_own_size():
 
     # The model saw 1 x 2 pixels in the corner of a 2 x 4 canvas.
     batch, answer = segmented([[[0, 1, -1, -1], [-1] * 4]], [[[0, 1, 1, 1], [1] * 4]], size=(1, 2))
-    judge = SegmentationEvaluator(Source.classes, Source())
-    judge.add(batch, answer)
-    assert judge.report().metrics["pixel_accuracy"] == pytest.approx(17 / 18)
+    evaluator = SegmentationEvaluator(Source.classes, Source())
+    evaluator.add(batch, answer)
+    assert evaluator.report().metrics["pixel_accuracy"] == pytest.approx(17 / 18)
     resized_truth = SegmentationEvaluator(Source.classes)
     resized_truth.add(batch, answer)
     assert resized_truth.report().metrics["pixel_accuracy"] == 1
 
 
-def test_resizing_takes_the_label_under_each_pixels_centre():
-    # Four pixels seen for two of the source: its pixels' centres, 0.5 and 1.5, fall on the second and fourth.
+def test_resizing_takes_the_label_under_each_pixels_center():
+    # Four pixels seen for two of the source: its pixels' centers, 0.5 and 1.5, fall on the second and fourth.
     answer = np.array([[0, 1, 2, 3]], np.int32)
     np.testing.assert_array_equal(_resize_nearest(answer, 1, 2), [[1, 3]])
     np.testing.assert_array_equal(_resize_nearest(answer, 2, 3), [[0, 2, 3]] * 2)

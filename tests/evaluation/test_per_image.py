@@ -33,7 +33,7 @@ from vision_jax.types import (
 )
 
 CLASSES = ("a", "b", "c")
-# Drawn anew each time: a failure says which.
+# Other seeds each time: a failure prints its seed.
 seeds = st.integers(0, 2**16)
 
 
@@ -83,10 +83,10 @@ def test_weighted_pixel_metrics_by_hand():
     np.testing.assert_allclose(metrics["fwIoU"], fw)
 
 
-def test_the_classifiers_judge_keeps_the_images_that_are_not_padding(tmp_path):
+def test_the_classification_evaluator_keeps_the_images_that_are_not_padding(tmp_path):
     rng = np.random.default_rng(0)
     names = [f"class {k}" for k in range(8)]
-    judge, whole = (ClassificationEvaluator(names) for _ in range(2))
+    evaluator, whole = (ClassificationEvaluator(names) for _ in range(2))
     weights = np.array([2, 0, 1, 3, 1, 0, 4, 1])
     ids, labels = 10 - np.arange(10, dtype=np.int32), rng.integers(0, 8, 10).astype(np.int32)
     probabilities = rng.random((10, 8)).astype(np.float32)
@@ -97,16 +97,18 @@ def test_the_classifiers_judge_keeps_the_images_that_are_not_padding(tmp_path):
     image = np.zeros((10, 1, 1, 3), np.uint8)
     for part in (slice(0, 6), slice(6, 10)):
         some = Classification(answer.labels[part], answer.probabilities[part])
-        judge.add(classification_of(image[part], labels[part], id=ids[part], example_valid=valid[part]), some)
+        evaluator.add(
+            classification_of(image[part], labels[part], id=ids[part], example_valid=valid[part]), some
+        )
     often = np.repeat(np.flatnonzero(valid), weights)
     batch = classification_of(image[:1].repeat(len(often), 0), labels[often], id=ids[often])
     whole.add(batch, Classification(answer.labels[often], answer.probabilities[often]))
 
-    per_image = kept(tmp_path, judge.report())
+    per_image = kept(tmp_path, evaluator.report())
     assert per_image.ids.tolist() == ids[valid].tolist()
     assert per_image.names == ("accuracy", "accuracy/top5")
     metrics = per_image.metrics(np.stack([np.ones(8, int), weights]))
-    own, repeated_metrics = judge.report().metrics, whole.report().metrics
+    own, repeated_metrics = evaluator.report().metrics, whole.report().metrics
     assert own["accuracy"] < own["accuracy/top5"] < 1
     for name in per_image.names:
         np.testing.assert_allclose(metrics[name], [own[name], repeated_metrics[name]], rtol=0, atol=1e-12)
@@ -127,16 +129,16 @@ def test_label_maps_weighted_are_label_maps_repeated(tmp_path_factory, seed, wei
     answer = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 3, truth.shape)).astype(np.int32)
     answer[answer < 0] = 0
     confusions = []
-    judge = SegmentationEvaluator(CLASSES)
+    evaluator = SegmentationEvaluator(CLASSES)
     for i in range(4):
         batch = segmentation_of(np.zeros((1, 5, 6, 3), np.uint8), truth[i : i + 1], id=np.array([i + 5]))
-        judge.add(batch, Segmentation(answer[i : i + 1], np.zeros((1, 5, 6, 3), np.float32)))
-        labelled = truth[i] >= 0
+        evaluator.add(batch, Segmentation(answer[i : i + 1], np.zeros((1, 5, 6, 3), np.float32)))
+        labeled = truth[i] >= 0
         confusions.append(np.zeros((3, 3), int))
-        np.add.at(confusions[-1], (truth[i][labelled], answer[i][labelled]), 1)
-    per_image = kept(tmp_path_factory.mktemp("run"), judge.report())
+        np.add.at(confusions[-1], (truth[i][labeled], answer[i][labeled]), 1)
+    per_image = kept(tmp_path_factory.mktemp("run"), evaluator.report())
     assert per_image.ids.tolist() == [5, 6, 7, 8]
-    assert_equal(per_image.metrics(np.ones((1, 4), int)), judge.report().metrics)
+    assert_equal(per_image.metrics(np.ones((1, 4), int)), evaluator.report().metrics)
     expected = segmentation_scores(np.tensordot(weights, confusions, axes=1))
     assert_equal(per_image.metrics(np.array([weights])), expected)
 
@@ -144,13 +146,13 @@ def test_label_maps_weighted_are_label_maps_repeated(tmp_path_factory, seed, wei
 def coco_and_voc(records, found, predictions):
     """Reports of both evaluators; the images come in two batches, not in their order."""
     reports = []
-    for judge in (CocoEvaluator(records, CLASSES), VocEvaluator(records, CLASSES)):
+    for evaluator in (CocoEvaluator(records, CLASSES), VocEvaluator(records, CLASSES)):
         for part in (range(1, len(records), 2), range(0, len(records), 2)):
             if part:
-                judge.add(*predictions([records[i] for i in part], [found[i] for i in part], slots=200))
+                evaluator.add(*predictions([records[i] for i in part], [found[i] for i in part], slots=200))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of images with more than 100 detections.
-            reports.append(judge.report())
+            reports.append(evaluator.report())
     return reports
 
 
@@ -202,10 +204,10 @@ def test_equal_scores_of_a_repeated_image_take_turns(tmp_path, record, predictio
     np.testing.assert_allclose(metrics["VOC/mAP"], [1, 5 / 6, (1 + 2 / 3 + 3 / 5) / 3], rtol=0, atol=1e-12)
 
 
-def test_draws_in_parts_are_the_same_draws(tmp_path, split, predictions):
+def test_resamples_in_parts_are_the_same_resamples(tmp_path, split, predictions):
     per_image = kept(tmp_path, *coco_and_voc(*split(5), predictions))
     weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=9)
-    with mock.patch.object(average_precision, "_HELD", 300):
+    with mock.patch.object(average_precision, "_COUNTS_HELD", 300):
         parts = per_image.metrics(weights)
     np.testing.assert_equal(parts, per_image.metrics(weights))
 
@@ -215,24 +217,26 @@ def test_only_what_is_asked_for_is_computed(tmp_path, split, predictions):
     ones = np.ones((2, 12), int)
     whole = per_image.metrics(ones)
     asked = []
-    original = average_precision.JudgedDetections.average_precision
+    original = average_precision.MatchedDetections.average_precision
 
-    def spy(self, weights, share, area=0, ious=(0,)):
+    def spy(self, weights, fraction, area=0, ious=(0,)):
         asked.append((area, tuple(ious)))
-        return original(self, weights, share, area, ious)
+        return original(self, weights, fraction, area, ious)
 
-    with mock.patch.object(average_precision.JudgedDetections, "average_precision", spy):
+    with mock.patch.object(average_precision.MatchedDetections, "average_precision", spy):
         some = per_image.metrics(ones, ["AR/10", "AP75", "AP/small"])
     assert list(some) == ["AR/10", "AP75", "AP/small"]
     assert sorted(asked) == [(0, (5,)), (1, tuple(range(10)))]
     np.testing.assert_equal(some, {name: whole[name] for name in some})
 
 
-def test_masks_and_boundaries_weighted_are_images_repeated(tmp_path, drawn, record, predictions, instances):
-    def judged(records, masks, found, shapes):
-        judge = CocoInstanceEvaluator(drawn(records, masks), CLASSES)
-        judge.add(*instances(*predictions(records, found), shapes))
-        return judge.report()
+def test_masks_and_boundaries_weighted_are_images_repeated(
+    tmp_path, bitmap_source, record, predictions, instances
+):
+    def evaluated(records, masks, found, shapes):
+        evaluator = CocoInstanceEvaluator(bitmap_source(records, masks), CLASSES)
+        evaluator.add(*instances(*predictions(records, found), shapes))
+        return evaluator.report()
 
     rng = np.random.default_rng(3)
     y, x = np.mgrid[:28, :28]
@@ -251,14 +255,14 @@ def test_masks_and_boundaries_weighted_are_images_repeated(tmp_path, drawn, reco
         near = np.repeat(boxes, 2, axis=0) + rng.normal(0, 1, (8, 4))
         found.append((np.clip(near, 0, 120), rng.random(8).round(1), np.repeat(labels, 2)))
         shapes.append((x + y > rng.integers(0, 25, (8, 1, 1))).astype(np.float32))
-    own = judged(records, masks, found, shapes)
+    own = evaluated(records, masks, found, shapes)
     per_image = kept(tmp_path, own)
     assert set(per_image.names) == set(own.metrics)
     assert 0.05 < own.metrics["boundary/AP"] < own.metrics["mask/AP"] < own.metrics["AP"] < 0.95
     weights = np.array([2, 0, 1, 3, 0, 1])
     metrics = per_image.metrics(np.stack([np.ones(6, int), weights]))
     assert_equal({n: v[0] for n, v in metrics.items()}, own.metrics)
-    often = judged(
+    often = evaluated(
         repeated_records(records, weights), *(repeated(each, weights) for each in (masks, found, shapes))
     )
     assert_equal({n: v[1] for n, v in metrics.items()}, often.metrics)
@@ -283,20 +287,20 @@ def test_nothing_to_find_is_undefined_and_nothing_found_is_zero(tmp_path, record
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds, found=st.integers(0, 7), objects=st.integers(0, 5))
 def test_matches_are_those_of_pycocotools(seed, found, objects):
-    # Overlaps on a coarse grid, so that many are equal and many just reach a threshold.
+    # IoUs on a coarse grid, so that many are equal and many just reach a threshold.
     rng = np.random.default_rng(seed)
-    overlap = rng.integers(7, 21, (found, objects)) / 20
+    iou = rng.integers(7, 21, (found, objects)) / 20
     crowd, areas = rng.random(objects) < 0.3, rng.uniform(500, 1500, objects)
     thresholds, limits = np.linspace(0.5, 0.95, 10), ((0, 1e10), (0, 1024), (1024, 9216))
     ignored = np.array([crowd | (areas < low) | (areas > high) for low, high in limits])
-    right, lost = match_in_image(overlap, crowd, ignored, thresholds)
+    right, lost = match_in_image(iou, crowd, ignored, thresholds)
     protocol = COCOeval(iouType="bbox")
     protocol._gts[1, 1] = [
         {"id": g + 1, "area": areas[g], "ignore": int(crowd[g]), "iscrowd": int(crowd[g])}
         for g in range(objects)
     ]
     protocol._dts[1, 1] = [{"id": d + 1, "score": -d, "area": 1024} for d in range(found)]
-    protocol.ious = {(1, 1): overlap if overlap.size else []}
+    protocol.ious = {(1, 1): iou if iou.size else []}
     for a, limit in enumerate(limits):
         expected = protocol.evaluateImg(1, 1, limit, 100)
         if expected is None:
@@ -359,7 +363,7 @@ def test_broken_and_foreign_files_are_named(tmp_path, split, predictions):
         (saved(**{**arrays, "coco/box/counts": ~arrays["coco/box/counts"]}), "not count"),
         (saved(**{**arrays, "coco/box/scores": arrays["coco/box/labels"]}), "scores are int32"),
         (saved(**{**arrays, "coco/box/wanted": arrays["coco/box/wanted"][0]}), "number"),
-        (saved(**{n.replace("box", "egg"): a for n, a in arrays.items()}), "measures"),
+        (saved(**{n.replace("box", "egg"): a for n, a in arrays.items()}), "kinds of IoU"),
         (
             saved(
                 ids=np.arange(2),

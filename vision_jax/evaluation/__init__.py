@@ -1,7 +1,7 @@
-"""Judges of predictions: COCO AP of boxes, masks and boundaries, VOC AP, accuracy, intersection over union.
+"""Evaluation of predictions: COCO AP of boxes, masks and boundaries, VOC AP, accuracy, IoU.
 
-Each evaluator takes batches with what was predicted for them (`add`) and answers once (`report`). What each
-image contributed is kept (`read_per_image`), and runs are compared by resampling it (`difference`).
+Each evaluator takes batches with what was predicted for them (`add`) and gives one report (`report`). What
+each image contributed is kept (`read_per_image`), and runs are compared by resampling it (`difference`).
 """
 
 from vision_jax.evaluation.bootstrap import Difference, Interval, difference, interval

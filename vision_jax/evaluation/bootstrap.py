@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from vision_jax.evaluation.per_image.file import PerImage
 from vision_jax.types import UserError
 
-# How often each image occurs, by draw: so many numbers are held at once.
-_HELD = 2**22
+# Counts of images by resample that are held in memory at once.
+_COUNTS_HELD = 2**22
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Interval:
 
     Attributes:
         value: on all test images.
-        low: the least value that resampling leaves in the interval.
-        high: the largest.
+        low: the lower end of the percentile interval.
+        high: its upper end.
         images: how many test images there are.
         seeds: how many trainings.
     """
@@ -47,11 +47,11 @@ class Difference:
 
     Attributes:
         value: on all test images.
-        low: the least difference that resampling leaves in the interval.
-        high: the largest.
+        low: the lower end of the percentile interval.
+        high: its upper end.
         images: how many test images there are.
         seeds: how many trainings of the first arm and of the second.
-        paired: whether both arms ran the same seeds, so that these were drawn together.
+        paired: whether both arms ran the same seeds, so that these were resampled together.
     """
 
     value: float
@@ -66,106 +66,114 @@ def difference(
     first: Mapping[int, PerImage],
     second: Mapping[int, PerImage],
     metric: str,
-    draws: int = 1000,
+    resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Difference:
     """Compares two arms on the same test images.
 
-    Each draw takes as many images as there are, with replacement, the same for all networks of both arms; and
-    as many seeds as an arm has, with replacement, the same for both arms if they ran the same. With one seed
-    each, only the images are resampled: the interval then says nothing about training's luck.
+    Each resample takes as many images as there are, with replacement, the same for all networks of both
+    arms; and as many seeds as an arm has, with replacement, the same for both arms if they ran the same. With
+    one seed each, only the images are resampled: the interval then says nothing about training's luck.
 
     Args:
         first: what each test image contributed, by training seed.
         second: the same of the other arm.
         metric: the metric's name.
-        draws: how many.
-        seed: of the resampling; the same one draws the same images for the same number of them.
-        level: how much of the draws' differences the interval holds, 0..1.
+        resamples: how many.
+        seed: of the resampling; equal seeds resample the same images, for the same number of images.
+        level: the fraction of the resamples' differences in the interval, 0..1.
 
     Returns:
-        The difference and its percentile interval, over the draws in which it is defined; NaN if none is.
+        The difference and its percentile interval, over the resamples in which it is defined; NaN if none is.
 
     Raises:
         UserError: the arms were tested on different images, or some without this metric.
     """
     paired = set(first) == set(second)
-    (value1, drawn1), (value2, drawn2) = _resampled([first, second], metric, draws, seed, paired)
-    low, high = _percentiles(drawn2 - drawn1, level)
+    (value1, of_first), (value2, of_second) = _resampled([first, second], metric, resamples, seed, paired)
+    low, high = _percentiles(of_second - of_first, level)
     images = len(next(iter(first.values())).ids)
     return Difference(value2 - value1, low, high, images, (len(first), len(second)), paired)
 
 
 def interval(
-    arm: Mapping[int, PerImage], metric: str, draws: int = 1000, seed: int = 0, level: float = 0.95
+    arm: Mapping[int, PerImage], metric: str, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """A metric of one arm with its percentile interval.
 
-    As `difference` draws; with one seed, only the images are resampled.
+    Resamples as `difference` does; with one seed, only the images are resampled.
 
     Args:
         arm: what each test image contributed, by training seed.
         metric: the metric's name.
-        draws: how many.
+        resamples: how many.
         seed: of the resampling.
-        level: how much of the draws' values the interval holds, 0..1.
+        level: the fraction of the resamples' values in the interval, 0..1.
 
     Returns:
-        The mean over seeds and its interval, over the draws in which it is defined; NaN if none is.
+        The mean over seeds and its interval, over the resamples in which it is defined; NaN if none is.
 
     Raises:
         UserError: the seeds were tested on different images, or some without this metric.
     """
-    ((value, drawn),) = _resampled([arm], metric, draws, seed, paired=True)
-    low, high = _percentiles(drawn, level)
+    ((value, resampled),) = _resampled([arm], metric, resamples, seed, paired=True)
+    low, high = _percentiles(resampled, level)
     return Interval(value, low, high, len(next(iter(arm.values())).ids), len(arm))
 
 
 def _resampled(
-    arms: list[Mapping[int, PerImage]], metric: str, draws: int, seed: int, paired: bool
-) -> list[tuple[float, Float[np.ndarray, " draws"]]]:
-    """Each arm's metric, and its value in each draw."""
+    arms: list[Mapping[int, PerImage]], metric: str, resamples: int, seed: int, paired: bool
+) -> list[tuple[float, Float[np.ndarray, " resamples"]]]:
+    """Each arm's metric, the mean over its seeds, on all images and in each resample (float64)."""
     ids = _common_ids(arms, metric)
-    image_draws, *seed_draws = (np.random.default_rng([seed, i]) for i in range(1 + len(arms)))
+    image_random, *seed_random = (np.random.default_rng([seed, i]) for i in range(1 + len(arms)))
     if paired:
-        seed_draws = [np.random.default_rng([seed, 1]) for _ in arms]
-    values = [np.empty((draws, len(arm))) for arm in arms]
+        seed_random = [np.random.default_rng([seed, 1]) for _ in arms]
+    values = [np.empty((resamples, len(arm))) for arm in arms]
     plain = [[_metric(run, np.ones((1, len(ids)), int), metric)[0] for _, run in _runs(arm)] for arm in arms]
-    step = max(1, _HELD // len(ids))
-    for start in range(0, draws, step):
-        weights = _draw(image_draws, min(step, draws - start), len(ids))
+    step = max(1, _COUNTS_HELD // len(ids))
+    for start in range(0, resamples, step):
+        weights = _resample_counts(image_random, min(step, resamples - start), len(ids))
         for arm, of_arm in zip(arms, values, strict=True):
             for column, (_, run) in enumerate(_runs(arm)):
                 of_arm[start : start + step, column] = _metric(run, weights, metric)
-    drawn = []
-    for random, of_arm in zip(seed_draws, values, strict=True):
-        times = _draw(random, draws, of_arm.shape[1])
-        # A network that was not drawn may be undefined.
-        drawn.append(np.where(times > 0, times * of_arm, 0).sum(axis=1) / of_arm.shape[1])
-    return [(float(np.mean(each)), some) for each, some in zip(plain, drawn, strict=True)]
+    resampled = []
+    for random, of_arm in zip(seed_random, values, strict=True):
+        times = _resample_counts(random, resamples, of_arm.shape[1])
+        # A network that is not in a resample may be undefined.
+        resampled.append(np.where(times > 0, times * of_arm, 0).sum(axis=1) / of_arm.shape[1])
+    return [(float(np.mean(each)), some) for each, some in zip(plain, resampled, strict=True)]
 
 
 def _runs(arm: Mapping[int, PerImage]) -> list[tuple[int, PerImage]]:
-    """By rising seed, so that the same seed of two arms has the same place."""
+    """By rising seed, so that the same seed of two arms has the same position."""
     return sorted(arm.items())
 
 
-def _draw(random: np.random.Generator, draws: int, n: int) -> Int[np.ndarray, "draws n"]:
-    """How often each of n things comes in n draws with replacement."""
-    taken = random.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
-    return np.bincount(taken.ravel(), minlength=draws * n).reshape(draws, n)
+def _resample_counts(
+    random: np.random.Generator, resamples: int, n: int
+) -> Int[np.ndarray, "{resamples} {n}"]:
+    """How often each of n things is among n samples with replacement; every row sums to n."""
+    taken = random.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(taken.ravel(), minlength=resamples * n).reshape(resamples, n)
 
 
-def _metric(run: PerImage, weights: Int[np.ndarray, "draws n"], metric: str) -> Float[np.ndarray, " draws"]:
-    """The metric of draws from images in the order of their ids."""
+def _metric(
+    run: PerImage, weights: Int[np.ndarray, "resamples n"], metric: str
+) -> Float[np.ndarray, " resamples"]:
+    """The metric of resamples, whose weights are in ascending order of the images' ids."""
     mine = np.empty_like(weights)
     mine[:, np.argsort(run.ids, kind="stable")] = weights
     return run.metrics(mine, [metric])[metric]
 
 
 def _common_ids(arms: list[Mapping[int, PerImage]], metric: str) -> Int[np.ndarray, " n"]:
-    """The ids, ascending, of the images on which all were tested."""
+    """The ids, ascending, of the images on which all were tested.
+
+    Raises:
+        UserError: as `difference`.
+    """
     runs = [(seed, run) for arm in arms for seed, run in _runs(arm)]
     if not all(arms):
         raise UserError("an arm without a run cannot be compared")
@@ -188,6 +196,7 @@ def _common_ids(arms: list[Mapping[int, PerImage]], metric: str) -> Int[np.ndarr
 
 
 def _percentiles(values: Float[np.ndarray, " n"], level: float) -> tuple[float, float]:
+    """The ends of the interval that holds the middle `level` (0..1) of the values; NaN ones are left out."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return float("nan"), float("nan")

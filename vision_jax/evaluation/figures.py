@@ -14,11 +14,11 @@ from vision_jax.types.lettering import letter_figure, one_line
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): told apart with any kind of colour vision. Black and yellow are left out: the mean
+# Okabe and Ito (2008): told apart with any kind of color vision. Black and yellow are left out: the mean
 # is black, and yellow lines vanish on white.
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
-_MANY = len(LINES) * 2
+_MANY = len(_LINES) * 2
 
 
 def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], classes: Sequence[str]) -> None:
@@ -45,8 +45,8 @@ def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], class
         axes.plot(
             recall,
             at_50[:, k],
-            color=LINES[rank % len(LINES)],
-            linestyle=_DASHES[rank // len(LINES)],
+            color=_LINES[rank % len(_LINES)],
+            linestyle=_DASHES[rank // len(_LINES)],
             linewidth=1.6,
             label=f"{_short(classes[int(k)])}  {at_50[:, k].mean():.3f}",
         )
@@ -58,7 +58,7 @@ def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], class
     else:
         axes.text(0.5, 0.5, "no objects to find", ha="center", color="#666666")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.005), ylim=(0, 1.02))
-    others = "; grey: the other classes" if len(named) < len(best_first) else ""
+    others = "; gray: the other classes" if len(named) < len(best_first) else ""
     axes.set_title(f"Precision over recall, classes at IoU 0.5{others}", loc="left", fontsize=11)
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -74,7 +74,7 @@ def write_confusion(
     title: str,
     background: bool = False,
 ) -> None:
-    """A confusion matrix: colour is the share of the true class, the number is the count.
+    """A confusion matrix: the color is the fraction of the true class, the number is the count.
 
     Args:
         path: a .png.
@@ -82,17 +82,17 @@ def write_confusion(
         rows: names of true classes.
         columns: names of predicted classes.
         title: set above.
-        background: the last row counts false detections; its colour is their share of a class's detections.
+        background: the last row counts false detections; its color is their fraction of a class's detections.
     """
     total = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape).copy()
     if background:
         total[-1] = counts.sum(axis=0)
-    share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    fraction = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     few = len(columns) <= 24
     cell = min(0.85, max(0.5, 6 / len(columns))) if few else 0.17
     figure = _figure(2.4 + cell * len(columns), 1.9 + cell * len(rows))
     axes = figure.add_subplot()
-    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    picture = axes.imshow(fraction, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     font = 9 if few else 6
     axes.set_xticks(
         range(len(columns)), [_short(c) for c in columns], rotation=90 if not few else 40, fontsize=font
@@ -105,7 +105,7 @@ def write_confusion(
         for r, c in np.argwhere(counts > 0):
             axes.text(
                 c, r, _count(int(counts[r, c])), ha="center", va="center", fontsize=min(9, 15 * cell),
-                color="white" if share[r, c] > 0.55 else "#222222",
+                color="white" if fraction[r, c] > 0.55 else "#222222",
             )  # fmt: skip
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
@@ -116,7 +116,7 @@ def write_confusion(
     axes.set_title(title, loc="left", fontsize=11)
     bar = figure.colorbar(picture, ax=axes, fraction=0.03, pad=0.02, aspect=30)
     of = "true class; background: of the predicted one" if background else "true class"
-    bar.set_label(f"share of the {of}", fontsize=9)
+    bar.set_label(f"fraction of the {of}", fontsize=9)
     bar.outline.set_visible(False)  # type: ignore[operator]
     _save(figure, path)
 
@@ -134,7 +134,7 @@ def write_by_width(
     """
     figure = _figure(5.6, 3.8)
     axes = figure.add_subplot()
-    for (name, values), color, marker in zip(scores.items(), LINES, "os^Dv<", strict=False):
+    for (name, values), color, marker in zip(scores.items(), _LINES, "os^Dv<", strict=False):
         axes.plot(widths, values, color=color, marker=marker, markersize=4, linewidth=1.8, label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(widths, [str(width) for width in widths])
@@ -159,11 +159,13 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, its texts in letters that a font has."""
     letter_figure(figure)
     figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
 
 
 def _count(n: int) -> str:
+    """A count in at most four characters: 9999, 10k, 1.0M."""
     if n < 10_000:
         return str(n)
     return f"{n / 1e6:.1f}M" if n >= 999_500 else f"{n / 1e3:.0f}k"

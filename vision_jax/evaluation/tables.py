@@ -52,7 +52,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def confusion_table(counts: Int[np.ndarray, "r c"], rows: Sequence[str], columns: Sequence[str]) -> str:
     """A confusion matrix as markdown: truth down, prediction across.
 
-    Of more than 15 columns, which no page holds, only the 20 commonest confusions are listed.
+    With more than 15 columns, only the 20 commonest confusions are listed.
 
     Args:
         counts: truth down, prediction across.

@@ -106,7 +106,7 @@ def judge(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
         try:
             first, second = of_images(worse), of_images(better)
             if first and second and all(metric in p.names for p in (*first.values(), *second.values())):
-                return difference(first, second, metric, draws=DRAWS, level=LEVEL)
+                return difference(first, second, metric, resamples=DRAWS, level=LEVEL)
         except UserError as error:  # a damaged file, other test images: the rest of the report stands
             return str(error)
         return "the trials kept nothing of single images"
@@ -125,7 +125,7 @@ def arm_interval(arm: Arm, metric: str) -> Interval | None:
     try:
         images = _of_images(arm)
         if images and all(metric in each.names for each in images.values()):
-            return interval(images, metric, draws=DRAWS, level=LEVEL)
+            return interval(images, metric, resamples=DRAWS, level=LEVEL)
     except UserError:  # a damaged file: the mean stands without an interval
         pass
     return None

@@ -81,13 +81,13 @@ def pycocotools_metrics(truth, results, limits=(1, 10, 100)):
 def test_equals_pycocotools_with_crowds_sizes_ties_empty_images_and_many_detections(seed, split, predictions):
     records, found = split(seed)
     classes = ("a", "b", "c")
-    judge = CocoEvaluator(records, classes)
+    evaluator = CocoEvaluator(records, classes)
     # In two batches and in another order; one image's predictions never come.
     for part in ([5, 3, 8, 1, 0, 2], [11, 10, 9, 7, 6]):
-        judge.add(*predictions([records[i] for i in part], [found[i] for i in part], slots=200))
+        evaluator.add(*predictions([records[i] for i in part], [found[i] for i in part], slots=200))
     found[4] = ([], [], [])
     with pytest.warns(UserWarning, match="AP@all"):
-        report = judge.report()
+        report = evaluator.report()
     most = max(sum(label == k for label in labels) for _, _, labels in found for k in range(3))
     assert most > 100
     expected = pycocotools_metrics(
@@ -104,10 +104,10 @@ def test_equals_pycocotools_with_crowds_sizes_ties_empty_images_and_many_detecti
 def test_predictions_json_gives_pycocotools_the_same_figures(split, predictions, tmp_path):
     records, found = split(3)
     ids = [5, 90, 17]
-    judge = CocoEvaluator(records, ("a", "b", "c"), category_ids=ids)
-    judge.add(*predictions(records, found, slots=200, scale=0.37))
+    evaluator = CocoEvaluator(records, ("a", "b", "c"), category_ids=ids)
+    evaluator.add(*predictions(records, found, slots=200, scale=0.37))
     with pytest.warns(UserWarning, match="AP@all"):
-        report = judge.report()
+        report = evaluator.report()
     report.write(tmp_path)
     results = json.loads((tmp_path / "predictions.json").read_text())
     assert {r["category_id"] for r in results} == set(ids)
@@ -150,9 +150,9 @@ def test_equals_pycocotools_on_real_annotations(record, predictions):
         twice = np.clip(twice, 0, [image["width"], image["height"]] * 2)
         found.append((twice, rng.random(len(twice)), labels * 2))
     assert sum(r.ignore.sum() for r in records) > 0
-    judge = CocoEvaluator(records, [c["name"] for c in categories], ids)
-    judge.add(*predictions(records, found, slots=200))
-    metrics = judge.report().metrics
+    evaluator = CocoEvaluator(records, [c["name"] for c in categories], ids)
+    evaluator.add(*predictions(records, found, slots=200))
+    metrics = evaluator.report().metrics
     expected = pycocotools_metrics(truth, results_json(records, found, ids))
     assert 0.2 < expected["AP"] < 0.9
     for name in NAMES:
@@ -163,9 +163,9 @@ def test_ap_of_one_found_object_of_two_by_hand(record, predictions):
     # Two objects, one found exactly, a false box above it: precision 1/2 up to recall 1/2, then nothing.
     # 51 of the 101 recalls 0, 0.01, ... 1 are at most 1/2.
     truth = [record(9, [[10, 10, 60, 60], [100, 100, 200, 200]], [0, 0])]
-    judge = CocoEvaluator(truth, ("thing", "absent"))
-    judge.add(*predictions(truth, [([[300, 300, 350, 350], [10, 10, 60, 60]], [0.9, 0.8], [0, 0])]))
-    report = judge.report()
+    evaluator = CocoEvaluator(truth, ("thing", "absent"))
+    evaluator.add(*predictions(truth, [([[300, 300, 350, 350], [10, 10, 60, 60]], [0.9, 0.8], [0, 0])]))
+    report = evaluator.report()
     half = 0.5 * 51 / 101
     for name in ("AP", "AP50", "AP75"):
         assert report.metrics[name] == pytest.approx(half)
@@ -190,9 +190,9 @@ def test_ap_of_one_found_object_of_two_by_hand(record, predictions):
 def test_iou_decides_between_thresholds(record, predictions):
     # 100 x 100 against its left 72 columns: IoU 0.72 passes 0.5, 0.55, ... 0.7, five thresholds of ten.
     truth = [record(0, [[0, 0, 100, 100]], [0])]
-    judge = CocoEvaluator(truth, ("thing",))
-    judge.add(*predictions(truth, [([[0, 0, 72, 100]], [0.3], [0])]))
-    metrics = judge.report().metrics
+    evaluator = CocoEvaluator(truth, ("thing",))
+    evaluator.add(*predictions(truth, [([[0, 0, 72, 100]], [0.3], [0])]))
+    metrics = evaluator.report().metrics
     assert metrics["AP50"] == 1
     assert metrics["AP75"] == 0
     assert metrics["AP"] == pytest.approx(0.5)
@@ -201,18 +201,18 @@ def test_iou_decides_between_thresholds(record, predictions):
 def test_ignored_regions_swallow_any_number_of_detections(record, predictions):
     truth = [record(0, [[0, 0, 200, 200], [300, 300, 340, 340]], [0, 0], [True, False])]
     inside = [[10, 10, 50, 50], [60, 60, 90, 90], [300, 300, 340, 340]]
-    judge = CocoEvaluator(truth, ("thing",))
-    judge.add(*predictions(truth, [(inside, [0.9, 0.8, 0.7], [0, 0, 0])]))
-    report = judge.report()
+    evaluator = CocoEvaluator(truth, ("thing",))
+    evaluator.add(*predictions(truth, [(inside, [0.9, 0.8, 0.7], [0, 0, 0])]))
+    report = evaluator.report()
     assert report.metrics["AP"] == 1
     assert "| thing    | 1.000 | 1.000 | 1.000 |       1 |       1 |" in report.tables["per_class_ap.md"]
 
 
 def test_nothing_to_find_is_undefined_and_nothing_found_is_zero(record, predictions):
     empty = [record(0, [], [])]
-    judge = CocoEvaluator(empty, ("thing",))
-    judge.add(*predictions(empty, [([[0, 0, 9, 9]], [0.9], [0])]))
-    assert all(math.isnan(v) for v in judge.report().metrics.values())
+    evaluator = CocoEvaluator(empty, ("thing",))
+    evaluator.add(*predictions(empty, [([[0, 0, 9, 9]], [0.9], [0])]))
+    assert all(math.isnan(v) for v in evaluator.report().metrics.values())
     assert CocoEvaluator([record(0, [[0, 0, 9, 9]], [0])], ("thing",)).report().metrics["AP"] == 0
     assert math.isnan(CocoEvaluator([], ("thing",)).report().metrics["AP"])
 
@@ -220,11 +220,11 @@ def test_nothing_to_find_is_undefined_and_nothing_found_is_zero(record, predicti
 def test_invalid_examples_are_skipped_and_mistakes_are_refused(record, predictions):
     truth = [record(0, [[0, 0, 50, 50]], [0]), record(1, [[0, 0, 50, 50]], [0])]
     batch, found = predictions(truth, [([[0, 0, 50, 50]], [0.9], [0]), ([[0, 0, 50, 50]], [0.9], [0])])
-    judge = CocoEvaluator(truth, ("thing",))
-    judge.add(batch.replace(example_valid=np.array([True, False])), found)
-    assert judge.report().metrics["AR/100"] == 0.5
+    evaluator = CocoEvaluator(truth, ("thing",))
+    evaluator.add(batch.replace(example_valid=np.array([True, False])), found)
+    assert evaluator.report().metrics["AR/100"] == 0.5
     with pytest.raises(ValueError, match="id 0 came twice"):
-        judge.add(batch, found)
+        evaluator.add(batch, found)
     with pytest.raises(ValueError, match="id 1, which is not in the split"):
         CocoEvaluator(truth[:1], ("thing",)).add(batch, found)
     with pytest.raises(ValueError, match="same image id"):
@@ -242,11 +242,11 @@ def test_a_source_will_do_for_records(record, predictions):
             return record(index, [[0, 0, 50, 50]], [0])
 
         def image(self, index):
-            raise AssertionError("judging needs no pixels")
+            raise AssertionError("evaluation needs no pixels")
 
-    judge = CocoEvaluator(Source(), Source.classes)
-    judge.add(*predictions([Source().record(1)], [([[0, 0, 50, 50]], [0.9], [0])]))
-    assert judge.report().metrics["AR/100"] == 0.5
+    evaluator = CocoEvaluator(Source(), Source.classes)
+    evaluator.add(*predictions([Source().record(1)], [([[0, 0, 50, 50]], [0.9], [0])]))
+    assert evaluator.report().metrics["AR/100"] == 0.5
 
 
 def test_confusion_worked_by_hand(record):
@@ -284,10 +284,10 @@ def test_figures_and_tables_are_written(record, predictions, tmp_path):
 
     classes = [f"class {k}" for k in range(20)]
     truth = [record(0, [[0, 0, 50, 50], [60, 0, 90, 50], [60, 60, 90, 90]], [3, 3, 7])]
-    judge = CocoEvaluator(truth, classes)
+    evaluator = CocoEvaluator(truth, classes)
     found = [[0, 0, 50, 50], [60, 0, 90, 50], [60, 60, 90, 90]]
-    judge.add(*predictions(truth, [(found, [0.9, 0.8, 0.7], [3, 5, 7])]))
-    judge.report().write(tmp_path)
+    evaluator.add(*predictions(truth, [(found, [0.9, 0.8, 0.7], [3, 5, 7])]))
+    evaluator.report().write(tmp_path)
     for name in ("pr_curve.png", "confusion_matrix.png"):
         picture = cv2.imread(str(tmp_path / name))
         assert picture is not None

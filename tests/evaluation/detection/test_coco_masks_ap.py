@@ -31,7 +31,7 @@ def ellipse(cells, rng):
     return 1 / (1 + np.exp(-12 * np.minimum(0.9 - np.hypot(x, y), dent)))
 
 
-def drawn_split(seed, record, images=10):
+def random_split(seed, record, images=10):
     """Truth of all sizes with crowds, its COCO shapes, and predictions near it, weakened and invented."""
     rng = np.random.default_rng(seed)
     records, shapes, found, masks = [], [], [], []
@@ -112,7 +112,7 @@ def peers_metrics(truth, results):
     from pycocotools.cocoeval import COCOeval
 
     metrics = {}
-    for kind, loader, judge, prefix in (
+    for kind, loader, evaluator, prefix in (
         ("segm", COCO, COCOeval, "mask/"),
         ("boundary", FasterCOCO, COCOeval_faster, "boundary/"),
     ):
@@ -120,7 +120,7 @@ def peers_metrics(truth, results):
             split = loader()
             split.dataset = json.loads(json.dumps(truth))
             split.createIndex()
-            protocol = judge(split, split.loadRes(json.loads(json.dumps(results))), kind)
+            protocol = evaluator(split, split.loadRes(json.loads(json.dumps(results))), kind)
             protocol.evaluate()
             protocol.accumulate()
         metrics |= averages(protocol, prefix)
@@ -129,14 +129,14 @@ def peers_metrics(truth, results):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equals_the_peers_with_crowds_sizes_and_coco_shapes(
-    seed, drawn_by_coco, record, predictions, instances, tmp_path
+    seed, coco_shapes_source, record, predictions, instances, tmp_path
 ):
-    records, shapes, found, masks = drawn_split(seed, record)
-    judge = CocoInstanceEvaluator(drawn_by_coco(records, shapes), CLASSES, [3, 7, 9])
+    records, shapes, found, masks = random_split(seed, record)
+    evaluator = CocoInstanceEvaluator(coco_shapes_source(records, shapes), CLASSES, [3, 7, 9])
     for part in ([5, 3, 8, 1, 0], [9, 2, 4, 7, 6]):
         some = predictions([records[i] for i in part], [found[i] for i in part], scale=0.5)
-        judge.add(*instances(*some, [masks[i] for i in part]))
-    report = judge.report()
+        evaluator.add(*instances(*some, [masks[i] for i in part]))
+    report = evaluator.report()
     expected = peers_metrics(truth_json(records, shapes), results_json(records, found, masks))
     assert 0.1 < expected["boundary/AP"] < expected["mask/AP"] < 0.8
     for name, value in expected.items():
@@ -159,8 +159,10 @@ def test_equals_the_peers_with_crowds_sizes_and_coco_shapes(
         np.testing.assert_allclose(report.metrics[name], value, rtol=0, atol=1e-12, err_msg=name)
 
 
-def test_bitmaps_judge_as_the_shapes_drawn_in_them(drawn, drawn_by_coco, record, predictions, instances):
-    records, shapes, found, masks = drawn_split(2, record)
+def test_bitmaps_score_as_the_shapes_rasterized_in_them(
+    bitmap_source, coco_shapes_source, record, predictions, instances
+):
+    records, shapes, found, masks = random_split(2, record)
     bitmaps = []
     for each in shapes:
         merged = [
@@ -170,10 +172,10 @@ def test_bitmaps_judge_as_the_shapes_drawn_in_them(drawn, drawn_by_coco, record,
     # A polygon too small to hold a pixel is an object for COCO, but a bitmap without a pixel is no shape.
     assert all(mask.any() for each in bitmaps for mask in each)
     metrics = []
-    for source in (drawn_by_coco(records, shapes), drawn(records, bitmaps)):
-        judge = CocoInstanceEvaluator(source, CLASSES)
-        judge.add(*instances(*predictions(records, found), masks))
-        metrics.append(judge.report().metrics)
+    for source in (coco_shapes_source(records, shapes), bitmap_source(records, bitmaps)):
+        evaluator = CocoInstanceEvaluator(source, CLASSES)
+        evaluator.add(*instances(*predictions(records, found), masks))
+        metrics.append(evaluator.report().metrics)
     np.testing.assert_equal(metrics[0], metrics[1])
 
 
@@ -188,16 +190,16 @@ def rectangles(boxes):
 FULL = np.ones((28, 28), np.float32)
 
 
-def test_the_mask_decides_not_the_box(drawn, record, predictions, instances):
+def test_the_mask_decides_not_the_box(bitmap_source, record, predictions, instances):
     # Two objects in boxes found exactly; one's mask is right, the other's holds the wrong half of its box.
     boxes = [[10, 10, 70, 70], [80, 10, 140, 70]]
     truth = [record(0, boxes, [0, 1], size=SIZE)]
     shapes = rectangles(boxes)
     shapes[1, :, 110:] = False
     half = FULL * (np.arange(28) >= 14)
-    judge = CocoInstanceEvaluator(drawn(truth, [shapes]), ("right", "wrong"))
-    judge.add(*instances(*predictions(truth, [(boxes, [0.9, 0.8], [0, 1])]), [np.array([FULL, half])]))
-    report = judge.report()
+    evaluator = CocoInstanceEvaluator(bitmap_source(truth, [shapes]), ("right", "wrong"))
+    evaluator.add(*instances(*predictions(truth, [(boxes, [0.9, 0.8], [0, 1])]), [np.array([FULL, half])]))
+    report = evaluator.report()
     assert report.metrics["AP"] == 1
     assert report.metrics["mask/AP50"] == report.metrics["boundary/AP50"] == 0.5
     lines = [
@@ -210,7 +212,7 @@ def test_the_mask_decides_not_the_box(drawn, record, predictions, instances):
     assert "Masks by size: small -, medium " in report.tables["per_class_ap.md"]
 
 
-def test_an_object_of_unknown_shape_is_wanted_by_box_ap_alone(drawn, record, predictions, instances):
+def test_an_object_of_unknown_shape_is_wanted_by_box_ap_alone(bitmap_source, record, predictions, instances):
     boxes = [[10, 10, 70, 70], [80, 10, 140, 70]]
     truth = [record(0, boxes, [0, 0], size=SIZE)]
     shapes = rectangles(boxes)
@@ -218,20 +220,20 @@ def test_an_object_of_unknown_shape_is_wanted_by_box_ap_alone(drawn, record, pre
     # A prediction in the object of unknown shape is not wrong, one elsewhere is; it is the strongest.
     found = [[85, 15, 135, 65], [20, 80, 60, 110], boxes[0]]
     for scores, ap50 in (([0.9, 0.1, 0.8], 1), ([0.8, 0.9, 0.7], 0.5)):
-        judge = CocoInstanceEvaluator(drawn(truth, [shapes]), ("thing",))
-        judge.add(*instances(*predictions(truth, [(found, scores, [0] * 3)]), [np.array([FULL] * 3)]))
-        report = judge.report()
+        evaluator = CocoInstanceEvaluator(bitmap_source(truth, [shapes]), ("thing",))
+        evaluator.add(*instances(*predictions(truth, [(found, scores, [0] * 3)]), [np.array([FULL] * 3)]))
+        report = evaluator.report()
         assert report.metrics["mask/AP50"] == report.metrics["boundary/AP50"] == pytest.approx(ap50)
     assert "| thing    |" in report.tables["per_class_ap.md"]
     assert "1 objects have no known shape" in report.tables["per_class_ap.md"]
-    nothing = CocoInstanceEvaluator(drawn(truth, [shapes]), ("thing",)).report().metrics
+    nothing = CocoInstanceEvaluator(bitmap_source(truth, [shapes]), ("thing",)).report().metrics
     assert nothing["AP"] == nothing["mask/AP"] == 0
 
 
-def test_nothing_to_find_is_undefined(drawn, record, predictions, instances):
+def test_nothing_to_find_is_undefined(bitmap_source, record, predictions, instances):
     truth = [record(0, [], [], size=SIZE)]
-    judge = CocoInstanceEvaluator(drawn(truth, [np.zeros((0, *SIZE), bool)]), ("thing",))
-    judge.add(*instances(*predictions(truth, [([[0, 0, 9, 9]], [0.9], [0])]), [FULL[None]]))
-    metrics = judge.report().metrics
+    evaluator = CocoInstanceEvaluator(bitmap_source(truth, [np.zeros((0, *SIZE), bool)]), ("thing",))
+    evaluator.add(*instances(*predictions(truth, [([[0, 0, 9, 9]], [0.9], [0])]), [FULL[None]]))
+    metrics = evaluator.report().metrics
     assert math.isnan(metrics["mask/AP"])
     assert math.isnan(metrics["boundary/AP75"])

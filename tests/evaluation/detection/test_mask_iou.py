@@ -1,4 +1,4 @@
-"""Run lengths against pycocotools; boundaries and overlaps against slow definitions."""
+"""Run lengths against pycocotools; mask and boundary IoU against slow definitions."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from vision_jax.evaluation.detection.mask_iou import (
     encode_mask,
     encode_shape,
     encode_window,
+    mask_and_boundary_iou,
     mask_areas,
-    mask_overlaps,
 )
 
 
@@ -64,7 +64,7 @@ def test_full_columns_run_on_into_the_next():
     np.testing.assert_array_equal(coco_mask.decode(full), 1)
 
 
-def test_shapes_are_drawn_as_coco_draws_them():
+def test_shapes_are_rasterized_as_coco_does():
     polygons = [[3.2, 4.1, 30.7, 8.0, 17.5, 33.3], [40.0, 40.0, 55.5, 41.0, 52.0, 70.0, 41.0, 66.0]]
     expected = coco_mask.merge(coco_mask.frPyObjects(polygons, 60, 50))
     assert encode_shape(polygons, (60, 50)) == expected
@@ -76,7 +76,7 @@ def test_shapes_are_drawn_as_coco_draws_them():
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (123, 200), (20, 20)])
-def test_overlaps_equal_their_definitions(height, width):
+def test_ious_equal_their_definitions(height, width):
     rng = np.random.default_rng(height)
     seen = 0
     for _ in range(6):
@@ -85,7 +85,7 @@ def test_overlaps_equal_their_definitions(height, width):
         found = [mask if mask.any() else truth[0] for mask in found]
         truth = [mask if mask.any() else found[0] for mask in truth]
         crowd = np.array([False, False, True])
-        iou, least = mask_overlaps(
+        iou, least = mask_and_boundary_iou(
             *([encode_mask(mask) for mask in masks] for masks in (found, truth)),
             crowd,
         )
@@ -107,6 +107,6 @@ def test_the_boundary_of_a_square_worked_by_hand():
     masks = np.zeros((2, 300, 400), bool)
     masks[0, 100:200, 150:250] = masks[1, 105:195, 155:245] = True
     whole, inner = (encode_mask(mask) for mask in masks)
-    iou, least = mask_overlaps([inner], [whole], np.array([False]))
+    iou, least = mask_and_boundary_iou([inner], [whole], np.array([False]))
     assert iou[0, 0] == pytest.approx(0.81)
     assert least[0, 0] == pytest.approx(1700 / (3600 + 3200 - 1700))

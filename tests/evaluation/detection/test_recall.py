@@ -9,7 +9,7 @@ from vision_jax.evaluation.detection.recall import RecallEvaluator
 from vision_jax.types import Detections
 
 
-def judged(truth, boxes, ignore=None):
+def evaluated(truth, boxes, ignore=None):
     truth, boxes = (np.asarray(b, np.float32).reshape(-1, 4) for b in (truth, boxes))
     n = len(truth)
     ignore = np.zeros(n, bool) if ignore is None else np.asarray(ignore)
@@ -18,10 +18,10 @@ def judged(truth, boxes, ignore=None):
         name="seven.jpg",
         width=64,
         height=64,
-        boxes=truth,
+        boxes=truth.astype(np.float64),
         labels=np.zeros(n, np.int32),
         ignore=ignore,
-        area=np.ones(n, np.float32),
+        area=np.ones(n),
     )
     batch = detection_of(
         np.zeros((1, 64, 64, 3), np.uint8),
@@ -43,9 +43,9 @@ def judged(truth, boxes, ignore=None):
     return evaluator.report().metrics
 
 
-def test_an_object_is_found_up_to_its_best_overlap_whatever_the_class():
+def test_an_object_is_found_up_to_its_best_iou_whatever_the_class():
     # IoU 1 with the first, 0.6 with the second: found at 0.50, 0.55 and 0.60 of ten thresholds.
-    metrics = judged([[0, 0, 10, 10], [20, 20, 30, 30]], [[20, 20, 30, 26], [0, 0, 10, 10]])
+    metrics = evaluated([[0, 0, 10, 10], [20, 20, 30, 30]], [[20, 20, 30, 26], [0, 0, 10, 10]])
     assert metrics["recall50"] == 1
     assert metrics["recall75"] == 0.5
     assert metrics["recall"] == pytest.approx((10 + 3) / 20)
@@ -53,10 +53,10 @@ def test_an_object_is_found_up_to_its_best_overlap_whatever_the_class():
 
 def test_one_box_may_find_two_objects_and_ignored_ones_are_not_wanted():
     truth = [[0, 0, 10, 10], [0, 0, 10, 9], [40, 40, 50, 50]]
-    metrics = judged(truth, [[0, 0, 10, 10]], ignore=[False, False, True])
+    metrics = evaluated(truth, [[0, 0, 10, 10]], ignore=[False, False, True])
     assert metrics["recall75"] == 1
 
 
 def test_nothing_found_and_nothing_wanted():
-    assert judged([[0, 0, 10, 10]], [])["recall"] == 0
-    assert np.isnan(judged([], [[0, 0, 1, 1]])["recall"])
+    assert evaluated([[0, 0, 10, 10]], [])["recall"] == 0
+    assert np.isnan(evaluated([], [[0, 0, 1, 1]])["recall"])

@@ -11,7 +11,7 @@ from vision_jax.evaluation import VocEvaluator, voc_average_precision, voc_hits
 
 
 def inclusive_iou(a, b):
-    """The development kit's overlap: 1-based corners that both belong to the box."""
+    """The development kit's IoU: 1-based corners that both belong to the box."""
     a, b = (np.array([box[0] + 1, box[1] + 1, box[2], box[3]], float) for box in (a, b))
     width = min(a[2], b[2]) - max(a[0], b[0]) + 1
     height = min(a[3], b[3]) - max(a[1], b[1]) + 1
@@ -38,8 +38,8 @@ def slow_reference(records, found, label):
             (inclusive_iou(np.float32(box), record.boxes[g]), g)
             for g in np.flatnonzero(record.labels == label)
         ]
-        overlap, best = max(rivals, key=lambda r: (r[0], -r[1]), default=(0.0, -1))
-        if overlap >= 0.5:
+        iou, best = max(rivals, key=lambda r: (r[0], -r[1]), default=(0.0, -1))
+        if iou >= 0.5:
             if record.ignore[best]:
                 continue
             if (position, best) in taken:
@@ -64,10 +64,10 @@ def slow_reference(records, found, label):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_equals_the_slow_reference(seed, split, predictions):
     records, found = split(seed)
-    judge = VocEvaluator(records, ("a", "b", "c", "absent"))
-    judge.add(*predictions(records[:7], found[:7], slots=200))
-    judge.add(*predictions(records[7:], found[7:], slots=200))
-    report = judge.report()
+    evaluator = VocEvaluator(records, ("a", "b", "c", "absent"))
+    evaluator.add(*predictions(records[:7], found[:7], slots=200))
+    evaluator.add(*predictions(records[7:], found[7:], slots=200))
+    report = evaluator.report()
     area, eleven = np.array([slow_reference(records, found, k) for k in range(3)]).T
     assert 0.05 < area.mean() < 0.95
     np.testing.assert_allclose(report.metrics["VOC/mAP"], area.mean(), atol=1e-12)
@@ -107,7 +107,8 @@ def test_perfect_ranking_is_the_best_one(hits, missed):
 
 
 def test_a_detection_does_not_turn_to_the_next_object():
-    # Both boxes overlap the first object most; VOC calls the second one wrong, COCO would give it object two.
+    # Of both boxes the first object has the largest IoU; VOC calls the second one wrong, COCO would give it
+    # object two.
     truth = np.array([[0, 0, 100, 100], [0, 0, 100, 60]], np.float32)
     boxes = np.array([[0, 0, 100, 100], [0, 0, 100, 90]], np.float32)
     right, counts = voc_hits(boxes, truth, np.zeros(2, bool))
@@ -118,15 +119,15 @@ def test_a_detection_does_not_turn_to_the_next_object():
 def test_difficult_objects_do_not_count(record, predictions):
     truth = [record(0, [[0, 0, 50, 50], [100, 100, 200, 200]], [0, 0], [True, False])]
     boxes = [[0, 0, 50, 50], [0, 0, 50, 49], [100, 100, 200, 200]]
-    judge = VocEvaluator(truth, ("thing",))
-    judge.add(*predictions(truth, [(boxes, [0.9, 0.8, 0.7], [0, 0, 0])]))
-    report = judge.report()
+    evaluator = VocEvaluator(truth, ("thing",))
+    evaluator.add(*predictions(truth, [(boxes, [0.9, 0.8, 0.7], [0, 0, 0])]))
+    report = evaluator.report()
     assert report.metrics == {"VOC/mAP": 1.0, "VOC/mAP11": 1.0}
 
 
 @given(st.lists(st.integers(0, 20), min_size=8, max_size=8))
 @settings(max_examples=60, deadline=None)
-def test_overlap_is_the_development_kits(values):
+def test_iou_is_the_development_kits(values):
     x1, y1, w1, h1, x2, y2, w2, h2 = values
     a = [x1, y1, x1 + w1 + 1, y1 + h1 + 1]
     b = [x2, y2, x2 + w2 + 1, y2 + h2 + 1]

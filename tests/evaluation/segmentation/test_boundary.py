@@ -26,16 +26,16 @@ from vision_jax.types import Segmentation, UserError
 NAN = math.nan
 CLASSES = ("a", "b", "c")
 WIDTHS = (1, 2, 3, 5, 9)
-# Drawn anew each time: a failure says which.
+# Other seeds each time: a failure prints its seed.
 seeds = st.integers(0, 2**16)
 
 
-def judged(pairs, classes=CLASSES, widths=WIDTHS, batch_size=1):
+def evaluated(pairs, classes=CLASSES, widths=WIDTHS, batch_size=1):
     """An evaluator that has seen the (truth, answer) pairs, which it is given so many at a time."""
-    judge = BoundaryEvaluator(classes, widths=widths)
+    evaluator = BoundaryEvaluator(classes, widths=widths)
     for start in range(0, len(pairs), batch_size):
-        judge.add(*batch_of(pairs[start : start + batch_size], start))
-    return judge
+        evaluator.add(*batch_of(pairs[start : start + batch_size], start))
+    return evaluator
 
 
 def batch_of(pairs, first_id=0):
@@ -50,7 +50,7 @@ def batch_of(pairs, first_id=0):
     return batch, Segmentation(maps[1], np.zeros((*canvas, 3), np.float32))
 
 
-def drawn(rng, shape, coarse=4, void=0.2):
+def random_pair(rng, shape, coarse=4, void=0.2):
     """A truth of patches with noise and void, and an answer near it; some class may occur nowhere."""
     small = rng.integers(-1 if rng.random() < 0.5 else 0, 3, (shape[0] // coarse + 1, shape[1] // coarse + 1))
     truth = np.repeat(np.repeat(small, coarse, axis=0), coarse, axis=1)[: shape[0], : shape[1]]
@@ -69,14 +69,14 @@ def squared_distances(a, b):
 
 def distance_to_others(labels):
     """Of each pixel to the nearest of another class, from all pairs; infinite in void and without one."""
-    places, flat = np.argwhere(np.ones(labels.shape)), labels.ravel()
-    squared = squared_distances(places, places).astype(float)
+    positions, flat = np.argwhere(np.ones(labels.shape)), labels.ravel()
+    squared = squared_distances(positions, positions).astype(float)
     squared[(flat[:, None] == flat[None]) | (np.minimum(flat[:, None], flat[None]) < 0)] = np.inf
     return np.sqrt(squared.min(axis=1)).reshape(labels.shape)
 
 
 def slow_bands(truth, answer, widths):
-    """Five sets of pixels by class and width, drawn as masks and counted."""
+    """Five sets of pixels by class and width, as masks and counted."""
     answer = np.where(truth < 0, -1, answer)
     of_true, of_own = distance_to_others(truth), distance_to_others(answer)
     expected = np.zeros((5, len(widths), 3), int)
@@ -135,7 +135,7 @@ BY_HAND = {
 
 
 def test_a_small_map_worked_by_hand(tmp_path):
-    report = judged([(TRUTH, ANSWER)], widths=(2, 1)).report()
+    report = evaluated([(TRUTH, ANSWER)], widths=(2, 1)).report()
     assert report.metrics == pytest.approx(BY_HAND)
     first, _, second = report.tables["boundaries.md"].partition("Boundary IoU")
     rows = [[[c.strip() for c in line.split("|")[1:-1]] for line in t.splitlines()] for t in (first, second)]
@@ -152,7 +152,7 @@ def test_a_small_map_worked_by_hand(tmp_path):
 def test_sums_run_over_the_set_and_f1_over_images():
     # A second image: its only boundary pixels in truth are one 0 and one 2, and the answer has no 2.
     second = np.array([[0, 2]], np.int32), np.array([[0, 0]], np.int32)
-    metrics = judged([(TRUTH, ANSWER), second], widths=(1,)).report().metrics
+    metrics = evaluated([(TRUTH, ANSWER), second], widths=(1,)).report().metrics
     # Class 0: 2 + 1 right of 3 + 1, and one 2 taken for it; class 2: none of one.
     assert metrics["trimap/1"] == pytest.approx((3 / 5 + 3 / 4 + 0) / 3)
     assert metrics["trimap_accuracy/1"] == pytest.approx(6 / 8)
@@ -161,14 +161,14 @@ def test_sums_run_over_the_set_and_f1_over_images():
     assert metrics["boundary_F1"] == pytest.approx((2 / 3 + 0) / 2)
 
 
-def test_classes_without_a_true_boundary_are_not_judged():
+def test_classes_without_a_true_boundary_do_not_count():
     full = np.zeros((4, 5), np.int32)
     np.testing.assert_array_equal(boundary_f1(full, full, 3), [NAN] * 3)
     np.testing.assert_array_equal(boundary_f1(full, np.eye(4, 5, dtype=np.int32), 3), [NAN] * 3)
-    assert all(math.isnan(value) for value in judged([(full, full)]).report().metrics.values())
+    assert all(math.isnan(value) for value in evaluated([(full, full)]).report().metrics.values())
     assert all(math.isnan(value) for value in BoundaryEvaluator(CLASSES).report().metrics.values())
     # An image without boundaries does not change the mean over those that have some.
-    metrics = judged([(full, full), (TRUTH, ANSWER), (full - 1, full)], widths=(1, 2)).report().metrics
+    metrics = evaluated([(full, full), (TRUTH, ANSWER), (full - 1, full)], widths=(1, 2)).report().metrics
     assert metrics == pytest.approx(BY_HAND)
 
 
@@ -198,7 +198,7 @@ def test_the_widest_band_reaches_just_as_far_as_it_is_wide(turned):
 @given(seed=seeds)
 def test_predictions_in_void_do_not_count(seed):
     rng = np.random.default_rng(seed)
-    truth, answer = drawn(rng, (12, 9))
+    truth, answer = random_pair(rng, (12, 9))
     other = np.where(truth < 0, rng.integers(0, 3, truth.shape), answer)
     np.testing.assert_array_equal(boundary_f1(truth, answer, 3), boundary_f1(truth, other, 3))
     np.testing.assert_array_equal(band_counts(truth, answer, 3, WIDTHS), band_counts(truth, other, 3, WIDTHS))
@@ -207,7 +207,7 @@ def test_predictions_in_void_do_not_count(seed):
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, height=st.integers(1, 24), width=st.integers(1, 24), coarse=st.integers(1, 9))
 def test_bands_are_those_of_all_pairs_of_pixels(seed, height, width, coarse):
-    truth, answer = drawn(np.random.default_rng(seed), (height, width), coarse)
+    truth, answer = random_pair(np.random.default_rng(seed), (height, width), coarse)
     for widths in (WIDTHS, (4,)):
         expected = slow_bands(truth, answer, widths)
         np.testing.assert_array_equal(band_counts(truth, answer, 3, widths), expected)
@@ -221,7 +221,7 @@ def test_bands_are_those_of_all_pairs_of_pixels(seed, height, width, coarse):
     coarse=st.integers(1, 30),
 )
 def test_f1_is_that_of_all_pairs_of_boundary_pixels(seed, shape, coarse):
-    truth, answer = drawn(np.random.default_rng(seed), shape, coarse, 0.03)
+    truth, answer = random_pair(np.random.default_rng(seed), shape, coarse, 0.03)
     expected = slow_f1(truth, answer)
     np.testing.assert_allclose(boundary_f1(truth, answer, 3), expected, rtol=0, atol=1e-14)
 
@@ -250,7 +250,7 @@ def test_distances_are_round_and_not_square():
 @given(seed=seeds)
 def test_turning_mirroring_renaming_and_a_margin_of_void_change_nothing(seed):
     rng = np.random.default_rng(seed)
-    truth, answer = drawn(rng, (int(rng.integers(2, 200)), int(rng.integers(2, 9))), 3)
+    truth, answer = random_pair(rng, (int(rng.integers(2, 200)), int(rng.integers(2, 9))), 3)
     counts, f1 = band_counts(truth, answer, 3, WIDTHS), boundary_f1(truth, answer, 3)
     for turned in (np.transpose, np.flipud, np.fliplr):
         np.testing.assert_array_equal(band_counts(turned(truth), turned(answer), 3, WIDTHS), counts)
@@ -268,9 +268,9 @@ def test_turning_mirroring_renaming_and_a_margin_of_void_change_nothing(seed):
 @given(seed=seeds)
 def test_the_truth_scores_1_and_nothing_scores_beyond_it(seed):
     rng = np.random.default_rng(seed)
-    pairs = [drawn(rng, (9, 12)) for _ in range(3)]
-    best = judged([(truth, np.maximum(truth, 0)) for truth, _ in pairs]).report().metrics
-    metrics = judged(pairs).report().metrics
+    pairs = [random_pair(rng, (9, 12)) for _ in range(3)]
+    best = evaluated([(truth, np.maximum(truth, 0)) for truth, _ in pairs]).report().metrics
+    metrics = evaluated(pairs).report().metrics
     for name, value in metrics.items():
         assert math.isnan(best[name]) or best[name] == 1
         assert math.isnan(value) or 0 <= value <= 1
@@ -281,21 +281,21 @@ def test_the_truth_scores_1_and_nothing_scores_beyond_it(seed):
 @given(seed=seeds, batch_size=st.integers(1, 6))
 def test_neither_order_nor_batches_matter(seed, batch_size):
     rng = np.random.default_rng(seed)
-    pairs = [drawn(rng, tuple(rng.integers(3, 15, 2))) for _ in range(6)]
-    metrics = judged(pairs).report().metrics
-    other = judged([pairs[i] for i in rng.permutation(6)], batch_size=batch_size).report().metrics
+    pairs = [random_pair(rng, tuple(rng.integers(3, 15, 2))) for _ in range(6)]
+    metrics = evaluated(pairs).report().metrics
+    other = evaluated([pairs[i] for i in rng.permutation(6)], batch_size=batch_size).report().metrics
     np.testing.assert_allclose(list(other.values()), list(metrics.values()), rtol=0, atol=1e-12)
     assert list(other) == list(metrics)
 
 
 def test_invalid_examples_are_left_out():
     batch, answer = batch_of([(TRUTH, ANSWER), (TRUTH, 1 - ANSWER)])
-    judge = BoundaryEvaluator(CLASSES, widths=(1, 2))
-    judge.add(batch.replace(example_valid=np.array([True, False])), answer)
-    assert judge.report().metrics == pytest.approx(BY_HAND)
+    evaluator = BoundaryEvaluator(CLASSES, widths=(1, 2))
+    evaluator.add(batch.replace(example_valid=np.array([True, False])), answer)
+    assert evaluator.report().metrics == pytest.approx(BY_HAND)
 
 
-def test_judges_at_the_sources_own_size():
+def test_evaluates_at_the_sources_own_size():
     class Source:
         classes = CLASSES
 
@@ -306,18 +306,20 @@ def test_judges_at_the_sources_own_size():
             return f"{index}.png"
 
         def image(self, index):
-            raise AssertionError("judging needs no pixels")
+            raise AssertionError("evaluation needs no pixels")
 
         def labels(self, index):
             assert index == 7
             return TRUTH.repeat(2, axis=0).repeat(2, axis=1)
 
     batch, answer = batch_of([(1 - TRUTH, ANSWER)], first_id=7)
-    judge = BoundaryEvaluator(CLASSES, Source(), (1, 3))
-    judge.add(batch, answer)
-    twice = judged([(Source().labels(7), ANSWER.repeat(2, axis=0).repeat(2, axis=1))], widths=(1, 3)).report()
-    assert judge.report().metrics == twice.metrics
-    assert judge.report().tables == twice.tables
+    evaluator = BoundaryEvaluator(CLASSES, Source(), (1, 3))
+    evaluator.add(batch, answer)
+    twice = evaluated(
+        [(Source().labels(7), ANSWER.repeat(2, axis=0).repeat(2, axis=1))], widths=(1, 3)
+    ).report()
+    assert evaluator.report().metrics == twice.metrics
+    assert evaluator.report().tables == twice.tables
 
 
 @pytest.mark.parametrize("widths", [(), (0, 1), (-2,)])
@@ -330,8 +332,8 @@ def test_bands_have_a_width(widths):
 @given(seed=seeds, weights=st.lists(st.integers(0, 3), min_size=5, max_size=5))
 def test_images_weighted_are_images_repeated(tmp_path_factory, seed, weights):
     rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("run")
-    pairs = [drawn(rng, (8, 10)) for _ in range(5)]
-    own, whole = judged(pairs), SegmentationEvaluator(CLASSES)
+    pairs = [random_pair(rng, (8, 10)) for _ in range(5)]
+    own, whole = evaluated(pairs), SegmentationEvaluator(CLASSES)
     whole.add(*batch_of(pairs))
     for report, name in ((own.report(), "per_image_boundary.npz"), (whole.report(), "per_image.npz")):
         report.files[name](folder / name)
@@ -340,7 +342,7 @@ def test_images_weighted_are_images_repeated(tmp_path_factory, seed, weights):
     assert per_image.ids.tolist() == list(range(5))
     metrics = per_image.metrics(np.array([[1] * 5, weights]))
     repeated = [pair for pair, times in zip(pairs, weights, strict=True) for _ in range(times)]
-    for i, expected in enumerate((own.report().metrics, judged(repeated).report().metrics)):
+    for i, expected in enumerate((own.report().metrics, evaluated(repeated).report().metrics)):
         assert set(expected) == set(metrics) - {"pixel_accuracy", "mean_accuracy", "mIoU", "fwIoU"}
         for name, value in expected.items():
             np.testing.assert_allclose(metrics[name][i], value, rtol=0, atol=1e-12, err_msg=name)
@@ -351,9 +353,9 @@ def test_images_weighted_are_images_repeated(tmp_path_factory, seed, weights):
 
 def test_bootstraps_take_them_as_other_metrics(tmp_path):
     rng = np.random.default_rng(0)
-    judged([drawn(rng, (20, 20)) for _ in range(12)]).report().write(tmp_path)
+    evaluated([random_pair(rng, (20, 20)) for _ in range(12)]).report().write(tmp_path)
     for metric in ("boundary_F1", "trimap/2", "trimap_accuracy/5", "boundary_IoU/1"):
-        found = interval({0: read_per_image(tmp_path)}, metric, draws=60)
+        found = interval({0: read_per_image(tmp_path)}, metric, resamples=60)
         assert found.low < found.value < found.high
         assert found.images == 12
 

@@ -19,12 +19,12 @@ class ClassificationEvaluator:
     """Accuracy of one pass.
 
     Metrics, 0..1, NaN without images: `accuracy`, `accuracy/top5` with more than 5 classes, and
-    `accuracy/majority`, which always answering the commonest class of these images would reach.
+    `accuracy/majority`, that of answering the commonest class of these images for each.
     per_image.npz keeps which images were right, for the first two (see `read_per_image`).
     """
 
     def __init__(self, classes: Sequence[str]):
-        """Prepares to judge.
+        """Prepares to evaluate.
 
         Args:
             classes: K names.
@@ -85,10 +85,12 @@ class ClassificationEvaluator:
         PerImage(_joined(self._ids, np.int64), (Means(values),)).write(path)
 
     def _mistaken_for(self, label: int) -> str:
+        """The class most often predicted instead of class `label`, with its count; empty without mistakes."""
         wrong = self._confusion[label].copy()
         wrong[label] = 0
         return f"{self.classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
 
 
-def _joined(parts: Sequence[np.ndarray], dtype: type) -> Shaped[np.ndarray, " n"]:
+def _joined(parts: Sequence[Shaped[np.ndarray, " _n"]], dtype: type) -> Shaped[np.ndarray, " n"]:
+    """Concatenates 1-d arrays, as `dtype`; empty without any."""
     return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)

@@ -47,7 +47,7 @@ class CocoEvaluator:
         classes: Sequence[str],
         category_ids: Sequence[int] | None = None,
     ):
-        """Prepares to judge a split.
+        """Prepares to evaluate a split.
 
         Args:
             records: the truth: every record of the split, or its source.
@@ -84,13 +84,13 @@ class CocoEvaluator:
         columns: Sequence[Column],
         notes: Sequence[str] = (),
     ) -> Report:
-        """All there is to say about boxes.
+        """The report on boxes.
 
         Args:
             results: see `_results`.
             scores: of the boxes.
             columns: of the table of classes.
-            notes: said below it first.
+            notes: lines below the table, before the report's own.
         """
         metrics = {
             "AP": scores.ap(),
@@ -161,11 +161,12 @@ class CocoEvaluator:
         path.write_text("[\n" + ",\n".join(json.dumps(r, default=bytes.decode) for r in named) + "\n]\n")
 
     def _write_per_image(self, path: Path, scores: Mapping[str, CocoScores]) -> None:
-        """Keeps what each image contributed, by measure of overlap (see `CocoMatches`)."""
-        judged = {measure: each.judge() for measure, each in scores.items()}
-        PerImage(np.array(list(self._collected.records), np.int64), (CocoMatches(judged),)).write(path)
+        """Keeps what each image contributed, by kind of IoU (see `CocoMatches`)."""
+        matched = {measure: each.match() for measure, each in scores.items()}
+        PerImage(np.array(list(self._collected.records), np.int64), (CocoMatches(matched),)).write(path)
 
     def _per_class(self, columns: Sequence[Column]) -> str:
+        """The table of classes: each column's AP, objects wanted and ignored."""
         records = self._records
         wanted, ignored = self._count(~r.ignore for r in records), self._count(r.ignore for r in records)
         rows = [
@@ -202,6 +203,6 @@ class CocoEvaluator:
         ]
 
     def _count(self, chosen: Iterable[Bool[np.ndarray, " n"]]) -> Int[np.ndarray, " k"]:
-        """How many objects of each class are chosen."""
+        """How many objects of each of K classes are chosen; a mask [n] for each record."""
         labels = [r.labels[mask] for r, mask in zip(self._records, chosen, strict=True)]
         return np.bincount(np.concatenate([np.zeros(0, int), *labels]), minlength=len(self.classes))

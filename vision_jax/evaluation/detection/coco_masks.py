@@ -18,8 +18,8 @@ from vision_jax.evaluation.detection.mask_iou import (
     encode_mask,
     encode_shape,
     encode_window,
+    mask_and_boundary_iou,
     mask_areas,
-    mask_overlaps,
 )
 from vision_jax.evaluation.tables import score
 from vision_jax.ops.masks import paste_window
@@ -31,13 +31,13 @@ class CocoInstanceEvaluator(CocoEvaluator):
 
     Metrics: those of `CocoEvaluator` for boxes; `mask/AP`, `mask/AP50`, `mask/AP75`, `mask/AP/small`,
     `mask/AP/medium`, `mask/AP/large`; `boundary/AP`, `boundary/AP50`, `boundary/AP75` (Cheng et al. 2021),
-    for which two masks overlap by the lesser of mask IoU and boundary IoU.
+    of which the IoU of two masks is the lesser of mask IoU and boundary IoU.
 
-    Masks are judged in the original image's pixels: predicted ones are pasted there at once and kept as run
-    lengths; the truth is what COCO's own tools draw where the source has `segmentations`, else its `masks`.
-    As in COCO's protocol, an object's range of area is that of its record's `area`, an unmatched mask's that
-    of its pixels. An object whose shape is not known is wanted by box AP alone: for the masks its box is an
-    ignored region, in which any number of predictions may lie.
+    Masks are compared in the original image's pixels: predicted ones are pasted there at once and kept as run
+    lengths; the truth is as COCO's own tools rasterize it where the source has `segmentations`, else its
+    `masks`. As in COCO's protocol, an object's range of area is that of its record's `area`, an unmatched
+    mask's that of its pixels. An object whose shape is not known is wanted by box AP alone: for the masks its
+    box is an ignored region, in which any number of predictions may lie.
 
     predictions.json has each object's box and mask. (pycocotools goes by the boxes' areas where a file has
     both: drop its `bbox` entries to get the masks' figures by size.) per_image.npz keeps what each image
@@ -47,7 +47,7 @@ class CocoInstanceEvaluator(CocoEvaluator):
     def __init__(
         self, source: InstanceSource, classes: Sequence[str], category_ids: Sequence[int] | None = None
     ):
-        """Prepares to judge a split.
+        """Prepares to evaluate a split.
 
         Args:
             source: the truth.
@@ -75,7 +75,7 @@ class CocoInstanceEvaluator(CocoEvaluator):
         per_image.npz."""
         results = self._results()
         boxes = coco_scores(self._records, results, len(self.classes))
-        masks, boundaries, unknown = self._judge_masks(results)
+        masks, boundaries, unknown = self._score_masks(results)
         metrics = {
             "mask/AP": masks.ap(),
             "mask/AP50": masks.ap(0.5),
@@ -103,16 +103,17 @@ class CocoInstanceEvaluator(CocoEvaluator):
         return replace(report, metrics={**report.metrics, **metrics}, files={**report.files, **per_image})
 
     def _results(self) -> list[dict[str, Any]]:
+        """As `CocoEvaluator._results`, each with its mask as run lengths, `segmentation`."""
         masks = [mask for id in self._collected.records for mask in self._masks.get(id, ())]
         return [
             {**result, "segmentation": mask} for result, mask in zip(super()._results(), masks, strict=True)
         ]
 
-    def _judge_masks(self, results: list[dict[str, Any]]) -> tuple[CocoScores, CocoScores, int]:
+    def _score_masks(self, results: list[dict[str, Any]]) -> tuple[CocoScores, CocoScores, int]:
         """Scores of masks and of boundaries, and how many wanted objects have no known shape."""
         records, unknown = [], 0
-        overlaps: dict[tuple[int, int], np.ndarray] = {}
-        boundary_overlaps: dict[tuple[int, int], np.ndarray] = {}
+        mask_ious: dict[tuple[int, int], np.ndarray] = {}
+        boundary_ious: dict[tuple[int, int], np.ndarray] = {}
         for index, (record, found) in enumerate(self._collected):
             truth = self._shapes(index, record)
             missing = np.array([shape is None for shape in truth], bool)
@@ -121,7 +122,7 @@ class CocoInstanceEvaluator(CocoEvaluator):
             records.append(record)
             for label in np.intersect1d(record.labels, found.labels).tolist():
                 mine, objects = np.flatnonzero(found.labels == label), np.flatnonzero(record.labels == label)
-                overlaps[record.id, label], boundary_overlaps[record.id, label] = mask_overlaps(
+                mask_ious[record.id, label], boundary_ious[record.id, label] = mask_and_boundary_iou(
                     [self._masks[record.id][i] for i in mine],
                     [truth[i] or _filled_box(record, int(i)) for i in objects],
                     record.ignore[objects],
@@ -129,7 +130,7 @@ class CocoInstanceEvaluator(CocoEvaluator):
         areas = mask_areas([result["segmentation"] for result in results])
         sized = [{**result, "area": area} for result, area in zip(results, areas, strict=True)]
         scores, boundary_scores = (
-            coco_scores(records, sized, len(self.classes), each) for each in (overlaps, boundary_overlaps)
+            coco_scores(records, sized, len(self.classes), each) for each in (mask_ious, boundary_ious)
         )
         return scores, boundary_scores, unknown
 
@@ -143,6 +144,7 @@ class CocoInstanceEvaluator(CocoEvaluator):
 
 
 def _filled_box(record: DetectionRecord, i: int) -> Rle:
+    """The mask of the whole pixels that object i's box touches."""
     left, top = np.floor(record.boxes[i, :2]).astype(int).tolist()
     right, bottom = np.ceil(record.boxes[i, 2:]).astype(int).tolist()
     return encode_window(

@@ -1,8 +1,8 @@
 """Which detection finds which object, as COCO's protocol (`COCOeval.evaluateImg`) decides it.
 
 faster-coco-eval matches in C++ and keeps only the averages; here is what they are made of. The best-scored
-detection chooses first: of the objects of its image and class that are free and overlap it enough, the one
-that overlaps it most, wanted objects before ignored ones.
+detection chooses first: of the objects of its image and class that are free and reach the IoU threshold, the
+one of the largest IoU, wanted objects before ignored ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vision_jax.data.records import DetectionRecord
-from vision_jax.evaluation.per_image.average_precision import JudgedDetections
+from vision_jax.evaluation.per_image.average_precision import MatchedDetections
 
 
 def match_in_image(
-    overlap: Float[np.ndarray, "d g"],
+    iou: Float[np.ndarray, "d g"],
     crowd: Bool[np.ndarray, " g"],
     ignored: Bool[np.ndarray, "a g"],
     thresholds: Float[np.ndarray, " t"],
@@ -26,25 +26,26 @@ def match_in_image(
     """Matches one image's detections of one class, in all ranges of area and at all thresholds at once.
 
     Args:
-        overlap: of each detection, best first, with each object.
+        iou: of each detection, best first, with each object, 0..1; with a crowd, the intersection over the
+            detection's area.
         crowd: objects in which any number of detections may lie.
         ignored: objects that need not be found, by range of area; crowds are among them.
-        thresholds: the least overlaps, ascending.
+        thresholds: the least IoUs, ascending.
 
     Returns:
         Which detections found a wanted object, and which an ignored one.
     """
-    found = np.zeros((2, len(overlap), len(ignored), len(thresholds)), bool)
-    if not overlap.size:
+    found = np.zeros((2, len(iou), len(ignored), len(thresholds)), bool)
+    if not iou.size:
         return found[0], found[1]
     free = np.ones((*found.shape[2:], len(crowd)), bool)
     area, threshold = np.ogrid[: len(ignored), : len(thresholds)]
-    for d in np.flatnonzero(overlap.max(axis=1) >= thresholds[0]):
-        # Of equal overlaps the later object wins; any wanted object wins over any ignored one.
+    for d in np.flatnonzero(iou.max(axis=1) >= thresholds[0]):
+        # Of equal IoUs the later object wins; any wanted object wins over any ignored one.
         preference = np.empty(len(crowd), int)
-        preference[np.argsort(overlap[d], kind="stable")] = np.arange(len(crowd))
+        preference[np.argsort(iou[d], kind="stable")] = np.arange(len(crowd))
         preference = preference + len(crowd) * ~ignored
-        eligible = free & (overlap[d] >= thresholds[:, None])
+        eligible = free & (iou[d] >= thresholds[:, None])
         best = np.where(eligible, preference[:, None], -1).argmax(axis=-1)
         hit = eligible.any(axis=-1)
         free[area, threshold, best] &= ~hit | crowd[best]
@@ -52,25 +53,25 @@ def match_in_image(
     return found[0], found[1]
 
 
-def judge_detections(
+def match_detections(
     records: Sequence[DetectionRecord],
     results: Sequence[dict[str, Any]],
     num_classes: int,
-    overlaps: Mapping[tuple[int, int], Float[np.ndarray, "_d _g"]],
+    ious: Mapping[tuple[int, int], Float[np.ndarray, "_d _g"]],
     areas: Float[np.ndarray, "a 2"],
     thresholds: Float[np.ndarray, " t"],
     limit: int,
-) -> JudgedDetections:
-    """Judges every detection of a split by COCO's protocol.
+) -> MatchedDetections:
+    """Matches every detection of a split by COCO's protocol.
 
     Args:
         records: the truth.
         results: detections in COCO's results format, each with its `area`; `category_id` is the label + 1.
         num_classes: K.
-        overlaps: by image id and label, the overlap of each detection (best first) with each object; an image
-            and label that has not both may be left out.
-        areas: the least and the largest area in each range.
-        thresholds: the least overlaps, ascending.
+        ious: by image id and label, the IoU of each detection (best first) with each object, as
+            `match_in_image` takes it; an image and label without detections or objects may be left out.
+        areas: the least and the largest area in each range, square pixels.
+        thresholds: the least IoUs, ascending.
         limit: so many detections, the best, count for an image and class.
 
     Returns:
@@ -86,6 +87,7 @@ def judge_detections(
     wrong, kept = right.copy(), np.zeros(len(results), bool)
 
     def outside(area: Float[np.ndarray, " n"]) -> Bool[np.ndarray, "a n"]:
+        """Whether areas lie outside each range."""
         return (area < areas[:, :1]) | (area > areas[:, 1:])
 
     wanted = np.zeros((len(areas), len(records), num_classes), np.int32)
@@ -100,14 +102,14 @@ def judge_detections(
         best = group[:limit]
         i, k = int(image[best[0]]), int(label[best[0]])
         mine = records[i].labels == k
-        overlap = overlaps.get((records[i].id, k), np.zeros((len(best), int(mine.sum()))))[: len(best)]
-        hit, hit_ignored = match_in_image(overlap, records[i].ignore[mine], ignored[i][:, mine], thresholds)
+        iou = ious.get((records[i].id, k), np.zeros((len(best), int(mine.sum()))))[: len(best)]
+        hit, hit_ignored = match_in_image(iou, records[i].ignore[mine], ignored[i][:, mine], thresholds)
         kept[best], right[best] = True, hit
         wrong[best] = ~hit & ~hit_ignored & ~outside(area[best]).T[:, :, None]
     order = np.lexsort((id, -score, label))
     order = order[kept[order]]
     # Rounded to 8 digits, scores that differ still do in float32, and equal ones stay equal.
-    return JudgedDetections(
+    return MatchedDetections(
         label[order],
         image[order],
         score[order].astype(np.float32),

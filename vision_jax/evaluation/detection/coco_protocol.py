@@ -1,7 +1,7 @@
 """COCO's protocol of average precision (Lin et al. 2014, as defined by the COCO API's `COCOeval`).
 
 The matching and the averages over IoU 0.50:0.05:0.95, 101 recalls and three ranges of area are
-computed by faster-coco-eval's C++, from boxes or from overlaps that the caller measured.
+computed by faster-coco-eval's C++, from boxes or from IoUs that the caller gives.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vision_jax.data.records import DetectionRecord
-from vision_jax.evaluation.detection.coco_matches import judge_detections
-from vision_jax.evaluation.per_image.average_precision import JudgedDetections
+from vision_jax.evaluation.detection.coco_matches import match_detections
+from vision_jax.evaluation.per_image.average_precision import MatchedDetections
 
 IOUS = np.arange(50, 100, 5) / 100
 STANDARD_LIMIT = 100
@@ -32,13 +32,13 @@ class CocoScores:
             large), with at most `limits[m]` detections for an image and class.
         recall: the largest reached, without the axis r.
         limits: ascending; 1, 10, 100, and the largest number met if that is more.
-        judge: what each detection is worth, for `CocoMatches`; found only when asked for.
+        match: gives each detection's matches, for `CocoMatches`; computed when called.
     """
 
     precision: Float[np.ndarray, "t r k a m"]
     recall: Float[np.ndarray, "t k a m"]
     limits: tuple[int, ...]
-    judge: Callable[[], JudgedDetections] = field(repr=False)
+    match: Callable[[], MatchedDetections] = field(repr=False)
 
     def ap(
         self, iou: float | None = None, area: str = "all", label: int | None = None, limit: int = 100
@@ -60,7 +60,8 @@ class CocoScores:
         return _mean_where_defined(self.recall[:, :, 0, self.limits.index(limit)])
 
 
-def _mean_where_defined(values: np.ndarray) -> float:
+def _mean_where_defined(values: Float[np.ndarray, "*n"]) -> float:
+    """The mean of all values but -1, which stand for no truth; NaN if there are none."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else float("nan")
 
@@ -69,7 +70,7 @@ def coco_scores(
     records: Sequence[DetectionRecord],
     results: Sequence[dict[str, Any]],
     num_classes: int,
-    overlaps: Mapping[tuple[int, int], Float[np.ndarray, "_d _g"]] | None = None,
+    ious: Mapping[tuple[int, int], Float[np.ndarray, "_d _g"]] | None = None,
 ) -> CocoScores:
     """Runs COCO's protocol.
 
@@ -78,8 +79,8 @@ def coco_scores(
         results: detections in COCO's results format, `category_id` being the label + 1; one with an `area`
             is sorted by that into the ranges, not by its box's.
         num_classes: K.
-        overlaps: by image id and label, the overlap of each detection (best first) with each object (in the
-            record's order); an image and label that has not both may be left out. None: IoU of boxes.
+        ious: by image id and label, the IoU of each detection (best first) with each object (in the record's
+            order); an image and label without detections or objects may be left out. None: that of boxes.
 
     Returns:
         Precision and recall by IoU, class, area range and number of detections.
@@ -91,7 +92,7 @@ def coco_scores(
     truth: list[dict[str, Any]] = []
     for record in records:
         boxes = record.boxes.astype(np.float64)
-        # The widths that the file states, so that an IoU on a threshold lies on the side where COCO has it.
+        # Rounded to the widths in the file, so that an IoU at a threshold compares as COCO's does.
         boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(9)
         for box, label, ignore, area in zip(boxes, record.labels, record.ignore, record.area, strict=True):
             truth.append(
@@ -111,6 +112,7 @@ def coco_scores(
     limits = (1, 10, STANDARD_LIMIT) + ((most,) if most > STANDARD_LIMIT else ())
 
     def indexed(annotations: list[dict[str, Any]]) -> COCO:
+        """A data set in COCO's format."""
         split = COCO()
         split.dataset = {"images": images, "annotations": annotations, "categories": categories}
         split.createIndex()
@@ -119,18 +121,19 @@ def coco_scores(
     protocol = COCOeval_faster(indexed(truth), indexed(found), "bbox", print_function=lambda *_: None)
     protocol.params.maxDets = list(limits)
 
-    def judge() -> JudgedDetections:
+    def match() -> MatchedDetections:
+        """The same matches as the C++ found, by `match_detections`."""
         params = protocol.params
-        areas, ious = np.array(params.areaRng, np.float64), np.asarray(params.iouThrs)
+        areas, thresholds = np.array(params.areaRng, np.float64), np.asarray(params.iouThrs)
         measured = {(int(id), int(k) - 1): each for (id, k), each in protocol.ious.items() if len(each)}
-        return judge_detections(records, found, num_classes, measured, areas, ious, STANDARD_LIMIT)
+        return match_detections(records, found, num_classes, measured, areas, thresholds, STANDARD_LIMIT)
 
     if not truth:
         shape = (len(IOUS), 101, num_classes, len(_AREAS), len(limits))
-        return CocoScores(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), limits, judge)
-    if overlaps is not None:
-        protocol.computeIoU = lambda imgId, catId: overlaps.get((int(imgId), int(catId) - 1), [])
+        return CocoScores(np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0), limits, match)
+    if ious is not None:
+        protocol.computeIoU = lambda imgId, catId: ious.get((int(imgId), int(catId) - 1), [])
     protocol.evaluate()
     protocol.accumulate()
     precision, recall = (np.asarray(protocol.eval[name]) for name in ("precision", "recall"))
-    return CocoScores(precision, recall, limits, judge)
+    return CocoScores(precision, recall, limits, match)

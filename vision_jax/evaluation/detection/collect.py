@@ -1,4 +1,4 @@
-"""Detections of one pass, kept beside the records they are judged against."""
+"""Detections of one pass, kept beside the records they are compared with."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class CollectedDetections:
 
         Args:
             records: a list of them, or a source.
+
+        Raises:
+            ValueError: two records carry the same image id.
         """
         if isinstance(records, Sequence):
             listed = list(records)

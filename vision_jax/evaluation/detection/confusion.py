@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vision_jax.data.records import DetectionRecord
-from vision_jax.evaluation.detection.iou import pairwise_overlap
+from vision_jax.evaluation.detection.iou import pairwise_ioa, pairwise_iou
 from vision_jax.types import ImageDetections
 
 
@@ -19,15 +19,15 @@ def detection_confusion(
 ) -> Int[np.ndarray, "c c"]:
     """Counts one image's objects by true and by detected class.
 
-    Greedy: from the highest score down, a detection takes the free object it overlaps most, whatever
-    the classes of the two. One that takes none is background taken for an object, unless at least
+    Greedy: from the highest score down, a detection takes the free object of the largest IoU,
+    whatever the classes of the two. One that takes none is background taken for an object, unless at least
     `iou_threshold` of its own area lies in an ignored region of any class.
 
     Args:
         record: the truth.
         found: the detections, in the original image's pixels.
         num_classes: K.
-        iou_threshold: the least intersection over union for taking an object.
+        iou_threshold: the least IoU for taking an object, and the least IoA for lying in an ignored region.
         score_threshold: detections below it do not take part.
 
     Returns:
@@ -39,12 +39,12 @@ def detection_confusion(
     free = np.ones(len(wanted), bool)
     strong = np.flatnonzero(found.scores >= score_threshold)
     strong = strong[np.argsort(-found.scores[strong], kind="stable")]
-    iou, _ = pairwise_overlap(found.boxes[strong], record.boxes[wanted])
-    _, inside = pairwise_overlap(found.boxes[strong], record.boxes[record.ignore])
+    iou = pairwise_iou(found.boxes[strong], record.boxes[wanted])
+    inside = pairwise_ioa(found.boxes[strong], record.boxes[record.ignore])
     for row, d in enumerate(strong):
-        overlap = np.where(free, iou[row], -1)
-        if len(wanted) and overlap.max() >= iou_threshold:
-            best = int(overlap.argmax())
+        of_free = np.where(free, iou[row], -1)
+        if len(wanted) and of_free.max() >= iou_threshold:
+            best = int(of_free.argmax())
             free[best] = False
             counts[record.labels[wanted[best]], found.labels[d]] += 1
         elif not (inside[row] >= iou_threshold).any():

@@ -1,4 +1,4 @@
-"""Masks as COCO's run lengths, and how far they overlap: as regions, and along their boundaries.
+"""Masks as COCO's run lengths: their IoU as regions, and along their boundaries.
 
 Boundary IoU (Cheng et al. 2021, "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation") is
 the intersection over union of the parts of two masks near their own contours, no further inside than 2 % of
@@ -30,7 +30,7 @@ def encode_window(window: Bool[np.ndarray, "_h _w"], corner: tuple[int, int], si
         size: (height, width) of the image.
 
     Returns:
-        The whole mask.
+        Run lengths of the whole mask, packed.
     """
     from faster_coco_eval.core import mask
 
@@ -49,7 +49,7 @@ def encode_window(window: Bool[np.ndarray, "_h _w"], corner: tuple[int, int], si
 
 
 def encode_mask(mask: Bool[np.ndarray, "h w"]) -> Rle:
-    """Run lengths of a mask."""
+    """Run lengths of a whole mask."""
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return encode_window(mask[:0, :0], (0, 0), mask.shape)
@@ -59,7 +59,7 @@ def encode_mask(mask: Bool[np.ndarray, "h w"]) -> Rle:
 
 
 def encode_shape(shape: list[list[float]] | Rle, size: tuple[int, int]) -> Rle:
-    """A shape as COCO's own tools draw it.
+    """A shape as COCO's own tools rasterize it.
 
     Args:
         shape: polygons [x, y, x, y, ...], at least one, or run lengths, packed or not.
@@ -74,13 +74,13 @@ def encode_shape(shape: list[list[float]] | Rle, size: tuple[int, int]) -> Rle:
 
 
 def mask_areas(masks: Sequence[Rle]) -> list[float]:
-    """The pixels of each mask."""
+    """The area of each mask, in pixels."""
     from faster_coco_eval.core import mask
 
     return [float(area) for area in mask.area(list(masks))] if masks else []
 
 
-def mask_overlaps(
+def mask_and_boundary_iou(
     found: Sequence[Rle], truth: Sequence[Rle], crowd: Bool[np.ndarray, " g"]
 ) -> tuple[Float[np.ndarray, "d g"], Float[np.ndarray, "d g"]]:
     """Mask IoU of every pair, and the lesser of mask and boundary IoU, which boundary AP is made of.

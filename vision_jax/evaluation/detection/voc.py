@@ -2,7 +2,7 @@
 
 VOC's files hold 1-based pixels with both ends inside the box, so a width is xmax - xmin + 1. Our
 (x1, y1, x2, y2), 0-based with x2 and y2 outside, is VOC's (x1 + 1, y1 + 1, x2, y2): that width is x2 - x1
-again, and the overlap of two boxes is the same number in both conventions.
+again, and the IoU of two boxes is the same number in both conventions.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from vision_jax.data.records import DetectionRecord
 from vision_jax.data.sources import DetectionSource
 from vision_jax.evaluation.detection.collect import CollectedDetections
-from vision_jax.evaluation.detection.iou import pairwise_overlap
-from vision_jax.evaluation.per_image.average_precision import JudgedDetections
+from vision_jax.evaluation.detection.iou import pairwise_iou
+from vision_jax.evaluation.per_image.average_precision import MatchedDetections
 from vision_jax.evaluation.per_image.file import PerImage
 from vision_jax.evaluation.per_image.kinds import VocMatches
 from vision_jax.evaluation.tables import markdown_table, score
@@ -29,17 +29,17 @@ def voc_hits(
     difficult: Bool[np.ndarray, " g"],
     iou_threshold: float = 0.5,
 ) -> tuple[Bool[np.ndarray, " d"], Bool[np.ndarray, " d"]]:
-    """Judges one image's detections of one class, best first.
+    """Matches one image's detections of one class, best first.
 
-    Each detection belongs to the object that it overlaps most. It is right if that overlap reaches the
-    threshold and no better-scored detection took the object before: unlike in COCO's protocol, it does
-    not turn to the next object. Detections of difficult objects do not count.
+    Each detection belongs to the object of the largest IoU. It is right if that IoU reaches the threshold and
+    no better-scored detection took the object before: unlike in COCO's protocol, it does not turn to the next
+    object. Detections of difficult objects do not count.
 
     Args:
         boxes: detections by falling score, (x1, y1, x2, y2), x2 and y2 exclusive.
         truth: the objects.
         difficult: which of them need not be found.
-        iou_threshold: the least overlap.
+        iou_threshold: the least IoU of a detection with its object.
 
     Returns:
         Which detections are right, and which count (as right or as wrong).
@@ -47,7 +47,7 @@ def voc_hits(
     right, counts = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
     if not len(truth):
         return right, counts
-    iou, _ = pairwise_overlap(boxes, truth)
+    iou = pairwise_iou(boxes, truth)
     taken = np.zeros(len(truth), bool)
     for d, best in enumerate(iou.argmax(axis=1)):
         if iou[d, best] < iou_threshold:
@@ -98,12 +98,12 @@ class VocEvaluator:
         classes: Sequence[str],
         iou_threshold: float = 0.5,
     ):
-        """Prepares to judge a split.
+        """Prepares to evaluate a split.
 
         Args:
             records: the truth: every record of the split, or its source.
             classes: K names.
-            iou_threshold: the least overlap of a detection with its object.
+            iou_threshold: the least IoU of a detection with its object.
         """
         self.classes = tuple(classes)
         self.iou_threshold = iou_threshold
@@ -116,11 +116,11 @@ class VocEvaluator:
     def report(self) -> Report:
         """The metrics, `per_class_ap_voc.md` and `per_image_voc.npz`."""
         pairs = list(self._collected)
-        judged = self._judge(pairs)
+        matched = self._match(pairs)
         area, eleven, rows = [], [], []
         for k, name in enumerate(self.classes):
-            right = judged.right[(judged.labels == k) & judged.counts[:, 0, 0], 0, 0]
-            positives = int(judged.wanted[0, :, k].sum())
+            right = matched.right[(matched.labels == k) & matched.counts[:, 0, 0], 0, 0]
+            positives = int(matched.wanted[0, :, k].sum())
             difficult = sum(int(((r.labels == k) & r.ignore).sum()) for r, _ in pairs)
             area.append(voc_average_precision(right, positives))
             eleven.append(voc_average_precision(right, positives, eleven_point=True))
@@ -128,14 +128,15 @@ class VocEvaluator:
         metrics = {"VOC/mAP": _mean(area), "VOC/mAP11": _mean(eleven)}
         rows.append(["**mean**", score(metrics["VOC/mAP"]), score(metrics["VOC/mAP11"]), "", ""])
         table = markdown_table(["class", "AP", "AP 11-point", "objects", "difficult"], rows)
-        per_image = PerImage(np.array([r.id for r, _ in pairs], np.int64), (VocMatches(judged),))
+        per_image = PerImage(np.array([r.id for r, _ in pairs], np.int64), (VocMatches(matched),))
         return Report(
             metrics,
             {"per_class_ap_voc.md": f"{table}\n\nPASCAL VOC, IoU {self.iou_threshold:g}."},
             {"per_image_voc.npz": per_image.write},
         )
 
-    def _judge(self, pairs: Sequence[tuple[DetectionRecord, ImageDetections]]) -> JudgedDetections:
+    def _match(self, pairs: Sequence[tuple[DetectionRecord, ImageDetections]]) -> MatchedDetections:
+        """Every detection of a split, at one threshold and in one range of area."""
         none = np.zeros(0, np.int32)
         columns = [(none, none, none.astype(np.float32), none.astype(bool), none.astype(bool))]
         wanted = np.zeros((1, len(pairs), len(self.classes)), np.int32)
@@ -151,9 +152,10 @@ class VocEvaluator:
         labels, images, scores, right, counts = (np.concatenate(each) for each in zip(*columns, strict=True))
         order = np.lexsort((-scores, labels))
         right, counts = (flags[order][:, None, None] for flags in (right, counts))
-        return JudgedDetections(labels[order], images[order], scores[order], right, counts, wanted)
+        return MatchedDetections(labels[order], images[order], scores[order], right, counts, wanted)
 
 
 def _mean(values: Sequence[float]) -> float:
+    """The mean of the values that are not NaN; NaN where all are."""
     defined = [v for v in values if not np.isnan(v)]
     return float(np.mean(defined)) if defined else float("nan")

@@ -1,7 +1,7 @@
 """What each test image contributes to an evaluation's metrics, kept in the run folder.
 
 From it the metrics of any multiset of the images follow without model, data or device: those of a
-bootstrap's draws, which `vision_jax.evaluation.bootstrap` compares.
+bootstrap's resamples, which `vision_jax.evaluation.bootstrap` compares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from vision_jax.evaluation.per_image.kinds import KINDS, Part, folders
+from vision_jax.evaluation.per_image.kinds import KINDS, Part, by_prefix
 from vision_jax.types import UserError
 
 
@@ -41,19 +41,19 @@ class PerImage:
         return tuple(name for part in self.parts for name in part.names)
 
     def metrics(
-        self, weights: Real[np.ndarray, "draws images"], names: Sequence[str] | None = None
-    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        self, weights: Real[np.ndarray, "resamples images"], names: Sequence[str] | None = None
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
         """The metrics of other multisets of the images.
 
         With all ones they are the evaluator's own. Of detections with equal scores, an image's repetitions
         stand together, as if they had ids next to one another.
 
         Args:
-            weights: how often each image occurs in each draw, whole numbers of at least 0.
+            weights: how often each image occurs in each resample, whole numbers of at least 0.
             names: of the metrics to compute; all if None.
 
         Returns:
-            By metric, one value a draw, NaN where it is not defined.
+            By metric, one float64 a resample, NaN where it is not defined.
 
         Raises:
             ValueError: a metric is not known, or weights are not whole numbers.
@@ -107,13 +107,18 @@ def read_per_image(folder: Path) -> PerImage | None:
 
 
 def _read(path: Path) -> PerImage:
+    """What `PerImage.write` wrote.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         ids = arrays.pop("ids")
         if ids.ndim != 1 or ids.dtype.kind != "i":
             raise ValueError("ids are not a list of whole numbers")
-        return PerImage(ids, tuple(KINDS[kind].of(part) for kind, part in folders(arrays).items()))
+        return PerImage(ids, tuple(KINDS[kind].of(part) for kind, part in by_prefix(arrays).items()))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         problem = f"{error} is missing or unknown" if isinstance(error, KeyError) else error
         raise UserError(

@@ -1,7 +1,7 @@
 """The kinds of what an image contributes to metrics: means, pixels by class (of all of it, or near
 boundaries), matches of detections.
 
-Each has the `names` of its metrics and the number of `images`; gives `metrics` of draws, as
+Each has the `names` of its metrics and the number of `images`; gives `metrics` of resamples, as
 `PerImage.metrics` does; and turns into arrays by name and back (`arrays`, `of`; the latter raises KeyError or
 ValueError where it gets something else). `kind` is its name in files.
 """
@@ -16,15 +16,15 @@ import numpy as np
 from jaxtyping import Float, Float64, Int32, Int64, Shaped
 
 from vision_jax.evaluation.per_image.average_precision import (
-    JudgedDetections,
-    Share,
-    coco_share,
-    eleven_point_share,
+    MatchedDetections,
+    RecallFraction,
+    fraction_of_11_recalls,
+    fraction_of_101_recalls,
+    fraction_of_all_recalls,
     mean_where_defined,
-    recall,
 )
 
-# A COCO metric: the IoU threshold (None: all ten), and the range of area, by place.
+# A COCO metric: the IoU threshold (None: all ten), and the range of area, by position.
 _AP: dict[str, tuple[int | None, int]] = {
     "AP": (None, 0),
     "AP50": (0, 0),
@@ -34,13 +34,13 @@ _AP: dict[str, tuple[int | None, int]] = {
     "AP/large": (None, 3),
 }
 _AR = {"AR/1": 1, "AR/10": 10, "AR/100": 100}
-# What is known of each measure of overlap: the prefix of its metrics, and which there are.
+# Of each kind of IoU: the prefix of its metrics, and which there are.
 _MEASURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "box": ("", (*_AP, *_AR)),
     "mask": ("mask/", tuple(_AP)),
     "boundary": ("boundary/", ("AP", "AP50", "AP75")),
 }
-_VOC: dict[str, Share] = {"VOC/mAP": recall, "VOC/mAP11": eleven_point_share}
+_VOC: dict[str, RecallFraction] = {"VOC/mAP": fraction_of_all_recalls, "VOC/mAP11": fraction_of_11_recalls}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,24 +60,29 @@ class Means:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of its metrics."""
         return tuple(self.values)
 
     @property
     def images(self) -> int:
+        """How many."""
         return len(next(iter(self.values.values())))
 
     def metrics(
-        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
-    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        self, weights: Int32[np.ndarray, "resamples images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """As `PerImage.metrics`."""
         floats = weights.astype(np.float64)
         total = floats.sum(axis=1)
         return {name: _quotient(floats @ self.values[name].astype(np.float64), total) for name in names}
 
     def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """All of it by name, for a file."""
         return dict(self.values)
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Means:
+        """From what `arrays` gives; KeyError or ValueError where it is something else."""
         if any(values.ndim != 1 or values.dtype.kind not in "bif" for values in arrays.values()):
             raise ValueError("not one number an image")
         return cls(dict(arrays))
@@ -100,15 +105,18 @@ class Pixels:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of its metrics."""
         return "pixel_accuracy", "mean_accuracy", "mIoU", "fwIoU"
 
     @property
     def images(self) -> int:
+        """How many."""
         return len(self.right)
 
     def metrics(
-        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
-    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        self, weights: Int32[np.ndarray, "resamples images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """As `PerImage.metrics`."""
         # Sums of whole numbers below 2**53: exact in float64.
         floats = weights.astype(np.float64)
         right, true, predicted = floats @ self.right, floats @ self.true, floats @ self.predicted
@@ -122,10 +130,12 @@ class Pixels:
         return {name: scores[name] for name in names}
 
     def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """All of it by name, for a file."""
         return {"right": self.right, "true": self.true, "predicted": self.predicted}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Pixels:
+        """From what `arrays` gives; KeyError or ValueError where it is something else."""
         counts = arrays["right"], arrays["true"], arrays["predicted"]
         if any(a.ndim != 2 or a.shape != counts[0].shape or a.dtype != np.int64 for a in counts):
             raise ValueError("not one number of pixels an image and class")
@@ -138,7 +148,7 @@ class Boundaries:
 
     Attributes:
         widths: of the bands, ascending.
-        f1: boundary F1 of each class, NaN where it is not judged.
+        f1: boundary F1 of each class, 0..1, NaN where it has no true boundary.
         right: pixels of each class within a true boundary's band to which it was given.
         true: pixels of each class in that band.
         predicted: pixels in that band to which it was given.
@@ -157,20 +167,23 @@ class Boundaries:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of its metrics."""
         scores = "trimap", "trimap_accuracy", "boundary_IoU"
         return "boundary_F1", *(f"{name}/{width}" for name in scores for width in self.widths)
 
     @property
     def images(self) -> int:
+        """How many."""
         return len(self.f1)
 
     def metrics(
-        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
-    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        self, weights: Int32[np.ndarray, "resamples images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """As `PerImage.metrics`."""
         floats = weights.astype(np.float64)
-        judged = (~np.isnan(self.f1)).sum(axis=1).astype(np.float64)
-        of_image = np.nansum(self.f1, axis=1) / np.maximum(judged, 1)
-        scores = {"boundary_F1": _quotient(floats @ of_image, floats @ (judged > 0))}
+        defined = (~np.isnan(self.f1)).sum(axis=1).astype(np.float64)
+        of_image = np.nansum(self.f1, axis=1) / np.maximum(defined, 1)
+        scores = {"boundary_F1": _quotient(floats @ of_image, floats @ (defined > 0))}
         for i, width in enumerate(self.widths):
             if {f"trimap/{width}", f"boundary_IoU/{width}"} & set(names):
                 trimap, boundary = self.class_iou(weights, i)
@@ -181,16 +194,16 @@ class Boundaries:
         return {name: scores[name] for name in names}
 
     def class_iou(
-        self, weights: Int32[np.ndarray, "draws images"], band: int
-    ) -> tuple[Float[np.ndarray, "draws k"], Float[np.ndarray, "draws k"]]:
+        self, weights: Int32[np.ndarray, "resamples images"], band: int
+    ) -> tuple[Float[np.ndarray, "resamples k"], Float[np.ndarray, "resamples k"]]:
         """Each class's IoU in the band of true boundaries, and its boundary IoU.
 
         Args:
-            weights: how often each image occurs in each draw.
-            band: its place among the widths.
+            weights: how often each image occurs in each resample.
+            band: its position among the widths.
 
         Returns:
-            Both, NaN where the class does not occur there.
+            Both, 0..1, NaN where the class does not occur there.
         """
         counts = self.right, self.true, self.predicted, self.shared, self.outlined
         # Sums of whole numbers below 2**53: exact in float64.
@@ -199,10 +212,12 @@ class Boundaries:
         return _quotient(right, true + predicted - right), _quotient(shared, true + outlined - shared)
 
     def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """All of it by name, for a file."""
         return dict(vars(self))
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Boundaries:
+        """From what `arrays` gives; KeyError or ValueError where it is something else."""
         widths, f1 = arrays["widths"], arrays["f1"]
         counts = [arrays[name] for name in ("right", "true", "predicted", "shared", "outlined")]
         if widths.ndim != 1 or widths.dtype != np.int64 or np.any(np.diff(widths, prepend=0) <= 0):
@@ -217,91 +232,100 @@ class Boundaries:
 
 @dataclass(frozen=True, eq=False)
 class CocoMatches:
-    """COCO's AP and AR; see `judge_detections`.
+    """COCO's AP and AR; see `match_detections`.
 
     Attributes:
-        judged: by measure of overlap (box, mask, boundary), in the four ranges of area, at the ten
-            thresholds.
+        matched: by kind of IoU (box, mask, boundary), in the four ranges of area, at the ten thresholds.
     """
 
     kind: ClassVar[str] = "coco"
-    judged: Mapping[str, JudgedDetections]
+    matched: Mapping[str, MatchedDetections]
 
     def __post_init__(self):
-        if len({judged.wanted.shape[1] for judged in self.judged.values()}) != 1:
-            raise ValueError("measures of different numbers of images")
-        if any(name not in _MEASURES or j.right.shape[1:] != (4, 10) for name, j in self.judged.items()):
-            raise ValueError("not COCO's measures, ranges of area and thresholds")
+        if len({each.wanted.shape[1] for each in self.matched.values()}) != 1:
+            raise ValueError("kinds of IoU of different numbers of images")
+        if any(name not in _MEASURES or m.right.shape[1:] != (4, 10) for name, m in self.matched.items()):
+            raise ValueError("not COCO's kinds of IoU, ranges of area and thresholds")
 
     @property
     def names(self) -> tuple[str, ...]:
-        known = [_MEASURES[measure] for measure in self.judged]
+        """Of its metrics."""
+        known = [_MEASURES[measure] for measure in self.matched]
         return tuple(prefix + name for prefix, names in known for name in names)
 
     @property
     def images(self) -> int:
-        return next(iter(self.judged.values())).wanted.shape[1]
+        """How many."""
+        return next(iter(self.matched.values())).wanted.shape[1]
 
     def metrics(
-        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
-    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        self, weights: Int32[np.ndarray, "resamples images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """As `PerImage.metrics`."""
         metrics = {}
-        for measure, judged in self.judged.items():
+        for measure, matched in self.matched.items():
             prefix, known = _MEASURES[measure]
             chosen = [name for name in known if prefix + name in names]
             for area in sorted({_AP[name][1] for name in chosen if name in _AP}):
                 wanted = {name: _AP[name][0] for name in chosen if name in _AP and _AP[name][1] == area}
                 few = [iou for iou in wanted.values() if iou is not None]
                 ious = few if len(few) == len(wanted) else list(range(10))
-                ap = judged.average_precision(weights, coco_share, area, ious)
+                ap = matched.average_precision(weights, fraction_of_101_recalls, area, ious)
                 for name, iou in wanted.items():
                     values = ap if iou is None else ap[:, :, ious.index(iou)]
                     metrics[prefix + name] = mean_where_defined(values)
             for name in chosen:
                 if name in _AR:
-                    metrics[prefix + name] = mean_where_defined(judged.recall(weights, _AR[name]))
+                    metrics[prefix + name] = mean_where_defined(matched.recall(weights, _AR[name]))
         return metrics
 
     def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """All of it by name, for a file."""
         return {
             f"{measure}/{name}": array
-            for measure, judged in self.judged.items()
-            for name, array in judged.arrays().items()
+            for measure, matched in self.matched.items()
+            for name, array in matched.arrays().items()
         }
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> CocoMatches:
-        return cls({name: JudgedDetections.of(part) for name, part in folders(arrays).items()})
+        """From what `arrays` gives; KeyError or ValueError where it is something else."""
+        return cls({name: MatchedDetections.of(part) for name, part in by_prefix(arrays).items()})
 
 
 @dataclass(frozen=True, eq=False)
 class VocMatches:
-    """VOC's mean average precisions, of detections judged at one threshold."""
+    """VOC's mean average precisions, of detections matched at one IoU threshold."""
 
     kind: ClassVar[str] = "voc"
-    judged: JudgedDetections
+    matched: MatchedDetections
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of its metrics."""
         return tuple(_VOC)
 
     @property
     def images(self) -> int:
-        return self.judged.wanted.shape[1]
+        """How many."""
+        return self.matched.wanted.shape[1]
 
     def metrics(
-        self, weights: Int32[np.ndarray, "draws images"], names: Sequence[str]
-    ) -> dict[str, Float[np.ndarray, " draws"]]:
+        self, weights: Int32[np.ndarray, "resamples images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """As `PerImage.metrics`."""
         return {
-            name: mean_where_defined(self.judged.average_precision(weights, _VOC[name])) for name in names
+            name: mean_where_defined(self.matched.average_precision(weights, _VOC[name])) for name in names
         }
 
     def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
-        return self.judged.arrays()
+        """All of it by name, for a file."""
+        return self.matched.arrays()
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> VocMatches:
-        return cls(JudgedDetections.of(arrays))
+        """From what `arrays` gives; KeyError or ValueError where it is something else."""
+        return cls(MatchedDetections.of(arrays))
 
 
 Part = Means | Pixels | Boundaries | CocoMatches | VocMatches
@@ -310,7 +334,7 @@ KINDS: dict[str, type[Part]] = {
 }
 
 
-def folders(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def by_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Groups arrays by what stands before the first slash of their names."""
     groups: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
@@ -320,5 +344,5 @@ def folders(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]
 
 
 def _quotient(part: Float[np.ndarray, "*n"], whole: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """NaN where the whole is 0."""
+    """The quotient of two arrays of one shape; NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -1,20 +1,20 @@
-"""How well label maps run along the true boundaries, where mean IoU of whole images hardly looks.
+"""Scores of label maps near boundaries, which weigh little in the mean IoU of whole images.
 
-A *boundary pixel* of class c in a label map has class c, and one of its four neighbours has another class.
-More widely, a pixel lies *within w of a boundary* if the centre of some pixel of another class is at most w
+A *boundary pixel* of class c in a label map has class c, and one of its four neighbors has another class.
+More widely, a pixel lies *within w of a boundary* if the center of some pixel of another class is at most w
 away from its own (Euclidean); for w = 1 these are the boundary pixels. Neither the image's border nor void
-is a boundary: what lies there is not known. Predictions in truth's void are void, before anything else.
-(Where annotators drew void between any two classes, as VOC's did, there are hardly any boundary pixels, and
+is a boundary: the classes there are not known. Predictions in truth's void are void, before anything else.
+(Where annotators drew void between any two classes, as VOC's did, there are few boundary pixels, and
 only bands wider than the void hold pixels.)
 
 Three measures are made of this:
 
 - boundary F1 (Csurka, Larlus and Perronnin 2013, "What is a good evaluation measure for semantic
-  segmentation?"; the BF of Badrinarayanan, Kendall and Cipolla 2017, "SegNet"). Precision is the share of a
-  class's predicted boundary pixels with a true one of this class at most 0.75 % of the image's diagonal away;
-  recall the same of the true ones; F1 their harmonic mean, 0 where nothing is predicted or nothing agrees.
-  The mean over the classes with a true boundary in the image, then over the images that have such classes: a
-  class that fills its image, or borders on void only, is not judged there.
+  segmentation?"; the BF of Badrinarayanan, Kendall and Cipolla 2017, "SegNet"). Precision is the fraction of
+  a class's predicted boundary pixels with a true one of this class at most 0.75 % of the image's diagonal
+  away; recall the same of the true ones; F1 their harmonic mean, 0 where nothing is predicted or nothing
+  agrees. The mean over the classes with a true boundary in the image, then over the images that have such
+  classes: a class that fills its image, or borders on void only, does not count there.
 - trimap scores (Kohli, Ladický and Torr 2009, "Robust higher order potentials for enforcing label
   consistency"; Krähenbühl and Koltun 2011, "Efficient inference in fully connected CRFs", section 5): pixel
   accuracy and mIoU of the pixels within w of a true boundary.
@@ -41,11 +41,11 @@ from vision_jax.data.sources import SegmentationSource
 from vision_jax.evaluation import figures
 from vision_jax.evaluation.per_image.file import PerImage
 from vision_jax.evaluation.per_image.kinds import Boundaries
-from vision_jax.evaluation.segmentation.scores import judged_maps
+from vision_jax.evaluation.segmentation.scores import label_map_pairs
 from vision_jax.evaluation.tables import markdown_table, score
 from vision_jax.types import Report, Segmentation, SegmentationBatch
 
-# 0.75 % squared: where the tolerance is a whole number of pixels, as of 640 x 480, rounding must not decide.
+# 0.75 % squared: exact where the tolerance is a whole number of pixels, as of 640 x 480.
 _TOLERANCE = 9, 160_000
 
 
@@ -56,7 +56,7 @@ def boundary_f1(
 
     Args:
         truth: 0..K-1, -1 where void.
-        answer: 0..K-1; what it says in void does not count.
+        answer: 0..K-1; pixels where truth is void do not count.
         num_classes: K.
 
     Returns:
@@ -79,25 +79,26 @@ def band_counts(
 
     Args:
         truth: 0..K-1, -1 where void.
-        answer: 0..K-1; what it says in void does not count.
+        answer: 0..K-1; pixels where truth is void do not count.
         num_classes: K.
         widths: of the bands, whole, ascending, at least 1.
 
     Returns:
         `right`, `true`, `predicted`, `shared` and `outlined` of `Boundaries`.
     """
-    labelled = truth >= 0
-    near_true = _nearest_other(truth, widths[-1])[labelled]
-    near_own = _nearest_other(np.where(labelled, answer, -1), widths[-1])[labelled]
+    labeled = truth >= 0
+    near_true = _nearest_other(truth, widths[-1])[labeled]
+    near_own = _nearest_other(np.where(labeled, answer, -1), widths[-1])[labeled]
     # The narrowest band that holds a squared distance.
     narrowest = np.searchsorted(np.square(widths), np.arange(widths[-1] ** 2 + 2))
     of_true, of_own = narrowest[near_true], narrowest[near_own]
 
     def summed(bands: Int[np.ndarray, " n"], classes: Int[np.ndarray, " n"]) -> Int[np.ndarray, "widths k"]:
+        """How many pixels of each class lie in each band, of pixels with their narrowest band and class."""
         pairs = np.bincount(bands * num_classes + classes, minlength=(len(widths) + 1) * num_classes)
         return pairs.reshape(-1, num_classes)[:-1].cumsum(axis=0)
 
-    true, found = truth[labelled], answer[labelled]
+    true, found = truth[labeled], answer[labeled]
     right = true == found
     counts = [
         summed(of_true[right], true[right]),
@@ -113,7 +114,7 @@ class BoundaryEvaluator:
     """Scores of label maps near boundaries; the module's text defines them.
 
     Metrics: `boundary_F1`; for each width w `trimap/w` (mIoU), `trimap_accuracy/w` and `boundary_IoU/w`;
-    0..1, NaN where nothing is judged. per_image_boundary.npz keeps what each image contributes to them.
+    0..1, NaN where no class has a boundary. per_image_boundary.npz keeps what each image contributes to them.
     """
 
     def __init__(
@@ -122,12 +123,12 @@ class BoundaryEvaluator:
         source: SegmentationSource | None = None,
         widths: Sequence[int] = (1, 2, 4, 8, 16),
     ):
-        """Prepares to judge.
+        """Prepares to evaluate.
 
         Args:
             classes: K names.
-            source: judges against its label maps at their own size, to which predictions are resized (to
-                the nearest pixel); None judges against the batch's label maps, as the model saw them.
+            source: of the true label maps at their own size, to which predictions are resized (to the
+                nearest pixel); None takes the batch's label maps, as the model saw them.
             widths: of the bands in pixels, at least 1.
 
         Raises:
@@ -144,7 +145,7 @@ class BoundaryEvaluator:
 
     def add(self, batch: SegmentationBatch, predictions: Segmentation) -> None:
         """Takes one batch and the label maps predicted for it; padding and invalid examples are skipped."""
-        for id, truth, answer in judged_maps(batch, predictions, self._source):
+        for id, truth, answer in label_map_pairs(batch, predictions, self._source):
             self._ids.append(id)
             self._counts.append(band_counts(truth, answer, len(self.classes), self._widths))
             self._f1.append(boundary_f1(truth, answer, len(self.classes)))
@@ -177,6 +178,7 @@ class BoundaryEvaluator:
         )
 
     def _kept(self) -> Boundaries:
+        """What each image contributed."""
         shape = len(self._ids), 5, len(self._widths), len(self.classes)
         counts = np.array(self._counts, np.int32).reshape(shape)
         f1 = np.array(self._f1, np.float64).reshape(len(self._ids), len(self.classes))
@@ -189,11 +191,20 @@ class BoundaryEvaluator:
         trimap: Float64[np.ndarray, "widths k"],
         boundary: Float64[np.ndarray, "widths k"],
     ) -> str:
-        judged = (~np.isnan(f1)).sum(axis=0)
-        of_class = np.where(judged > 0, np.nansum(f1, axis=0) / np.maximum(judged, 1), np.nan)
+        """The report's tables.
+
+        Args:
+            metrics: by name.
+            f1: boundary F1 by image and class, 0..1, NaN where it is undefined.
+            trimap: IoU in the true boundaries' band, 0..1.
+            boundary: boundary IoU, 0..1.
+        """
+        defined = (~np.isnan(f1)).sum(axis=0)
+        of_class = np.where(defined > 0, np.nansum(f1, axis=0) / np.maximum(defined, 1), np.nan)
         header = [f"within {w}" for w in self._widths]
 
         def means(metric: str) -> list[str]:
+            """A metric's cells, one for each width."""
             return [score(metrics[f"{metric}/{w}"]) for w in self._widths]
 
         near_true = [
@@ -224,7 +235,7 @@ class BoundaryEvaluator:
 
 
 def _boundary_pixels(labels: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
-    """The labels of boundary pixels, -1 elsewhere."""
+    """The labels (0..K-1, -1 where void) of boundary pixels, -1 elsewhere."""
     boundary = np.zeros(labels.shape, bool)
     for there, here in ((boundary, labels), (boundary.T, labels.T)):
         differ = (here[1:] != here[:-1]) & (np.minimum(here[1:], here[:-1]) >= 0)
@@ -234,12 +245,15 @@ def _boundary_pixels(labels: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
 
 
 def _nearest_other(labels: Int[np.ndarray, "h w"], reach: int) -> Int32[np.ndarray, "h w"]:
-    """Squared distance of a pixel to the nearest of another class; reach**2 + 1 beyond reach, and in void."""
+    """Squared distance of each pixel to the nearest of another class; reach**2 + 1 beyond reach, and in void.
+
+    Labels are 0..K-1, -1 where void; distances are in pixels.
+    """
     far = reach**2 + 1
     nearest = np.full(labels.shape, far, np.int32)
     for k in np.flatnonzero(np.bincount(labels[labels >= 0])):
         left, top, width, height = cv2.boundingRect((labels == k).astype(np.uint8))
-        # No further than this does another class matter.
+        # Another class further away than this changes nothing.
         window = (
             slice(max(0, top - reach), top + height + reach),
             slice(max(0, left - reach), left + width + reach),
@@ -257,17 +271,24 @@ def _nearest_other(labels: Int[np.ndarray, "h w"], reach: int) -> Int32[np.ndarr
 def _matched(
     pixels: Int[np.ndarray, "h w"], others: Int[np.ndarray, "h w"], limit: int, num_classes: int
 ) -> Int[np.ndarray, " k"]:
-    """How many pixels of each class have one of it among the others, at most sqrt(limit) away."""
+    """How many pixels of each class have one of the same class among the others nearby.
+
+    Args:
+        pixels: labels 0..K-1, -1 where there is none.
+        others: likewise.
+        limit: the largest squared distance, in pixels.
+        num_classes: K.
+    """
     rows, columns = np.nonzero(pixels >= 0)
     labels = pixels[rows, columns]
     reach = math.isqrt(limit)
     padded = np.pad(others, reach, constant_values=-1)
-    places = (rows + reach) * padded.shape[1] + columns + reach
+    positions = (rows + reach) * padded.shape[1] + columns + reach
     matched = np.zeros(num_classes, np.int64)
     for y, x in _steps(limit):
-        hit = padded.ravel()[places + (y * padded.shape[1] + x)] == labels
+        hit = padded.ravel()[positions + (y * padded.shape[1] + x)] == labels
         matched += np.bincount(labels[hit], minlength=num_classes)
-        places, labels = places[~hit], labels[~hit]
+        positions, labels = positions[~hit], labels[~hit]
         if not len(labels):
             break
     return matched
@@ -275,7 +296,7 @@ def _matched(
 
 @cache
 def _steps(limit: int) -> tuple[tuple[int, int], ...]:
-    """All (rows, columns) to go whose squared length is at most the limit, the shortest first."""
+    """All offsets (rows, columns) whose squared length is at most the limit, the shortest first."""
     reach = range(-math.isqrt(limit), math.isqrt(limit) + 1)
     return tuple(
         sorted(((y, x) for y in reach for x in reach if y * y + x * x <= limit), key=_squared_length)

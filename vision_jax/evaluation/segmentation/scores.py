@@ -1,4 +1,4 @@
-"""Accuracies and intersection over union of label maps (Long, Shelhamer and Darrell 2015, section 5)."""
+"""Accuracies and IoU of label maps (Long, Shelhamer and Darrell 2015, section 5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vision_jax.types import Report, Segmentation, SegmentationBatch
 
 
 def segmentation_scores(confusion: Int[np.ndarray, "k k"]) -> dict[str, float]:
-    """The four figures of the FCN paper, and what a constant answer would reach.
+    """The four scores of the FCN paper, and those of a constant answer.
 
     Args:
         confusion: pixels by true class (rows) and predicted class (columns).
@@ -55,12 +55,12 @@ class SegmentationEvaluator:
     """
 
     def __init__(self, classes: Sequence[str], source: SegmentationSource | None = None):
-        """Prepares to judge.
+        """Prepares to evaluate.
 
         Args:
             classes: K names.
-            source: judges against its label maps at their own size, to which predictions are resized (to
-                the nearest pixel); None judges against the batch's label maps, as the model saw them.
+            source: of the true label maps at their own size, to which predictions are resized (to the
+                nearest pixel); None takes the batch's label maps, as the model saw them.
         """
         self.classes = tuple(classes)
         self._source = source
@@ -70,7 +70,7 @@ class SegmentationEvaluator:
 
     def add(self, batch: SegmentationBatch, predictions: Segmentation) -> None:
         """Takes one batch and the label maps predicted for it; padding and invalid examples are skipped."""
-        for id, truth, answer in judged_maps(batch, predictions, self._source):
+        for id, truth, answer in label_map_pairs(batch, predictions, self._source):
             confusion = _confusion(truth, answer, len(self.classes))
             self._confusion += confusion
             self._ids.append(id)
@@ -92,7 +92,7 @@ class SegmentationEvaluator:
         ]
         rows.append(["**mean**", score(metrics["mIoU"]), score(metrics["mean_accuracy"]), ""])
         lines = [
-            markdown_table(["class", "IoU", "accuracy", "share of pixels"], rows),
+            markdown_table(["class", "IoU", "accuracy", "fraction of pixels"], rows),
             "",
             f"Pixel accuracy {score(metrics['pixel_accuracy'])}, frequency-weighted IoU "
             f"{score(metrics['fwIoU'])}; the commonest class everywhere would reach accuracy "
@@ -123,13 +123,13 @@ class SegmentationEvaluator:
         PerImage(np.array(self._ids, np.int64), (pixels,)).write(path)
 
 
-def judged_maps(
+def label_map_pairs(
     batch: SegmentationBatch, predictions: Segmentation, source: SegmentationSource | None
 ) -> Iterator[tuple[int, Int[np.ndarray, "_h _w"], Int[np.ndarray, "_h _w"]]]:
-    """The label maps to compare; padding and invalid examples are left out.
+    """Pairs of true and predicted label maps; padding and invalid examples are left out.
 
     Args:
-        batch: says where in the canvas the images are.
+        batch: with the images' sizes in the canvas.
         predictions: for the batch.
         source: of true label maps at their own size, to which predictions are resized (to the nearest
             pixel); None takes the batch's.
@@ -151,13 +151,14 @@ def judged_maps(
 def _confusion(
     truth: Int[np.ndarray, "h w"], answer: Int[np.ndarray, "h w"], num_classes: int
 ) -> Int[np.ndarray, "k k"]:
-    labelled = truth >= 0
-    pairs = truth[labelled].astype(np.int64) * num_classes + answer[labelled]
+    """Pixels by true class (rows) and predicted class (columns), int64; void (below 0) is left out."""
+    labeled = truth >= 0
+    pairs = truth[labeled].astype(np.int64) * num_classes + answer[labeled]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def _resize_nearest(labels: Int[np.ndarray, "h w"], height: int, width: int) -> Int[np.ndarray, "h2 w2"]:
-    """Each new pixel takes the label under its centre."""
+    """Nearest-neighbor resizing: each new pixel takes the label under its center."""
     rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
     return labels[rows[:, None], columns]
