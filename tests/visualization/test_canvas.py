@@ -7,7 +7,7 @@ from vision_jax.visualization.canvas import Cell, first_row, plot_grid
 
 
 def painted(height: int, width: int, shade: int):
-    """Of a colour that no text has."""
+    """Of a color that no text has."""
     return np.full((height, width, 3), (shade, 200, 0), np.uint8)
 
 

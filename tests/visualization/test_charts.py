@@ -1,4 +1,4 @@
-"""Charts: curves of a run and summaries of a split. What is measured is how much of a colour was drawn."""
+"""Charts: curves of a run and summaries of a split. What is measured is how much of a color there is."""
 
 import math
 
@@ -23,7 +23,7 @@ def inked(picture, color):
     return int((np.abs(picture.astype(int) - wanted).max(axis=-1) <= 2).sum())
 
 
-def test_smoothing_is_the_mean_of_neighbours():
+def test_smoothing_is_the_mean_of_neighbors():
     np.testing.assert_allclose(smooth(np.array([0.0, 3.0, 6.0, 0.0])), [1.5, 3, 3, 3])
     np.testing.assert_allclose(smooth(np.array([5.0])), [5])
     np.testing.assert_allclose(smooth(np.full(200, 0.7)), 0.7)

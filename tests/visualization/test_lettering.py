@@ -80,11 +80,11 @@ def test_cells_do_not_break_a_table():
             bare = line.replace("\\|", "")
             assert bare.count("|") == columns + 1
             assert "\t" not in line
-    # Two columns a wide letter: the bars still stand below one another.
+    # Two columns a wide letter: the bars stand below one another.
     assert len({display_width(line) for line in aligned.splitlines()}) == 1
 
 
-def test_charts_of_any_names_draw_without_a_warning(tmp_path, caplog):
+def test_charts_of_any_names_are_plotted_without_a_warning(tmp_path, caplog):
     count = len(AWKWARD)
     precision = np.linspace(1, 0, 101)[None, :, None, None, None] * np.ones((10, 1, count, 4, 3))
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
@@ -127,13 +127,13 @@ def test_boxes_carry_code_points_and_very_long_names_are_cut():
     image = np.full((120, 240, 3), 255, np.uint8)
     boxes, labels = np.array([[20.0, 40, 200, 100]], np.float32), np.zeros(1, int)
 
-    def drawn(name):
+    def plotted(name):
         return plot_boxes(image, boxes, labels, None, [name])
 
-    np.testing.assert_array_equal(drawn("中"), drawn("U+4E2D"))
-    np.testing.assert_array_equal(drawn("a\nb"), drawn("a b"))
+    np.testing.assert_array_equal(plotted("中"), plotted("U+4E2D"))
+    np.testing.assert_array_equal(plotted("a\nb"), plotted("a b"))
     without = plot_boxes(image, boxes, labels, None, [""])
-    assert np.any(drawn("x" * 500) != without)  # cut, not left out
+    assert np.any(plotted("x" * 500) != without)  # cut, not left out
 
 
 def renamed_font(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from vision_jax.visualization.canvas import (
     ink_on,
     mark_padding,
     plot_grid,
-    resize,
+    resize_picture,
     text_width,
 )
 from vision_jax.visualization.segmentation import _ERROR
@@ -67,7 +67,7 @@ def test_a_classification_batch_is_a_grid_of_its_valid_images():
     assert count(fewer, (90, 90, 90)) == 3 * 112 * 112
 
 
-def test_labels_take_their_colours_and_void_shows_the_image_in_grey():
+def test_labels_take_their_colors_and_void_shows_the_image_in_gray():
     image = np.zeros((2, 3, 3), np.uint8)
     image[..., 0] = 90
     labels = np.array([[0, 1, -1], [2, -1, 0]])
@@ -102,7 +102,7 @@ def test_a_segmentation_batch_shows_image_beside_truth():
     assert count(picture, overlaid) == 2 * 320 * 320
 
 
-def test_class_colours_differ_for_every_kind_of_colour_vision():
+def test_class_colors_differ_for_every_kind_of_color_vision():
     colors = class_colors(7).astype(float) / 255
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     # Vienot, Brettel and Mollon (1999): what protanopes and deuteranopes see, in linear RGB.
@@ -134,8 +134,8 @@ def test_sizes_on_the_page():
     assert display_scale(800, 500) == 0.8
     assert display_scale(600, 500) == 1.0
     checks = (np.indices((2, 2)).sum(axis=0) % 2)[..., None].repeat(3, -1).astype(np.uint8) * 255
-    assert resize(checks, 0.5).tolist() == [[[128] * 3]]
-    np.testing.assert_array_equal(resize(checks, 4.0), checks.repeat(4, 0).repeat(4, 1))
+    assert resize_picture(checks, 0.5).tolist() == [[[128] * 3]]
+    np.testing.assert_array_equal(resize_picture(checks, 4.0), checks.repeat(4, 0).repeat(4, 1))
 
 
 def test_padding_is_hatched_and_content_is_kept():
@@ -159,16 +159,16 @@ def test_a_grid_holds_every_picture_where_it_belongs(tmp_path):
 
 
 def test_an_image_without_labels_has_no_share_of_right_pixels(monkeypatch):
-    drawn = []
+    plotted = []
 
     def watched(cells, *settings):
-        drawn.extend(cells)
+        plotted.extend(cells)
         return plot_grid(cells, *settings)
 
     monkeypatch.setattr("vision_jax.visualization.segmentation.plot_grid", watched)
     batch, answer = segmentation([[[0, 1]], [[-1, -1]]], [[[0, 0]], [[0, 0]]])
     plot_segmentations(batch, answer, CLASSES)
-    assert [cell.caption for cell in drawn[3::4]] == [
+    assert [cell.caption for cell in plotted[3::4]] == [
         "errors: 50.0 % of pixels are right",
         "no pixel has a label",
     ]

@@ -21,12 +21,12 @@ def test_lines_are_where_pixels_are_read():
     lines = marked(plot_sampling_grid(BLACK, points, scale=16))
     assert lines.shape == (128, 128)
     # Lines 0, 2, 4, 6 and 8 of the grid: at (i + 1/2) / 9 of 64 pixels across, and of 128 down.
-    places = (np.arange(0, 9, 2) + 0.5) / 9
+    positions = (np.arange(0, 9, 2) + 0.5) / 9
     columns = np.flatnonzero(lines[40] & lines[41])
     rows = np.flatnonzero(lines[:, 25] & lines[:, 26])
     for found, extent in ((columns, 64), (rows, 128)):
-        assert np.abs(found[:, None] - extent * places).min(0).max() <= 1
-        assert np.abs(found[:, None] - extent * places).min(1).max() <= 4.5  # half of the thick one
+        assert np.abs(found[:, None] - extent * positions).min(0).max() <= 1
+        assert np.abs(found[:, None] - extent * positions).min(1).max() <= 4.5  # half of the thick one
     assert not lines[:, 66:].any()
     assert lines[:, :60].sum(1).argmax() < 16  # the thick line is the top
 
@@ -47,14 +47,14 @@ def test_points_that_are_nowhere_are_left_out():
     assert not (some & ~whole).any()
 
 
-def test_what_is_read_is_drawn_below():
+def test_what_is_read_is_plotted_below():
     warped = np.stack([np.full((4, 4, 1), 1.0), np.full((4, 4, 1), 0.5)])
     points = np.stack([target_points((4, 4))] * 2)
     picture = plot_warps([BLACK, BLACK], points, warped, ("one", "two"), scale=8)
-    grey, black = (np.argwhere((picture == value).all(-1)) for value in (128, 0))
-    assert len(grey) == 32 * 32
-    assert grey[:, 0].min() > black[:, 0].max()
-    assert grey[:, 1].min() > black[:, 1].mean()
+    gray, black = (np.argwhere((picture == value).all(-1)) for value in (128, 0))
+    assert len(gray) == 32 * 32
+    assert gray[:, 0].min() > black[:, 0].max()
+    assert gray[:, 1].min() > black[:, 1].mean()
 
 
 def test_a_film_can_be_read_back(tmp_path):

@@ -1,6 +1,6 @@
-"""Pictures of batches, predictions, data sets and training curves; uint8 RGB arrays, drawn off screen."""
+"""Pictures of batches, predictions, data sets and training curves; uint8 RGB arrays, plotted off screen."""
 
-from vision_jax.visualization.canvas import save_png
+from vision_jax.visualization.canvas import save_png, side_by_side, stack_pictures
 from vision_jax.visualization.classification import plot_classification_batch, plot_classifications
 from vision_jax.visualization.curves import plot_curves
 from vision_jax.visualization.detection.boxes import plot_boxes
@@ -16,8 +16,6 @@ from vision_jax.visualization.summary import (
     plot_box_sizes,
     plot_class_counts,
     plot_image_sizes,
-    side_by_side,
-    stack_pictures,
 )
 
 __all__ = [

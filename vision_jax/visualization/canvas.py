@@ -1,4 +1,4 @@
-"""What every picture is made of: colours, text, captioned grids, legends, files."""
+"""What every picture is made of: colors, text, captioned grids, legends, files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vision_jax.types.lettering import drawable, font_of, runs
 
+# RGB; every picture may have another size.
 Picture = UInt8[np.ndarray, "_h _w 3"]
 Color = tuple[int, int, int]
 
@@ -27,7 +28,7 @@ WRONG: Color = (213, 94, 0)
 # Of a page, in pixels: its border, the paper between its pictures, and the line of its title.
 _MARGIN, _GAP, _TITLE = 16, 10, 24
 
-# Okabe and Ito (2008), then Tol's "muted": told apart with any kind of colour vision.
+# Okabe and Ito (2008), then Tol's "muted": told apart with any kind of color vision.
 _PALETTE = (
     "56B4E9", "D55E00", "F0E442", "009E73", "CC79A7", "E69F00", "0072B2",
     "332288", "882255", "999933", "44AA99", "AA4499", "DDCC77", "117733",
@@ -35,7 +36,7 @@ _PALETTE = (
 
 
 def class_colors(count: int) -> UInt8[np.ndarray, "k 3"]:
-    """A colour for each class: 14 that any eye tells apart, then hues spread by the golden angle.
+    """A color for each class: 14 told apart with any color vision, then hues spread by the golden angle.
 
     Args:
         count: K.
@@ -51,19 +52,19 @@ def class_colors(count: int) -> UInt8[np.ndarray, "k 3"]:
 
 
 def rgb(color: UInt8[np.ndarray, "3"]) -> Color:
-    """A row of colours as the pens take it."""
+    """A row of `class_colors` as Pillow's pens take it."""
     return int(color[0]), int(color[1]), int(color[2])
 
 
 def darker(color: Color) -> Color:
-    """A third as bright: for edges that set a colour off from any image."""
+    """A third as bright: for edges that set a color off from any image."""
     return color[0] // 3, color[1] // 3, color[2] // 3
 
 
 def class_legend(
     seen: Iterable[int], classes: Sequence[str], few: int = 8, most: int = 24
 ) -> list[tuple[str, Color]]:
-    """Names and colours of classes.
+    """Names and colors of classes.
 
     Args:
         seen: labels in the picture; negative ones are left out.
@@ -80,7 +81,7 @@ def class_legend(
 
 
 def ink_on(color: Sequence[int]) -> Color:
-    """Black or white, whichever reads better on a colour."""
+    """Black or white, whichever contrasts more with a color (RGB, 0..255)."""
     luminance = np.dot(np.asarray(color, float) / 255, (0.299, 0.587, 0.114))
     return (0, 0, 0) if luminance > 0.5 else (255, 255, 255)
 
@@ -92,7 +93,7 @@ def font(size: int, path: Path) -> ImageFont.FreeTypeFont:
 
 
 def text_width(text: str, size: int) -> int:
-    """Width of a line in pixels, as `plot_text` draws it."""
+    """Width of a line in pixels, as `plot_text` writes it."""
     return int(np.ceil(sum(font(size, path).getlength(part) for path, part in runs(drawable(text)))))
 
 
@@ -125,8 +126,13 @@ def fit_text(text: str, size: int, width: int) -> str:
     return text.rstrip() + "\u2026" if text else ""
 
 
-def resize(image: Shaped[np.ndarray, "h w *c"], scale: float) -> Shaped[np.ndarray, "h2 w2 *c"]:
-    """A picture of another size: averaged when smaller, smooth when larger, square pixels from 4 times on."""
+def resize_picture(image: Shaped[np.ndarray, "h w *c"], scale: float) -> Shaped[np.ndarray, "h2 w2 *c"]:
+    """Resizes by a factor: averaged when smaller, bicubic when larger, nearest neighbor from 4 times on.
+
+    Args:
+        image: of any dtype that cv2 resizes.
+        scale: above 0; each side keeps at least one pixel.
+    """
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC if scale < 4 else cv2.INTER_NEAREST
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
@@ -139,7 +145,7 @@ def display_scale(height: int, width: int, smallest: int = 480, largest: int = 6
 
 
 def mark_padding(image: Picture, height: int, width: int) -> Picture:
-    """Hatches what lies outside the top left height x width, so that it is not taken for black content."""
+    """Hatches what lies outside the top left height x width pixels, to tell padding from black content."""
     rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
     stripes = np.where((rows + columns) // 6 % 2, 226, 240).astype(np.uint8)[..., None]
     outside = (rows >= height) | (columns >= width)
@@ -154,7 +160,7 @@ class Cell:
         picture: of any size.
         caption: one line above it.
         color: of the caption.
-        framed: draws a frame of that colour.
+        framed: whether a frame of that color is around it.
     """
 
     picture: Picture
@@ -164,7 +170,7 @@ class Cell:
 
 
 def first_row(page: Picture) -> Picture:
-    """The top of a page of `plot_grid` down to the end of its first row of pictures."""
+    """The top of a page of `plot_grid` down to the end of its first row of pictures; a view of it."""
     blank = (page == PAPER).all(axis=(1, 2))
     # Captions lie close to their pictures; below the title only rows have so much paper between them.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], blank, [0]])))
@@ -186,12 +192,12 @@ def plot_grid(
     Args:
         cells: row by row; they may differ in size.
         columns: cells a row.
-        legend: names with their colours.
+        legend: names with their colors.
         note: a line below the legend.
         title: a line on top.
 
     Returns:
-        The whole, on white.
+        The whole page, on white.
     """
     margin, gap, size = _MARGIN, _GAP, 13
     columns = min(columns, max(1, len(cells)))
@@ -239,6 +245,7 @@ def plot_grid(
 
 
 def _legend_lines(names: Sequence[str], width: int, size: int) -> list[list[int]]:
+    """Positions of the names on each line; `width` and letters' `size` in pixels."""
     lines: list[list[int]] = []
     x = width + 1
     for i, name in enumerate(names):
@@ -252,6 +259,7 @@ def _legend_lines(names: Sequence[str], width: int, size: int) -> list[list[int]
 
 
 def _wrap(text: str, size: int, width: int) -> list[str]:
+    """Breaks a text between words into lines of at most `width` pixels, if no word is wider."""
     lines: list[str] = []
     for word in text.split():
         if lines and text_width(f"{lines[-1]} {word}", size) <= width:
@@ -266,8 +274,44 @@ def _lines_needed(text: str, size: int, width: int) -> int:
 
 
 def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Rounds values of 0..255, cutting what lies outside."""
+    """Rounds values of 0..255 (half to even), clipping what lies outside."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def side_by_side(pictures: Sequence[Picture], gap: int = 12) -> Picture:
+    """Sets pictures beside one another, on white, flush at the top.
+
+    Args:
+        pictures: at least one.
+        gap: pixels between them.
+
+    Returns:
+        One picture as high as the highest.
+    """
+    turned = stack_pictures([p.transpose(1, 0, 2) for p in pictures], gap)
+    return np.ascontiguousarray(turned.transpose(1, 0, 2))
+
+
+def stack_pictures(pictures: Sequence[Picture], gap: int = 12) -> Picture:
+    """Sets pictures one below another, on white, flush left.
+
+    Args:
+        pictures: at least one.
+        gap: pixels between them.
+
+    Returns:
+        One picture as wide as the widest.
+    """
+    width = max(p.shape[1] for p in pictures)
+    padded = [
+        np.pad(
+            p,
+            ((0, gap if i + 1 < len(pictures) else 0), (0, width - p.shape[1]), (0, 0)),
+            constant_values=PAPER[0],
+        )
+        for i, p in enumerate(pictures)
+    ]
+    return np.concatenate(padded)
 
 
 def save_png(path: Path, picture: Picture) -> None:

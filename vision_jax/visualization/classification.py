@@ -1,4 +1,4 @@
-"""Pictures of labelled images, and of the classes predicted for them."""
+"""Pictures of labeled images, and of the classes predicted for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from vision_jax.types import Classification, ClassificationBatch
-from vision_jax.visualization.canvas import RIGHT, WRONG, Cell, Picture, display_scale, plot_grid, resize
+from vision_jax.visualization.canvas import (
+    RIGHT,
+    WRONG,
+    Cell,
+    Picture,
+    display_scale,
+    plot_grid,
+    resize_picture,
+)
 
 _COLUMNS = 8
 
@@ -44,7 +52,7 @@ def plot_classifications(
     Returns:
         A grid with a line on how to read it.
     """
-    cells, right, judged = [], 0, 0
+    cells, right, known = [], 0, 0
     for b in np.flatnonzero(np.asarray(batch.example_valid))[:most].tolist():
         truth, answer = int(batch.labels[b]), int(predictions.labels[b])
         sure = f"{100 * float(predictions.probabilities[b][answer]):.0f} %"
@@ -52,18 +60,17 @@ def plot_classifications(
         if truth < 0:
             cells.append(Cell(picture, f"{classes[answer]}, {sure}"))
             continue
-        judged, right = judged + 1, right + (truth == answer)
+        known, right = known + 1, right + (truth == answer)
         if truth == answer:
             cells.append(Cell(picture, f"{classes[answer]}, {sure}", RIGHT))
         else:
             caption = f"{classes[truth]}, not {classes[answer]}"
             cells.append(Cell(picture, caption, WRONG, framed=True))
-    note = (
-        f"{right} of {judged} right. Framed: wrong, as \u201ctruth, not prediction\u201d." if judged else ""
-    )
+    note = f"{right} of {known} right. Framed: wrong, as \u201ctruth, not prediction\u201d." if known else ""
     return plot_grid(cells, _COLUMNS, note=note)
 
 
 def _enlarged(image: Picture) -> Picture:
+    """An image in display size, by a whole factor from 4 on."""
     scale = display_scale(*image.shape[:2], smallest=128, largest=224)
-    return resize(image, float(int(scale)) if scale >= 4 else scale)
+    return resize_picture(image, float(int(scale)) if scale >= 4 else scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -11,13 +12,17 @@ from jaxtyping import Float
 from vision_jax.visualization.canvas import Picture
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
-Series = dict[str, tuple[np.ndarray, np.ndarray]]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Steps and values, ascending by step.
+Series = dict[str, tuple[Float[np.ndarray, " _n"], Float[np.ndarray, " _n"]]]
 _RATES = ("learning_rate", "lr")
 _NOT_LOSSES = (*_RATES, "grad_norm", "gradient_norm", "param_norm", "update_norm")
 
 
 def plot_curves(rows: Sequence[Mapping[str, object]]) -> Picture:
-    """Draws the rows of metrics.csv.
+    """Plots the rows of metrics.csv.
 
     Args:
         rows: each with `step` and any of `train/...`, `val/...`, `time/...`; values may be missing, NaN
@@ -58,6 +63,7 @@ def _series(rows: Sequence[Mapping[str, object]]) -> Series:
 
 
 def _number(value: object) -> float | None:
+    """A finite number, or None."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -66,7 +72,7 @@ def _number(value: object) -> float | None:
 
 
 def smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The mean of each value and its neighbours over about a twentieth of the run."""
+    """The moving mean over about a twentieth of the run, cut off at its ends; float64."""
     reach = max(1, len(values) // 40)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     low = np.maximum(np.arange(len(values)) - reach, 0)
@@ -74,9 +80,10 @@ def smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return (sums[high] - sums[low]) / (high - low)
 
 
-def _plot_loss(axes, series: Series) -> None:
+def _plot_loss(axes: Axes, series: Series) -> None:
+    """The total loss in training, smoothed, and in validation."""
     axes.set_title("loss", loc="left")
-    drawn = []
+    plotted = []
     if "train/loss" in series:
         x, y = series["train/loss"]
         axes.plot(x, y, color=LINES[0], alpha=0.25, linewidth=1)
@@ -88,20 +95,21 @@ def _plot_loss(axes, series: Series) -> None:
             linewidth=2,
             label=f"training, smoothed  {smooth(y)[-1]:.3g}",
         )
-        drawn.append(y)
+        plotted.append(y)
     if "val/loss" in series:
         x, y = series["val/loss"]
         axes.plot(x, y, "o-", color=LINES[1], linewidth=2, markersize=4.5, label=f"validation  {y[-1]:.3g}")
-        drawn.append(y)
-    _scale(axes, drawn)
+        plotted.append(y)
+    _scale(axes, plotted)
     _legend(axes, "no loss yet")
 
 
-def _plot_terms(axes, series: Series) -> None:
+def _plot_terms(axes: Axes, series: Series) -> None:
+    """Up to 12 terms of the training loss, smoothed; dots where validation has the same term."""
     axes.set_title("loss terms in training, smoothed", loc="left")
     names = [n for n in series if n.startswith("train/") and n != "train/loss"]
     names = [n for n in names if n.removeprefix("train/") not in _NOT_LOSSES]
-    drawn = []
+    plotted = []
     for i, name in enumerate(names[:12]):
         x, y = series[name]
         style = ("-", "--")[i // len(LINES)] + _marker(x)
@@ -112,13 +120,13 @@ def _plot_terms(axes, series: Series) -> None:
         )
         if validation is not None:
             axes.plot(*validation, "o", color=LINES[i % len(LINES)], markersize=4)
-        drawn.append(smooth(y))
-    _scale(axes, drawn)
+        plotted.append(smooth(y))
+    _scale(axes, plotted)
     _legend(axes, "one term only")
 
 
-def _plot_metrics(axes, series: Series) -> None:
-    """The plain metrics; a constant answer's score (`.../majority`) dotted in its metric's colour."""
+def _plot_metrics(axes: Axes, series: Series) -> None:
+    """The plain metrics; a constant answer's score (`.../majority`) dotted in its metric's color."""
     axes.set_title("validation metrics", loc="left")
     terms = {"val/" + n.removeprefix("train/") for n in series if n.startswith("train/")}
     every = [n for n in series if n.startswith("val/") and n not in terms and not n.startswith("val/loss")]
@@ -139,7 +147,8 @@ def _plot_metrics(axes, series: Series) -> None:
     _legend(axes, "not evaluated yet")
 
 
-def _plot_rates(axes, series: Series) -> None:
+def _plot_rates(axes: Axes, series: Series) -> None:
+    """The learning rate, and the gradient's norm on an axis of its own."""
     axes.set_title("learning rate", loc="left")
     for name in _RATES:
         if f"train/{name}" in series:
@@ -162,9 +171,9 @@ def _plot_rates(axes, series: Series) -> None:
         _legend(axes, "not recorded")
 
 
-def _scale(axes, drawn: Sequence[np.ndarray]) -> None:
-    """Logarithmic where values span more than a factor of ten; else linear from 0, spikes cut."""
-    values = np.concatenate([np.zeros(0), *drawn])
+def _scale(axes: Axes, plotted: Sequence[Float[np.ndarray, " _n"]]) -> None:
+    """Scales the y axis: logarithmic where values span more than a factor of ten; else from 0, spikes cut."""
+    values = np.concatenate([np.zeros(0), *plotted])
     if not values.size:
         return
     low, high = np.quantile(values, [0.01, 0.99])
@@ -174,12 +183,13 @@ def _scale(axes, drawn: Sequence[np.ndarray]) -> None:
         axes.set_ylim(0, high * 1.15)
 
 
-def _marker(steps: np.ndarray) -> str:
-    """A line of one or two points is hard to see."""
+def _marker(steps: Float[np.ndarray, " n"]) -> str:
+    """A dot for lines of one or two points, which are hard to see without."""
     return "o" if len(steps) < 3 else ""
 
 
-def _legend(axes, otherwise: str) -> None:
+def _legend(axes: Axes, otherwise: str) -> None:
+    """A legend, or a text where no line was plotted."""
     if axes.lines:
         axes.legend(frameon=False, fontsize=9)
     else:

@@ -18,7 +18,7 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of a size in inches, drawn off screen at 110 pixels an inch."""
+    """A figure of a size in inches, rendered off screen at 110 pixels an inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

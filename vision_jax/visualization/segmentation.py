@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from vision_jax.types import Segmentation, SegmentationBatch
 from vision_jax.visualization.canvas import (
@@ -18,11 +18,11 @@ from vision_jax.visualization.canvas import (
     display_scale,
     mark_padding,
     plot_grid,
-    resize,
+    resize_picture,
     to_uint8,
 )
 
-# Far from every class colour, and dark beside the faint image for any kind of colour vision.
+# Far from every class color, and dark beside the faint image for any kind of color vision.
 _ERROR: Color = (190, 0, 70)
 _SMALLEST, _LARGEST = 320, 480
 # Of the legend: a picture shows more classes where each pixel has one.
@@ -32,21 +32,21 @@ _FEW, _MOST = 24, 32
 def plot_labels(
     image: Picture, labels: Int[np.ndarray, "h w"], classes: Sequence[str], opacity: float = 0.65
 ) -> Picture:
-    """Lays class colours over an image.
+    """Lays class colors over an image.
 
     Args:
         image: the picture.
-        labels: 0..K-1; where negative (void) the image shows through in grey.
+        labels: 0..K-1; where negative (void) the image shows through in gray.
         classes: K names.
-        opacity: of the colours, 0..1.
+        opacity: of the colors, 0..1.
 
     Returns:
         A new picture of the same size.
     """
-    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    gray = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     colors = class_colors(len(classes)).astype(np.float64)[np.maximum(labels, 0)]
-    mixed = (1 - opacity) * grey + opacity * colors
-    return to_uint8(np.where((labels >= 0)[..., None], mixed, grey))
+    mixed = (1 - opacity) * gray + opacity * colors
+    return to_uint8(np.where((labels >= 0)[..., None], mixed, gray))
 
 
 def plot_segmentation_batch(batch: SegmentationBatch, classes: Sequence[str], most: int = 8) -> Picture:
@@ -70,7 +70,7 @@ def plot_segmentation_batch(batch: SegmentationBatch, classes: Sequence[str], mo
             (plot_labels(image, labels, classes), "truth"),
         ):
             cells.append(Cell(_enlarged(mark_padding(picture, height, width)), caption))
-    note = "Grey: void, not counted. Hatched: padding."
+    note = "Gray: void, not counted. Hatched: padding."
     return plot_grid(cells, 4, class_legend(seen, classes, _FEW, _MOST), note)
 
 
@@ -102,32 +102,32 @@ def plot_segmentations(
             cells.append(Cell(_enlarged(plot_labels(image, truth, classes)), "truth"))
         cells.append(Cell(_enlarged(plot_labels(image, answer, classes)), "prediction"))
         if has_truth:
-            labelled = truth >= 0
-            right = 100 * np.mean(truth[labelled] == answer[labelled]) if labelled.any() else None
+            labeled = truth >= 0
+            right = 100 * np.mean(truth[labeled] == answer[labeled]) if labeled.any() else None
             caption = (
                 "no pixel has a label" if right is None else f"errors: {right:.1f} % of pixels are right"
             )
-            errors = _plot_errors(image, labelled & (truth != answer), labelled)
+            errors = _plot_errors(image, labeled & (truth != answer), labeled)
             cells.append(Cell(_enlarged(errors), caption))
     legend = class_legend(seen, classes, _FEW, _MOST)
     note = ""
     if has_truth:
         legend.append(("wrong (last column)", _ERROR))
-        note = "Grey in truth and errors: void, not counted."
+        note = "Gray in truth and errors: void, not counted."
     return plot_grid(cells, 4, legend, note)
 
 
-def _plot_errors(image: Picture, wrong: np.ndarray, labelled: np.ndarray) -> Picture:
-    """Faint image, wrong pixels coloured, void darker."""
-    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-    faint = np.where(labelled[..., None], 255 - (255 - grey) * 0.35, 150 + grey * 0.1)
+def _plot_errors(image: Picture, wrong: Bool[np.ndarray, "h w"], labeled: Bool[np.ndarray, "h w"]) -> Picture:
+    """The image made faint; wrong pixels in the error color, those without a label darker."""
+    gray = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    faint = np.where(labeled[..., None], 255 - (255 - gray) * 0.35, 150 + gray * 0.1)
     return to_uint8(np.where(wrong[..., None], np.array(_ERROR, float), faint))
 
 
 def _enlarged(picture: Picture) -> Picture:
-    """Larger without smearing colours into one another where a label map is drawn small."""
+    """A picture in display size; bilinear when larger, which does not overshoot at edges of label maps."""
     scale = display_scale(*picture.shape[:2], smallest=_SMALLEST, largest=_LARGEST)
     if scale <= 1:
-        return resize(picture, scale)
+        return resize_picture(picture, scale)
     size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
     return cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""Pictures of a whole split: how many objects of which class, how large, in images of which size."""
+"""Pictures of a whole split: objects by class and by size, sizes of images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vision_jax.types.lettering import one_line
-from vision_jax.visualization.canvas import PAPER, Picture
+from vision_jax.visualization.canvas import Picture
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
 _MOST_BARS = 30
@@ -69,8 +69,8 @@ def plot_box_sizes(boxes: Float[np.ndarray, "n 4"]) -> Picture:
             if low < limit < high:
                 left.axvline(limit, color="#555555", linestyle=":", linewidth=1.2)
         names = ("small", "medium", "large")
-        shares = ", ".join(f"{100 * g:.0f} % {name}" for g, name in zip(groups, names, strict=True))
-        left.set_title(f"size: {shares}", loc="left", fontsize=10)
+        fractions = ", ".join(f"{100 * g:.0f} % {name}" for g, name in zip(groups, names, strict=True))
+        left.set_title(f"size: {fractions}", loc="left", fontsize=10)
         ratio = sides[:, 0] / sides[:, 1]
         right.hist(np.clip(ratio, 1 / 8, 8), np.geomspace(1 / 8, 8, 31), color=LINES[2])
         right.set_xscale("log")
@@ -88,7 +88,7 @@ def plot_box_sizes(boxes: Float[np.ndarray, "n 4"]) -> Picture:
 
 
 def plot_image_sizes(sizes: Int[np.ndarray, "n 2"]) -> Picture:
-    """The sizes of a split's images, larger dots where many share one.
+    """The sizes of a split's images, larger dots where many images have the same.
 
     Args:
         sizes: (height, width) of each image.
@@ -99,9 +99,9 @@ def plot_image_sizes(sizes: Int[np.ndarray, "n 2"]) -> Picture:
     figure = new_figure(4.4, 3.6)
     axes = figure.add_subplot()
     if len(sizes):
-        places, counts = np.unique(sizes, axis=0, return_counts=True)
+        distinct, counts = np.unique(sizes, axis=0, return_counts=True)
         area = 12 + 240 * np.sqrt(counts / counts.max()) * (counts > 1)
-        axes.scatter(places[:, 1], places[:, 0], area, color=LINES[0], alpha=0.5, linewidths=0)
+        axes.scatter(distinct[:, 1], distinct[:, 0], area, color=LINES[0], alpha=0.5, linewidths=0)
         limit = sizes.max() * 1.1
         axes.plot([0, limit], [0, limit], color="#bbbbbb", linewidth=1, linestyle="--")
         axes.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
@@ -109,39 +109,3 @@ def plot_image_sizes(sizes: Int[np.ndarray, "n 2"]) -> Picture:
     axes.set(xlabel="width", ylabel="height")
     axes.set_title(f"{len(sizes):,} images", loc="left", fontsize=11)
     return to_picture(figure)
-
-
-def side_by_side(pictures: Sequence[Picture], gap: int = 12) -> Picture:
-    """Sets pictures beside one another, on white, flush at the top.
-
-    Args:
-        pictures: at least one.
-        gap: pixels between them.
-
-    Returns:
-        One picture as high as the highest.
-    """
-    turned = stack_pictures([p.transpose(1, 0, 2) for p in pictures], gap)
-    return np.ascontiguousarray(turned.transpose(1, 0, 2))
-
-
-def stack_pictures(pictures: Sequence[Picture], gap: int = 12) -> Picture:
-    """Sets pictures one below another, on white, flush left.
-
-    Args:
-        pictures: at least one.
-        gap: pixels between them.
-
-    Returns:
-        One picture as wide as the widest.
-    """
-    width = max(p.shape[1] for p in pictures)
-    padded = [
-        np.pad(
-            p,
-            ((0, gap if i + 1 < len(pictures) else 0), (0, width - p.shape[1]), (0, 0)),
-            constant_values=PAPER[0],
-        )
-        for i, p in enumerate(pictures)
-    ]
-    return np.concatenate(padded)

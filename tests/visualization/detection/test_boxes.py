@@ -1,4 +1,4 @@
-"""Pictures of boxes: what is drawn where, in which colour, and what is left alone."""
+"""Pictures of boxes: what is plotted where, in which color, and what is left alone."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from vision_jax.visualization.canvas import class_colors
 from vision_jax.visualization.detection.boxes import tag
 
 CLASSES = ("cat", "dog")
-GREY = 100
+GRAY = 100
 
 
-def grey(height=120, width=160):
-    return np.full((height, width, 3), GREY, np.uint8)
+def gray(height=120, width=160):
+    return np.full((height, width, 3), GRAY, np.uint8)
 
 
 def count(picture, color):
@@ -26,11 +26,11 @@ def boxes_of(*rows):
 
 
 def make_batch(boxes, labels, valid, ignore=None, size=(90, 160), examples=2):
-    """Copies of one grey image of `size` on a 120 x 160 canvas."""
+    """Copies of one gray image of `size` on a 120 x 160 canvas."""
     boxes = np.tile(boxes_of(*boxes), (examples, 1, 1))
     valid = np.tile(np.array(valid, bool), (examples, 1))
     image = np.zeros((examples, 120, 160, 3), np.uint8)
-    image[:, : size[0], : size[1]] = GREY
+    image[:, : size[0], : size[1]] = GRAY
     ignored = np.zeros_like(valid) if ignore is None else np.tile(np.array(ignore), (examples, 1))
     return detection_of(image, boxes, np.tile(labels, (examples, 1)), size, valid=valid, ignore=ignored)
 
@@ -45,20 +45,20 @@ def make_detections(boxes, scores, labels, examples=2):
     )
 
 
-def test_a_solid_box_is_drawn_on_its_border_and_nowhere_else():
-    image = grey()
+def test_a_solid_box_is_plotted_on_its_border_and_nowhere_else():
+    image = gray()
     picture = plot_boxes(image, boxes_of([40, 50, 100, 90]), np.array([1]), None, CLASSES)
     color = class_colors(2)[1]
-    assert (image == GREY).all()
+    assert (image == GRAY).all()
     for y, x in ((70, 40), (70, 41), (70, 99), (50, 80), (89, 70), (88, 70)):
         np.testing.assert_array_equal(picture[y, x], color)
-    assert (picture[53:87, 43:97] == GREY).all()
-    assert (picture[:, :38] == GREY).all()
-    assert (picture[92:] == GREY).all()
+    assert (picture[53:87, 43:97] == GRAY).all()
+    assert (picture[:, :38] == GRAY).all()
+    assert (picture[92:] == GRAY).all()
 
 
 def test_enlarging_moves_the_box_along():
-    picture = plot_boxes(grey(), boxes_of([40, 50, 100, 90]), np.array([0]), None, CLASSES, scale=2.5)
+    picture = plot_boxes(gray(), boxes_of([40, 50, 100, 90]), np.array([0]), None, CLASSES, scale=2.5)
     assert picture.shape == (300, 400, 3)
     color = class_colors(2)[0]
     for y, x in ((175, 100), (175, 249), (125, 200), (224, 200)):
@@ -68,21 +68,21 @@ def test_enlarging_moves_the_box_along():
 def test_weak_detections_are_thin_unnamed_and_few():
     box, label = boxes_of([40, 50, 100, 90]), np.array([0])
     color = class_colors(2)[0]
-    weak = plot_boxes(grey(), box, label, np.array([0.4], np.float32), CLASSES)
+    weak = plot_boxes(gray(), box, label, np.array([0.4], np.float32), CLASSES)
     # One pixel all around 60 x 40, and no text above.
     assert count(weak, color) == 2 * (60 + 40) - 4
-    assert (weak != GREY).any(axis=-1).sum() == 2 * (60 + 40) - 4
-    weakest = plot_boxes(grey(), box, label, np.array([0.09], np.float32), CLASSES)
-    assert (weakest == GREY).all()
+    assert (weak != GRAY).any(axis=-1).sum() == 2 * (60 + 40) - 4
+    weakest = plot_boxes(gray(), box, label, np.array([0.09], np.float32), CLASSES)
+    assert (weakest == GRAY).all()
     many = np.array([[2 + 12 * i, 20, 10 + 12 * i, 100] for i in range(12)], np.float32)
     scores = np.linspace(0.15, 0.45, 12).astype(np.float32)
-    picture = plot_boxes(grey(), many, np.zeros(12, int), scores, CLASSES)
-    np.testing.assert_array_equal((picture[60] != GREY).any(axis=-1).nonzero()[0][:2], [26, 33])
+    picture = plot_boxes(gray(), many, np.zeros(12, int), scores, CLASSES)
+    np.testing.assert_array_equal((picture[60] != GRAY).any(axis=-1).nonzero()[0][:2], [26, 33])
 
 
 def test_ignored_boxes_are_dashed():
     solid, dashed = (
-        plot_boxes(grey(), boxes_of([20, 20, 140, 100]), np.array([0]), None, CLASSES, np.array([flag]))
+        plot_boxes(gray(), boxes_of([20, 20, 140, 100]), np.array([0]), None, CLASSES, np.array([flag]))
         for flag in (False, True)
     )
     color = class_colors(2)[0]
@@ -95,7 +95,7 @@ def test_names_never_cover_one_another_and_stay_inside():
     from PIL import Image, ImageDraw
 
     rng = np.random.default_rng(0)
-    page = Image.fromarray(grey(200, 300))
+    page = Image.fromarray(gray(200, 300))
     placed = []
     for _ in range(60):
         x, y = rng.random(2) * [280, 180]
@@ -118,7 +118,7 @@ def test_a_batch_is_shown_with_hatched_padding_and_without_invalid_examples():
     assert both.shape[1] == one.shape[1] + 480 + 10
     assert count(both, class_colors(2)[1]) > 1.5 * count(one, class_colors(2)[1])
     assert count(both, (0, 0, 0)) < 100
-    assert count(both, (GREY,) * 3) > 2 * 0.7 * 480 * 270
+    assert count(both, (GRAY,) * 3) > 2 * 0.7 * 480 * 270
 
 
 def test_truth_stands_beside_prediction_or_prediction_alone():
@@ -139,7 +139,7 @@ def test_truth_stands_beside_prediction_or_prediction_alone():
 
 
 @pytest.mark.parametrize("examples", [1, 3])
-def test_at_most_so_many_images_are_drawn(examples):
+def test_at_most_so_many_images_are_plotted(examples):
     batch = make_batch([[20, 20, 80, 80]], [1], [True], examples=5)
     found = make_detections([[20, 20, 80, 80]], [0.9], [0], examples=5)
     wide = plot_detections(batch, found, CLASSES, most=examples)
@@ -151,5 +151,5 @@ def test_no_boxes_at_all():
     found = make_detections([[0, 0, 0, 0]], [0.0], [-1])
     found = found.replace(valid=np.zeros_like(found.valid))
     picture = plot_detections(batch, found, CLASSES)
-    # Nothing is drawn on the images; letters below may hold a few pixels of the same grey.
-    assert 2 * 480 * 270 <= count(picture, (GREY,) * 3) < 2 * 480 * 270 + 100
+    # Nothing is plotted on the images; letters below may hold a few pixels of the same gray.
+    assert 2 * 480 * 270 <= count(picture, (GRAY,) * 3) < 2 * 480 * 270 + 100

@@ -1,4 +1,4 @@
-"""Pictures of masks: where they are filled and outlined, in which colour, and what stays a box."""
+"""Pictures of masks: where they are filled and outlined, in which color, and what stays a box."""
 
 import numpy as np
 import pytest
@@ -8,15 +8,15 @@ from vision_jax.types import Instances
 from vision_jax.visualization import plot_boxes, plot_instance_batch, plot_instances
 from vision_jax.visualization.canvas import class_colors
 from vision_jax.visualization.detection.masks import instance_colors, plot_masks, stretch
-from vision_jax.visualization.detection.pictures import Objects
+from vision_jax.visualization.detection.pictures import ImageObjects
 
 CLASSES = ("cat", "dog")
-GREY = 100
+GRAY = 100
 SIZE = (120, 160)
 
 
-def grey():
-    return np.full((*SIZE, 3), GREY, np.uint8)
+def gray():
+    return np.full((*SIZE, 3), GRAY, np.uint8)
 
 
 def count(picture, color):
@@ -24,12 +24,12 @@ def count(picture, color):
 
 
 def mixed(color):
-    return np.rint(0.55 * GREY + 0.45 * color.astype(float)).astype(np.uint8)
+    return np.rint(0.55 * GRAY + 0.45 * color.astype(float)).astype(np.uint8)
 
 
 def objects_of(boxes, labels, scores=None, ignore=None):
     n = len(boxes)
-    return Objects(
+    return ImageObjects(
         np.arange(n),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(labels, np.int32),
@@ -44,15 +44,15 @@ def left_half(height, width):
     return mask
 
 
-def test_a_mask_is_filled_and_outlined_and_its_box_is_not_drawn():
+def test_a_mask_is_filled_and_outlined_and_its_box_is_not_plotted():
     objects = objects_of([[40, 30, 120, 90]], [1])
-    picture = plot_masks(grey(), objects, [(left_half(60, 80), (30, 40))], CLASSES)
+    picture = plot_masks(gray(), objects, [(left_half(60, 80), (30, 40))], CLASSES)
     color = class_colors(2)[1]
     assert (picture[35:85, 45:75] == mixed(color)).all()
     assert (picture[40:80, 40] == color).all()
     assert (picture[40:80, 79] == color).all()
-    assert (picture[25:95, 84:] == GREY).all()
-    assert (picture[95:] == GREY).all()
+    assert (picture[25:95, 84:] == GRAY).all()
+    assert (picture[95:] == GRAY).all()
 
 
 def test_weak_ignored_and_shapeless_objects_are_boxes_alone():
@@ -60,18 +60,18 @@ def test_weak_ignored_and_shapeless_objects_are_boxes_alone():
     full, empty = (np.ones((50, 50), bool), (10, 10)), (np.zeros((50, 50), bool), (10, 10))
     for scores, ignore, mask in ((None, [True], full), (None, [False], empty), ([0.4], [False], full)):
         objects = objects_of(boxes, [0], scores, ignore)
-        picture = plot_masks(grey(), objects, [mask], CLASSES)
-        boxed = plot_boxes(grey(), objects.boxes, objects.labels, objects.scores, CLASSES, objects.ignore)
+        picture = plot_masks(gray(), objects, [mask], CLASSES)
+        boxed = plot_boxes(gray(), objects.boxes, objects.labels, objects.scores, CLASSES, objects.ignore)
         np.testing.assert_array_equal(picture, boxed)
-        assert (picture[15:55, 15:55] == GREY).all()
-    strong = plot_masks(grey(), objects_of(boxes, [0], [0.6]), [full], CLASSES)
+        assert (picture[15:55, 15:55] == GRAY).all()
+    strong = plot_masks(gray(), objects_of(boxes, [0], [0.6]), [full], CLASSES)
     assert (strong[15:55, 15:55] == mixed(class_colors(2)[0])).all()
 
 
 def test_a_smaller_mask_lies_over_a_larger_one():
     objects = objects_of([[10, 10, 50, 50], [0, 0, 100, 100]], [0, 1])
     masks = [(np.ones((40, 40), bool), (10, 10)), (np.ones((100, 100), bool), (0, 0))]
-    picture = plot_masks(grey(), objects, masks, CLASSES)
+    picture = plot_masks(gray(), objects, masks, CLASSES)
     small, large = class_colors(2).astype(float)
     under = mixed(large)
     assert (picture[80, 80] == under).all()
@@ -98,7 +98,7 @@ def test_a_mask_is_stretched_over_its_frame():
     window, corner = stretch(mask, np.array([10, 20, 50, 40], np.float32), SIZE)
     assert corner == (20, 10)
     np.testing.assert_array_equal(window, left_half(20, 40))
-    # Pixel 10 has its centre, 10.5, in the frame; pixel 50 has not.
+    # Pixel 10 has its center, 10.5, in the frame; pixel 50 has not.
     window, corner = stretch(mask, np.array([10.4, 19.6, 50.4, 39.6], np.float32), SIZE)
     assert corner == (20, 10)
     assert window.shape == (20, 40)
@@ -116,14 +116,14 @@ def test_a_mask_is_stretched_over_its_frame():
 
 
 def make_batch(examples=2, valid=True):
-    """Copies of a grey image with a dog in the left half of its box and a cat of unknown shape."""
+    """Copies of a gray image with a dog in the left half of its box and a cat of unknown shape."""
     masks = np.zeros((examples, 3, 8, 8), np.uint8)
     masks[:, 0, :, :4] = 255
     boxes = np.tile(
         np.array([[20, 20, 80, 80], [100, 10, 150, 80], [0, 0, 0, 0]], np.float32), (examples, 1, 1)
     )
     image = np.zeros((examples, *SIZE, 3), np.uint8)
-    image[:, :90] = GREY
+    image[:, :90] = GRAY
     labels, there = np.tile([1, 0, -1], (examples, 1)), np.tile([valid, valid, False], (examples, 1))
     batch = detection_of(image, boxes, labels, (90, 160), valid=there)
     return instances_of(batch, masks, np.maximum(boxes, [0, 0, 1, 1]))

@@ -1,4 +1,4 @@
-"""Boxes with their names, drawn on an image."""
+"""Boxes with their names, plotted on an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vision_jax.visualization.canvas import (
     fit_text,
     ink_on,
     plot_text,
-    resize,
+    resize_picture,
     rgb,
     text_width,
 )
@@ -38,26 +38,26 @@ def plot_boxes(
     colors: UInt8[np.ndarray, "n 3"] | None = None,
     unboxed: Bool[np.ndarray, " n"] | None = None,
 ) -> Picture:
-    """Draws boxes with their classes on an image.
+    """Plots boxes with their classes on an image.
 
     Boxes with a score below 0.5 are thin and unnamed, and only the best ten of them from 0.1 on are
-    drawn. A name that finds no free place beside its box is left out; the colour still tells the class.
+    plotted. A name that finds no free position beside its box is left out; the color still tells the class.
 
     Args:
         image: the picture.
         boxes: (x1, y1, x2, y2) in its pixels.
         labels: 0..K-1.
-        scores: 0..1; None for truth, which is drawn solid.
+        scores: 0..1; None for truth, which is plotted solid.
         classes: K names.
-        dashed: boxes to draw dashed and unnamed: crowds, difficult objects.
+        dashed: boxes plotted dashed and unnamed: crowds, difficult objects.
         scale: enlarges the image first, so that lines and text stay fine.
         colors: of each box; None: by class.
-        unboxed: named boxes of which only the name is drawn.
+        unboxed: named boxes of which only the name is plotted.
 
     Returns:
         A new picture, `scale` times as large.
     """
-    page = Image.fromarray(image if scale == 1 else resize(image, scale))
+    page = Image.fromarray(image if scale == 1 else resize_picture(image, scale))
     pen = ImageDraw.Draw(page)
     colors = class_colors(len(classes))[labels] if colors is None else colors
     unboxed = np.zeros(len(boxes), bool) if unboxed is None else unboxed
@@ -65,23 +65,23 @@ def plot_boxes(
     strong = ~dashed if scores is None else ~dashed & (scores >= STRONG)
     order = np.argsort(-scores if scores is not None else _areas(boxes), kind="stable")
     weak = [] if scores is None else [i for i in order if WEAKEST <= scores[i] < STRONG and not dashed[i]]
-    drawn = boxes * scale
+    scaled = boxes * scale
 
     boxed = [i for i in order[::-1] if strong[i] and not unboxed[i]]
     for i in [*weak[:MOST_WEAK], *np.flatnonzero(dashed), *boxed]:
         style = "solid" if strong[i] else "dash" if dashed[i] else "thin"
-        _rectangle(pen, drawn[i], rgb(colors[i]), style)
+        _rectangle(pen, scaled[i], rgb(colors[i]), style)
     placed: list[tuple[int, int, int, int]] = []
     for i in (int(i) for i in order if strong[i]):
         name = classes[int(labels[i])]
         sure = "" if scores is None else f" {_score(float(scores[i]))}"
         text = fit_text(name, _TEXT, page.size[0] // 2 - text_width(sure, _TEXT)) + sure
-        tag(pen, page.size, drawn[i], text, rgb(colors[i]), placed)
+        tag(pen, page.size, scaled[i], text, rgb(colors[i]), placed)
     return np.asarray(page)
 
 
-def _rectangle(pen: ImageDraw.ImageDraw, box: np.ndarray, color: Color, style: str) -> None:
-    """An outline; solid ones with a darker edge, so that they show on any image."""
+def _rectangle(pen: ImageDraw.ImageDraw, box: Float[np.ndarray, "4"], color: Color, style: str) -> None:
+    """The outline of a box (x1, y1, x2, y2) as "solid" with a darker edge, "thin", or "dash"."""
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
     if style == "solid":
@@ -103,33 +103,44 @@ def _rectangle(pen: ImageDraw.ImageDraw, box: np.ndarray, color: Color, style: s
 def tag(
     pen: ImageDraw.ImageDraw,
     page: tuple[int, int],
-    box: np.ndarray,
+    box: Float[np.ndarray, "4"],
     text: str,
     color: Color,
     placed: list[tuple[int, int, int, int]],
 ) -> None:
-    """Writes a name at the first free place: over the box, under it, inside it, to its right end."""
+    """Writes a name at the first free position: over the box, under it, inside it, to its right end.
+
+    Args:
+        pen: of the picture.
+        page: (width, height) of the picture.
+        box: (x1, y1, x2, y2), in its pixels.
+        text: one line; not written where no position is free.
+        color: behind the text.
+        placed: rectangles (x1, y1, x2, y2) taken before, to which this one is added.
+    """
     width, height = text_width(text, _TEXT) + 6, _TEXT + 4
     x1, y1, x2, y2 = (round(float(v)) for v in box)
-    places = (
+    positions = (
         (x1 - 1, y1 - height), (x1 - 1, y2), (x2 - width + 1, y1 - height), (x2 - width + 1, y2),
         (x1, y1), (x2 - width, y2 - height), (x2 - width, y1), (x1, y2 - height),
     )  # fmt: skip
-    for x, y in places:
-        spot = (x, y, x + width, y + height)
-        inside = x >= -1 and y >= 0 and spot[2] <= page[0] + 1 and spot[3] <= page[1]
-        if inside and not any(_overlap(spot, other) for other in placed):
-            placed.append(spot)
+    for x, y in positions:
+        rectangle = (x, y, x + width, y + height)
+        inside = x >= -1 and y >= 0 and rectangle[2] <= page[0] + 1 and rectangle[3] <= page[1]
+        if inside and not any(_intersect(rectangle, other) for other in placed):
+            placed.append(rectangle)
             pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
             plot_text(pen, (x + 3, y + 1), text, ink_on(color), _TEXT)
             return
 
 
-def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+def _intersect(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    """Whether two rectangles (x1, y1, x2, y2) have pixels in common."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    """Areas of boxes (x1, y1, x2, y2), in square pixels."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 

@@ -1,4 +1,4 @@
-"""Pictures of instance masks: translucent, outlined, each object in a shade of its class's colour."""
+"""Pictures of instance masks: translucent, outlined, each object in a shade of its class's color."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from vision_jax.ops.masks import paste_window
 from vision_jax.types import InstanceBatch, Instances
-from vision_jax.visualization.canvas import Picture, class_colors, darker, resize, rgb, to_uint8
+from vision_jax.visualization.canvas import Picture, class_colors, darker, resize_picture, rgb, to_uint8
 from vision_jax.visualization.detection.boxes import STRONG, plot_boxes
-from vision_jax.visualization.detection.pictures import Objects, batch_grid, prediction_grid
+from vision_jax.visualization.detection.pictures import ImageObjects, batch_grid, prediction_grid
 
-# A part of a picture: which pixels of it, and the (row, column) of its first.
-Window = tuple[Bool[np.ndarray, "_h _w"], tuple[int, int]]
+# A mask where it may be True: that part of the picture, and the (row, column) of its first pixel.
+MaskWindow = tuple[Bool[np.ndarray, "_h _w"], tuple[int, int]]
 
 _OPACITY = 0.45
-# How far an object's colour is taken from its class's towards white, or, where negative, towards black.
+# How far an object's color is taken from its class's towards white, or, where negative, towards black.
 _SHADES = (0.0, 0.5, -0.4, 0.25, -0.2)
 
 
 def plot_masks(
-    image: Picture, objects: Objects, masks: Sequence[Window], classes: Sequence[str], scale: float = 1.0
+    image: Picture,
+    objects: ImageObjects,
+    masks: Sequence[MaskWindow],
+    classes: Sequence[str],
+    scale: float = 1.0,
 ) -> Picture:
-    """Draws objects with their masks and names on an image.
+    """Plots objects with their masks and names on an image.
 
-    Objects of one class whose boxes meet differ in shade. A predicted object with a score below 0.5, and one
-    that is ignored or has no pixel in its mask, is drawn as a box alone, as `plot_boxes` does.
+    ImageObjects of one class whose boxes meet differ in shade. A predicted object with a score below 0.5, and
+    one that is ignored or has no pixel in its mask, is plotted as a box alone, as `plot_boxes` does.
 
     Args:
         image: the picture.
-        objects: what to draw, in its pixels.
+        objects: what to plot, in its pixels.
         masks: of each object, in pixels of the enlarged image.
         classes: K names.
         scale: enlarges the image first, so that lines and text stay fine.
@@ -41,7 +45,7 @@ def plot_masks(
         A new picture, `scale` times as large.
     """
     colors = instance_colors(objects.boxes, objects.labels, len(classes))
-    page = np.array(image if scale == 1 else resize(image, scale))
+    page = np.array(image if scale == 1 else resize_picture(image, scale))
     named = ~objects.ignore if objects.scores is None else ~objects.ignore & (objects.scores >= STRONG)
     filled = named & np.array([window.any() for window, _ in masks], bool)
     areas = np.array([window.sum() for window, _ in masks])
@@ -90,7 +94,8 @@ def plot_instances(
         A grid with a legend.
     """
 
-    def plot_found(b: int, image: Picture, found: Objects, scale: float) -> Picture:
+    def plot_found(b: int, image: Picture, found: ImageObjects, scale: float) -> Picture:
+        """The predicted objects of example b, their masks pasted into the enlarged image."""
         size = _enlarged(image, scale)
         pasted = [
             paste_window(mask, box * np.float32(scale), size)
@@ -109,8 +114,9 @@ def plot_instances(
 
 
 def _plot_truth(
-    batch: InstanceBatch, b: int, image: Picture, truth: Objects, classes: Sequence[str], scale: float
+    batch: InstanceBatch, b: int, image: Picture, truth: ImageObjects, classes: Sequence[str], scale: float
 ) -> Picture:
+    """The true objects of example b with their masks, on its image enlarged."""
     masks, frames = np.asarray(batch.masks[b])[truth.slots], np.asarray(batch.frames[b])[truth.slots]
     size = _enlarged(image, scale)
     windows = [stretch(mask, frame * scale, size) for mask, frame in zip(masks, frames, strict=True)]
@@ -119,8 +125,8 @@ def _plot_truth(
 
 def stretch(
     mask: UInt8[np.ndarray, "mh mw"], frame: Float[np.ndarray, " 4"], size: tuple[int, int]
-) -> Window:
-    """A mask laid over its frame: the pixels of which it covers at least half, bilinear between its cells.
+) -> MaskWindow:
+    """Resamples a mask bilinearly to the picture's pixels; True where its coverage is at least half.
 
     Args:
         mask: the coverage of the frame's cells, 0 to 255.
@@ -128,11 +134,11 @@ def stretch(
         size: (height, width) of the picture.
 
     Returns:
-        The pixels with their centres in the frame, inside the picture.
+        The mask of the pixels with their centers in the frame, inside the picture.
     """
     x1, y1, x2, y2 = frame.tolist()
-    left, x = _centres(x1, x2, size[1], mask.shape[1])
-    top, y = _centres(y1, y2, size[0], mask.shape[0])
+    left, x = _centers(x1, x2, size[1], mask.shape[1])
+    top, y = _centers(y1, y2, size[0], mask.shape[0])
     if not len(x) or not len(y):
         return np.zeros((0, 0), bool), (0, 0)
     values = cv2.remap(
@@ -141,8 +147,17 @@ def stretch(
     return values >= 127.5, (top, left)
 
 
-def _centres(start: float, end: float, limit: int, cells: int) -> tuple[int, Float[np.ndarray, " n"]]:
-    """The first pixel with its centre between start and end, and where all such lie among the cells."""
+def _centers(start: float, end: float, limit: int, cells: int) -> tuple[int, Float[np.ndarray, " n"]]:
+    """The pixels whose centers lie between two positions, along one axis.
+
+    Args:
+        start, end: in pixels.
+        limit: pixels of the picture.
+        cells: into which start..end is divided.
+
+    Returns: The first such pixel, and the positions of all among the cells (0 at the first cell's center),
+        float32.
+    """
     first, stop = np.clip(np.ceil([start - 0.5, end - 0.5]), 0, limit).astype(int).tolist()
     inside = np.arange(first, stop) + 0.5
     return first, ((inside - start) / (end - start) * cells - 0.5).astype(np.float32)
@@ -151,7 +166,7 @@ def _centres(start: float, end: float, limit: int, cells: int) -> tuple[int, Flo
 def instance_colors(
     boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, " n"], num_classes: int
 ) -> UInt8[np.ndarray, "n 3"]:
-    """The class's colour for each object, in a shade that no object of the class touching it has.
+    """The class's color for each object, in a shade that no object of the class touching it has.
 
     Args:
         boxes: (x1, y1, x2, y2).
@@ -174,16 +189,16 @@ def instance_colors(
     return to_uint8(plain + np.abs(amount) * (target - plain))
 
 
-def _fill(page: Picture, mask: Window, color: UInt8[np.ndarray, "3"]) -> None:
-    """Mixes a colour into the pixels of a mask, in place."""
+def _fill(page: Picture, mask: MaskWindow, color: UInt8[np.ndarray, "3"]) -> None:
+    """Mixes a color (RGB) into the pixels of a mask, in place."""
     window, (top, left) = mask
     part = page[top : top + window.shape[0], left : left + window.shape[1]]
     mixed = (1 - _OPACITY) * part[window] + _OPACITY * color
     part[window] = to_uint8(mixed)
 
 
-def _outline(page: Picture, mask: Window, color: UInt8[np.ndarray, "3"]) -> None:
-    """Draws a mask's contours with a darker edge around them, in place."""
+def _outline(page: Picture, mask: MaskWindow, color: UInt8[np.ndarray, "3"]) -> None:
+    """Plots a mask's contours with a darker edge around them, in place."""
     window, (top, left) = mask
     found = cv2.findContours(
         window.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(left, top)
@@ -193,5 +208,5 @@ def _outline(page: Picture, mask: Window, color: UInt8[np.ndarray, "3"]) -> None
 
 
 def _enlarged(image: Picture, scale: float) -> tuple[int, int]:
-    """(height, width) of an image as `resize` enlarges it."""
+    """(height, width) of an image as `resize_picture` enlarges it."""
     return max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))

@@ -20,11 +20,11 @@ from vision_jax.visualization.canvas import (
 from vision_jax.visualization.detection.boxes import MOST_WEAK, STRONG, WEAKEST, plot_boxes
 
 
-class Objects(NamedTuple):
-    """What is drawn of one image, in canvas pixels.
+class ImageObjects(NamedTuple):
+    """The objects of one image that are plotted, in canvas pixels.
 
     Attributes:
-        slots: where in the batch's padded arrays each comes from.
+        slots: the position of each in the batch's padded arrays.
         boxes: (x1, y1, x2, y2).
         labels: 0..K-1.
         scores: 0..1; None for truth.
@@ -38,8 +38,8 @@ class Objects(NamedTuple):
     ignore: Bool[np.ndarray, " n"]
 
 
-# Draws the objects of example b on its image, enlarged: (b, image, objects, scale) -> picture.
-PlotObjects = Callable[[int, Picture, Objects, float], Picture]
+# Plots the objects of example b on its image, enlarged: (b, image, objects, scale) -> picture.
+ObjectPlotter = Callable[[int, Picture, ImageObjects, float], Picture]
 
 
 def plot_detection_batch(batch: DetectionBatch, classes: Sequence[str], most: int = 8) -> Picture:
@@ -70,22 +70,23 @@ def plot_detections(
     Returns:
         A grid with a legend.
     """
-    draw = _boxes_of(classes)
-    return prediction_grid(batch, detections, classes, most, draw, draw)
+    plot = _boxes_of(classes)
+    return prediction_grid(batch, detections, classes, most, plot, plot)
 
 
-def _boxes_of(classes: Sequence[str]) -> PlotObjects:
+def _boxes_of(classes: Sequence[str]) -> ObjectPlotter:
+    """Plots objects as boxes."""
     return lambda b, image, objects, scale: plot_boxes(image, *objects[1:4], classes, objects.ignore, scale)
 
 
-def batch_grid(batch: DetectionBatch, classes: Sequence[str], most: int, draw: PlotObjects) -> Picture:
-    """The batch as the model sees it: the whole canvas, padding hatched, with what is true drawn on it.
+def batch_grid(batch: DetectionBatch, classes: Sequence[str], most: int, plot: ObjectPlotter) -> Picture:
+    """The batch as the model sees it: the whole canvas, padding hatched, with the true objects on it.
 
     Args:
         batch: images and truth; invalid examples are left out.
         classes: K names.
         most: how many images at most.
-        draw: draws the true objects.
+        plot: plots the true objects.
 
     Returns:
         A grid with a legend.
@@ -95,7 +96,7 @@ def batch_grid(batch: DetectionBatch, classes: Sequence[str], most: int, draw: P
         image, (height, width) = np.asarray(batch.image[b]), np.asarray(batch.size[b]).tolist()
         truth = _truth(batch, b)
         seen.update(truth.labels.tolist())
-        picture = draw(b, mark_padding(image, height, width), truth, display_scale(*image.shape[:2]))
+        picture = plot(b, mark_padding(image, height, width), truth, display_scale(*image.shape[:2]))
         caption = f"id {batch.id[b]}: {width}\u00d7{height} on {image.shape[1]}\u00d7{image.shape[0]}"
         cells.append(Cell(picture, f"{caption}, {_wanted(truth)}"))
     note = "Dashed: ignored (crowds, difficult). Hatched: padding."
@@ -107,8 +108,8 @@ def prediction_grid(
     detections: Detections,
     classes: Sequence[str],
     most: int,
-    plot_truth: PlotObjects,
-    plot_found: PlotObjects,
+    plot_truth: ObjectPlotter,
+    plot_found: ObjectPlotter,
 ) -> Picture:
     """Truth beside prediction, or the prediction alone where the whole batch carries no truth.
 
@@ -117,7 +118,7 @@ def prediction_grid(
         detections: what was predicted for it.
         classes: K names.
         most: how many images at most.
-        plot_truth, plot_found: draw the true and the predicted objects.
+        plot_truth, plot_found: plot the true and the predicted objects.
 
     Returns:
         A grid with a legend.
@@ -140,7 +141,7 @@ def prediction_grid(
         )
         strong = scores >= STRONG
         seen.update(labels[strong].tolist())
-        found = Objects(slots, boxes, labels, scores, np.zeros(len(slots), bool))
+        found = ImageObjects(slots, boxes, labels, scores, np.zeros(len(slots), bool))
         count = f"{int(strong.sum())} with score \u2265 {STRONG}"
         caption = f"prediction: {count}" if has_truth else f"id {batch.id[b]}: {count}"
         cells.append(Cell(plot_found(b, image, found, scale), caption))
@@ -153,13 +154,15 @@ def prediction_grid(
     return plot_grid(cells, columns, class_legend(seen, classes), note)
 
 
-def _truth(batch: DetectionBatch, b: int) -> Objects:
+def _truth(batch: DetectionBatch, b: int) -> ImageObjects:
+    """The true objects of example b, ignored ones included."""
     valid, ignore = np.asarray(batch.valid[b]), np.asarray(batch.ignore[b])
     slots = np.flatnonzero((valid | ignore) & (np.asarray(batch.labels[b]) >= 0))
     boxes, labels = np.asarray(batch.boxes[b])[slots], np.asarray(batch.labels[b])[slots]
-    return Objects(slots, boxes, labels, None, ignore[slots])
+    return ImageObjects(slots, boxes, labels, None, ignore[slots])
 
 
-def _wanted(truth: Objects) -> str:
+def _wanted(truth: ImageObjects) -> str:
+    """How many objects are to be found, in words."""
     n = int((~truth.ignore).sum())
     return f"{n} object" if n == 1 else f"{n} objects"
