@@ -3,7 +3,7 @@
 import pytest
 
 from vision_jax.sweeps.board import Board, Line
-from vision_jax.sweeps.progress import Progress
+from vision_jax.sweeps.progress import TrialProgress
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from vision_jax.sweeps.progress import Progress
     [(("mask/AP", "AP"), "AP 0.25"), (("recall",), "recall 0.5"), ((), "loss 2"), (("mask/AP",), "loss 2")],
 )
 def test_the_first_metric_that_a_trial_has_is_shown(metrics, said, capsys):
-    progress = Progress(9, 9, "loss", {"AP": 0.25, "recall": 0.5, "loss": 2.0})
+    progress = TrialProgress(9, 9, "loss", {"AP": 0.25, "recall": 0.5, "loss": 2.0})
     with Board(metrics) as board:
         board.ended(Line("seed=0", "done", progress, 75.0), "")
     assert capsys.readouterr().out == f"seed=0: done after 1:15  {said}\n"

@@ -15,7 +15,7 @@ from vision_jax.sweeps.claims import Study
 from vision_jax.sweeps.folder import SweepFolder, Trial
 from vision_jax.sweeps.outcomes import arms, read_outcomes
 from vision_jax.sweeps.report import write_report
-from vision_jax.sweeps.verdicts import judge
+from vision_jax.sweeps.verdicts import decide_claims
 from vision_jax.types import UserError
 
 IMAGES = 60
@@ -104,7 +104,7 @@ def test_columns_lay_a_table_out_as_the_papers(folder):
     ],
 )
 def test_verdicts_go_by_the_interval(folder, claim, word):
-    (verdict,) = judge(arms(read_outcomes(folder)), [claim])
+    (verdict,) = decide_claims(arms(read_outcomes(folder)), [claim])
     assert verdict.word == word
     means = {roi: statistics.fmean(n) / IMAGES for roi, n in RIGHT.items()}
     expected = means[claim.better["roi"]] - means[claim.worse["roi"]]
@@ -123,7 +123,7 @@ def test_arms_may_lack_what_others_vary(folder):
     folded = arms(read_outcomes(folder))
     wider = replace(folded[2], values={**folded[2].values, "extra": 1})
     both = [replace(a, named=(*a.named, "extra")) for a in (*folded[:2], wider)]
-    (verdict,) = judge(both, [Claim("better", "accuracy", {"roi": "pool"}, {"roi": "align"})])
+    (verdict,) = decide_claims(both, [Claim("better", "accuracy", {"roi": "pool"}, {"roi": "align"})])
     assert verdict.pair == "roi=pool → roi=align"
 
 
@@ -133,9 +133,9 @@ def test_a_damaged_file_costs_its_own_verdict_alone(folder):
         Claim("better", "accuracy", {"roi": "pool"}, {"roi": "align"}),
         Claim("alike", "accuracy", {"roi": "pool"}, {"roi": "same"}),
     )
-    good, bad = judge(arms(read_outcomes(folder)), claims)
+    good, bad = decide_claims(arms(read_outcomes(folder)), claims)
     assert good.word == "reproduced"
-    assert bad.word.startswith("not judged: ")
+    assert bad.word.startswith("undecided: ")
     assert "per_image.npz" in bad.word
 
 
@@ -144,17 +144,17 @@ def test_metrics_that_no_trial_has(folder):
         write_report(folder, Study([], ("mIoU",)))
 
 
-def test_two_points_never_share_a_folder(folder, tmp_path):
+def test_two_points_never_have_the_same_folder(folder, tmp_path):
     twins = [Trial(name, {"a": name}, {"a": name}, ()) for name in ("a=X", "a=x")]
-    with pytest.raises(UserError, match="would share the folder"):
+    with pytest.raises(UserError, match="would have the same folder"):
         folder.begin(tmp_path / "study.py", "", twins)
 
 
 def test_foreign_files_change_no_report(folder):
     before = write_report(folder, Study((), ("accuracy",)))
-    for place in [folder.path, *(path for path in folder.path.rglob("*") if path.is_dir())]:
+    for below in [folder.path, *(path for path in folder.path.rglob("*") if path.is_dir())]:
         for name in (".DS_Store", "._sweep.json", "._results.json", "Thumbs.db", "._per_image.npz", "3.tmp"):
-            (place / name).write_bytes(b"\0\5\26\7")
-        (place / ".ipynb_checkpoints").mkdir()
+            (below / name).write_bytes(b"\0\5\26\7")
+        (below / ".ipynb_checkpoints").mkdir()
     assert {folder.state(trial) for trial in folder.trials()} == {"done"}
     assert write_report(folder, Study((), ("accuracy",))) == before

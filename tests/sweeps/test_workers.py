@@ -17,23 +17,23 @@ def no_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-def test_cores_are_shared_out_disjoint_and_equal():
-    shares = divide(len(CORES), None)
-    assert [share.cores for share in shares] == [(core,) for core in CORES]
-    assert all(share.gpus is None for share in shares)
+def test_cores_are_divided_disjoint_and_equal():
+    resources = divide(len(CORES), None)
+    assert [each.cores for each in resources] == [(core,) for core in CORES]
+    assert all(each.gpus is None for each in resources)
     (alone,) = divide(1, None)
     assert alone.cores == tuple(CORES)
     (limited,) = divide(1, 1)
     assert limited.cores == (CORES[0],)
 
 
-def test_gpus_are_shared_out_in_runs(monkeypatch):
+def test_gpus_are_divided_in_order(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     (alone,) = divide(1, None)
     assert alone.gpus == ("3", "5", "6", "7")
     if len(CORES) >= 2:
-        assert [share.gpus for share in divide(2, 1)] == [("3", "5"), ("6", "7")]
+        assert [each.gpus for each in divide(2, 1)] == [("3", "5"), ("6", "7")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     if len(CORES) >= 2:
         with pytest.raises(UserError, match="1 GPUs"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_jax.sweeps.folder import State
-from vision_jax.sweeps.progress import Progress
+from vision_jax.sweeps.progress import TrialProgress
 from vision_jax.training.progress import clock
 
 _MOST_LINES = 24  # of a live table
@@ -28,7 +28,7 @@ class Line:
 
     name: str
     state: State
-    progress: Progress
+    progress: TrialProgress
     seconds: float | None
 
 

@@ -1,4 +1,4 @@
-"""What an experiment file says of its sweep beside SWEEP: what the paper found, and what it claims.
+"""What an experiment file states of its sweep beside SWEEP: the paper's figures, and the claims.
 
     METRICS = ("mask/AP", "mask/AP75", "AP")
     PAPER = [PaperFigures("He et al. 2017, table 2c", {"roi": "pool"}, {"mask/AP": 0.236})]
@@ -42,7 +42,7 @@ class Claim:
         metric: higher is better, unless `lower`.
         worse: the arguments of the arm that should have less.
         better: those of the arm that should have more.
-        where: arguments that both arms share; judged for each pair of arms that is equal otherwise.
+        where: arguments that both arms share; decided for each pair of arms that is equal otherwise.
         lower: whether a lower value is the better one.
     """
 
@@ -62,7 +62,7 @@ class Study:
         points: that it consists of.
         metrics: columns of the table, first the one that figures show; the task's own metric if empty.
         paper: figures to print beside ours.
-        claims: to be judged.
+        claims: to be decided.
         columns: an argument for each of whose values a table has a column, as the paper's has; none if empty.
     """
 

@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from vision_jax.sweeps.outcomes import DEFAULT, EVALUATION, Arm
 from vision_jax.training.metrics import read_metrics
-from vision_jax.visualization.canvas import INK, PAPER, first_row, plot_text
+from vision_jax.visualization.canvas import INK, PAPER, Picture, first_row, plot_text, stack_pictures
 from vision_jax.visualization.curves import smooth
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 # A training, and its arms by the number in their evaluations' names.
 Group = tuple[Arm, list[tuple[float, Arm]]]
 
-Picture = UInt8[np.ndarray, "h w 3"]
-
 _STYLES = ("-", "--", ":", "-.")
 _MOST_IMAGES = 8  # arms whose predictions are shown
 _LABEL = 30  # characters of an arm's label in a line
@@ -36,7 +33,7 @@ _LEGEND = 2.4  # inches beside the last panel
 
 
 def plot_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
-    """Draws a sweep.
+    """Plots a sweep.
 
     Args:
         folded: its arms.
@@ -54,10 +51,10 @@ def plot_figure(folded: Sequence[Arm], metrics: Sequence[str]) -> bytes:
     count = len(shown) + 1
     columns = min(count, _MOST_COLUMNS)
     rows = math.ceil(count / columns)
-    labelled = trained if series else folded
-    lines = sum(max(0.3, 0.17 * (1 + _folded_label(arm).count("\n"))) for arm in labelled)
+    labeled = trained if series else folded
+    lines = sum(max(0.3, 0.17 * (1 + _folded_label(arm).count("\n"))) for arm in labeled)
     height = max(3.4, 1.4 + lines)
-    # Where each row of dots has its own colour, they name the curves too.
+    # Where each row of dots has its own color, they name the curves too.
     named = not series and len(trained) == len(folded) <= len(LINES)
     figure = new_figure(4.6 * columns + (0 if named else _LEGEND), rows * height)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -118,6 +115,7 @@ def _numbered(folded: Sequence[Arm]) -> dict[str, list[Group]]:
 
 
 def _dots(axes: Axes, folded: Sequence[Arm], metric: str) -> None:
+    """A row for each arm: a dot for each seed, a bar at the mean."""
     for i, arm in enumerate(folded):
         values, color = arm.of(metric), LINES[i % len(LINES)]
         axes.plot(values, [i] * len(values), "o", color=color, alpha=0.45, markersize=5, markeredgewidth=0)
@@ -128,6 +126,7 @@ def _dots(axes: Axes, folded: Sequence[Arm], metric: str) -> None:
 
 
 def _lines(axes: Axes, name: str, groups: Sequence[Group], metric: str) -> None:
+    """A line for each training: the mean over seeds against an evaluation's number, the range as a band."""
     numbers = sorted({number for _, points in groups for number, _ in points})
     for i, (group, points) in enumerate(groups):
         found = [(number, arm.of(metric)) for number, arm in sorted(points, key=lambda point: point[0])]
@@ -156,6 +155,7 @@ def _lines(axes: Axes, name: str, groups: Sequence[Group], metric: str) -> None:
 
 
 def _losses(axes: Axes, trained: Sequence[Arm]) -> None:
+    """A curve for each training: the smoothed loss, the mean over seeds, the range as a band."""
     largest = 0.0
     for i, arm in enumerate(trained):
         curves = []
@@ -190,18 +190,17 @@ def plot_images(folded: Sequence[Arm]) -> bytes | None:
 
     strips = []
     for arm in folded[:_MOST_IMAGES]:
-        path = next(iter(arm.outcomes.values())).judged / "predictions.png"
+        path = next(iter(arm.outcomes.values())).evaluation_folder / "predictions.png"
         if path.is_file():
             row = first_row(np.asarray(Image.open(path).convert("RGB")))
             strips += [_caption(arm.label, row.shape[1]), row]
     if not strips:
         return None
-    width = max(strip.shape[1] for strip in strips)
-    padded = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
-    return _png(np.concatenate(padded))
+    return _png(stack_pictures(strips, gap=0))
 
 
 def _caption(text: str, width: int) -> Picture:
+    """A strip 40 pixels high with a line of text."""
     from PIL import Image, ImageDraw
 
     strip = Image.new("RGB", (width, 40), PAPER)
@@ -210,6 +209,7 @@ def _caption(text: str, width: int) -> Picture:
 
 
 def _png(picture: Picture) -> bytes:
+    """A picture as a PNG file's content."""
     from PIL import Image
 
     content = io.BytesIO()

@@ -39,7 +39,7 @@ class Trial:
     Attributes:
         name: of its folder.
         values: what varies, as JSON has it.
-        arguments: all of the experiment's, as JSON has them, before the data settled any.
+        arguments: all of the experiment's, as JSON has them, before any was resolved from the data.
         words: that `vision-jax train EXPERIMENT.py` takes for it.
     """
 
@@ -117,7 +117,7 @@ class SweepFolder:
             twin = seen.setdefault(trial.name.casefold(), trial)  # one folder on a Mac
             if twin is not trial:
                 raise UserError(
-                    f"two trials would share the folder {trial.name}: {twin.values}, {trial.values}"
+                    f"two trials would have the same folder {trial.name}: {twin.values}, {trial.values}"
                 )
             other = known.get(trial.name)
             if other is not None and other.arguments != trial.arguments:
@@ -193,7 +193,7 @@ class SweepFolder:
         longer, however the sweep ends.
 
         Args:
-            say: takes a line where the trials of a sweep that was killed are still ending.
+            say: takes a line where the trials of a killed sweep have not ended yet.
 
         Yields:
             A file descriptor for processes that work in the folder.
@@ -225,7 +225,7 @@ class SweepFolder:
                             f"another sweep{who} works in {self.path}: wait for it, or choose another --out"
                         ) from None
                     if not waited:
-                        say("a trial of a sweep that was killed is still ending ...")
+                        say("a trial of a killed sweep has not ended yet ...")
                     waited = True
                     time.sleep(0.2)
                 except OSError as error:
@@ -238,7 +238,7 @@ class SweepFolder:
 
 
 def _alive(owner: list[str]) -> bool:
-    """Whether the process that a lock names may still run; always where it is another machine's."""
+    """Whether the process that a lock names may be running; always where it is another machine's."""
     if len(owner) != 2 or not owner[0].isdigit():
         return False
     if owner[1] != socket.gethostname():

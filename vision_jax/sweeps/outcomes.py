@@ -1,4 +1,4 @@
-"""What the trials of a sweep came to: rows, and arms whose seeds are folded together."""
+"""Outcomes of a sweep's trials: rows, and arms, each with its seeds together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from vision_jax.sweeps.folder import SweepFolder, Trial
 from vision_jax.sweeps.points import SEED, varied
-from vision_jax.sweeps.progress import read_json
+from vision_jax.sweeps.progress import read_json_object
 from vision_jax.training.metrics import Row, read_metrics
 
 EVALUATION = "evaluation"
@@ -22,7 +22,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trial that is done, as one of its evaluations judged it.
+    """One evaluation of a trial that is done.
 
     Attributes:
         trial: which.
@@ -47,7 +47,7 @@ class Outcome:
         return int(self.trial.arguments.get(SEED, 0))
 
     @property
-    def judged(self) -> Path:
+    def evaluation_folder(self) -> Path:
         """The folder of this evaluation's tables and files."""
         return self.run if self.evaluation == DEFAULT else self.run / "evaluations" / self.evaluation
 
@@ -94,8 +94,8 @@ def read_outcomes(folder: SweepFolder) -> list[Outcome]:
             continue
         run = folder.run_folder(trial)
         rows = read_metrics(run / "metrics.csv")
-        step = read_json(run / "cost.json")
-        for evaluation, metrics in read_json(run / "results.json").items():
+        step = read_json_object(run / "cost.json")
+        for evaluation, metrics in read_json_object(run / "results.json").items():
             name = "time/image" if evaluation == DEFAULT else f"time/image/{evaluation}"
             found.append(
                 Outcome(

@@ -85,7 +85,7 @@ def varied(points: Sequence[Point]) -> list[str]:
 
 
 def with_axis(points: Sequence[Point], name: str, values: Sequence[Any]) -> list[Point]:
-    """Another axis; where the points vary that argument already, these values take the place of its own.
+    """Another axis; where the points vary that argument already, these values replace its own.
 
     Args:
         points: the sweep so far.
@@ -98,7 +98,7 @@ def with_axis(points: Sequence[Point], name: str, values: Sequence[Any]) -> list
     found: list[Point] = []
     for point in points:
         for value in values:
-            changed = {**point, name: value}  # a known argument keeps its place, and the trial its name
+            changed = {**point, name: value}  # a known argument keeps its position, and the trial its name
             if changed not in found:
                 found.append(changed)
     return found

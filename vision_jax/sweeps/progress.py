@@ -12,7 +12,7 @@ from vision_jax.training.metrics import read_metrics
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrialProgress:
     """How far a run is.
 
     Attributes:
@@ -30,8 +30,8 @@ class Progress:
     compiled: bool = False
 
     @property
-    def share(self) -> float:
-        """Of the steps that are done, 0..1."""
+    def fraction(self) -> float:
+        """The fraction of the steps that is done, 0..1."""
         return min(self.step / self.steps, 1.0) if self.steps else 0.0
 
 
@@ -39,20 +39,20 @@ class Watcher:
     """Looks at run folders, and reads again only what has changed."""
 
     def __init__(self) -> None:
-        self._seen: dict[Path, tuple[tuple[int, int] | None, Progress]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int] | None, TrialProgress]] = {}
 
-    def __call__(self, run: Path) -> Progress:
+    def __call__(self, run: Path) -> TrialProgress:
         """How far a run is, whose folder may not be there yet."""
-        kind = _kind(run / "metrics.csv")
+        stamp = _stamp(run / "metrics.csv")
         compiled = (run / "cost.json").is_file()
         before = self._seen.get(run)
-        if before is None or before[0] != kind or before[1].compiled != compiled:
-            self._seen[run] = kind, _read(run, compiled)
+        if before is None or before[0] != stamp or before[1].compiled != compiled:
+            self._seen[run] = stamp, _read(run, compiled)
         return self._seen[run][1]
 
 
-def _kind(path: Path) -> tuple[int, int] | None:
-    """What changes when a file does."""
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """The file's time of modification in ns and its size in bytes; None where there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -60,18 +60,20 @@ def _kind(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def _read(run: Path, compiled: bool) -> Progress:
+def _read(run: Path, compiled: bool) -> TrialProgress:
     try:
         rows = read_metrics(run / "metrics.csv")
     except (OSError, ValueError):
         rows = []  # just being replaced
     step = max((int(row["step"]) for row in rows if "step" in row), default=0)
     metrics = {n.removeprefix("val/"): v for row in rows for n, v in row.items() if n.startswith("val/")}
-    record = read_json(run / "experiment.json")
-    return Progress(step, int(record.get("steps") or 0), str(record.get("metric") or ""), metrics, compiled)
+    record = read_json_object(run / "experiment.json")
+    return TrialProgress(
+        step, int(record.get("steps") or 0), str(record.get("metric") or ""), metrics, compiled
+    )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty where the file is missing or not whole."""
     try:
         content = json.loads(path.read_bytes())

@@ -13,9 +13,9 @@ from vision_jax.sweeps.claims import PaperFigures, Study, fits
 from vision_jax.sweeps.figure import plot_figure, plot_images
 from vision_jax.sweeps.folder import SweepFolder
 from vision_jax.sweeps.outcomes import Arm, Outcome, arms, outcomes_csv, read_outcomes, value_text
-from vision_jax.sweeps.progress import read_json
+from vision_jax.sweeps.progress import read_json_object
 from vision_jax.sweeps.run import failure_line
-from vision_jax.sweeps.verdicts import LEVEL, Verdict, arm_interval, how_judged, judge
+from vision_jax.sweeps.verdicts import LEVEL, Verdict, arm_interval, decide_claims, how_decided
 from vision_jax.training.files import storage_errors, write_atomically
 from vision_jax.types import UserError
 
@@ -40,7 +40,7 @@ def write_report(folder: SweepFolder, study: Study) -> str:
         raise UserError(f"{folder.path}: no trial is done{why}")
     folded = arms(outcomes)
     metrics = _metrics(study, outcomes)
-    verdicts = judge(folded, study.claims)
+    verdicts = decide_claims(folded, study.claims)
     text = _page(folder, study, folded, metrics, verdicts)
     with storage_errors(folder.path):
         write_atomically(folder.path / "table.csv", outcomes_csv(outcomes))
@@ -55,7 +55,7 @@ def write_report(folder: SweepFolder, study: Study) -> str:
 def _metrics(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
     """The study's metrics that any trial has: other data may lack some (masks)."""
     known = list(dict.fromkeys(name for outcome in outcomes for name in outcome.metrics))
-    wanted = study.metrics or (str(read_json(outcomes[0].run / "experiment.json").get("metric")),)
+    wanted = study.metrics or (str(read_json_object(outcomes[0].run / "experiment.json").get("metric")),)
     found = [name for name in wanted if name in known]
     if not found:
         raise UserError(f"METRICS: no trial has {', '.join(wanted)}; there are: {', '.join(known)}")
@@ -86,12 +86,12 @@ def _page(
             [v.claim.text, v.pair, v.claim.metric, v.figures, v.paper(study.paper), v.word] for v in verdicts
         ]
         heads = ["claim", "arms", "metric", "difference", "paper's", "as measured"]
-        lines += ["", "## Claims", "", markdown_table(heads, rows), "", how_judged(verdicts)]
-    judged = [verdict.claim for verdict in verdicts]
-    lost = [claim for claim in study.claims if claim not in judged]
-    if lost:
-        lines += ["", "Not judged, for no two arms that are done fit them and have their metric:", ""]
-        lines += [f"- {claim.text} ({claim.metric})" for claim in lost]
+        lines += ["", "## Claims", "", markdown_table(heads, rows), "", how_decided(verdicts)]
+    decided = [verdict.claim for verdict in verdicts]
+    undecided = [claim for claim in study.claims if claim not in decided]
+    if undecided:
+        lines += ["", "Undecided, as no two arms that are done fit them and have their metric:", ""]
+        lines += [f"- {claim.text} ({claim.metric})" for claim in undecided]
     lines += _unfinished(folder)
     lines += ["", "## To repeat it", "", *_repeat(folder, folded)]
     return "\n".join(lines) + "\n"
@@ -199,7 +199,7 @@ def _unfinished(folder: SweepFolder) -> list[str]:
 def _repeat(folder: SweepFolder, folded: Sequence[Arm]) -> list[str]:
     """Versions, devices and commits of the trials, and the arguments that all share."""
     runs = [outcome.run for arm in folded for outcome in arm.outcomes.values()]
-    records = [read_json(run / "experiment.json") for run in runs]
+    records = [read_json_object(run / "experiment.json") for run in runs]
     lines = [
         f"- {name}: {value}"
         for name, value in (

@@ -1,4 +1,4 @@
-"""The story of a sweep: each trial that is not done runs once, in a process, until all have."""
+"""Running a sweep: each trial that is not done runs once, in a process, until all have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Running:
     slot: int
     job: Job
     since: float
-    share: float  # of its steps that were done before
+    done_before: float  # the fraction of its steps that earlier processes did
 
 
 def run_trials(
@@ -82,9 +82,9 @@ def run_trials(
                     if trial is None:
                         break
                     waiting.remove(trial)
-                    share = watch(folder.run_folder(trial)).share
+                    done_before = watch(folder.run_folder(trial)).fraction
                     job = workers.start(slot, _words(folder, trial, file), folder.output(trial))
-                    running.append(_Running(trial, slot, job, time.monotonic(), share))
+                    running.append(_Running(trial, slot, job, time.monotonic(), done_before))
                     states[trial.name] = "running"
                 for entry in list(running):
                     code = entry.job.poll()
@@ -92,14 +92,16 @@ def run_trials(
                         continue
                     running.remove(entry)
                     states[entry.trial.name] = _ended(folder, entry.trial, code)
-                    finished += 1 - entry.share
+                    finished += 1 - entry.done_before
                     failed = states[entry.trial.name] == "failed"
                     reason = failure_line(folder, entry.trial) if failed else ""
                     board.ended(line(entry.trial, entry.since), reason)
                 since = {entry.trial.name: entry.since for entry in running}
-                parts = [watch(folder.run_folder(entry.trial)).share - entry.share for entry in running]
+                parts = [
+                    watch(folder.run_folder(entry.trial)).fraction - entry.done_before for entry in running
+                ]
                 seconds, done = time.monotonic() - began, finished + sum(parts)
-                to_do = len(waiting) + sum(1 - entry.share for entry in running) - sum(parts)
+                to_do = len(waiting) + sum(1 - entry.done_before for entry in running) - sum(parts)
                 left = seconds / done * to_do if done > 0.05 else None
                 board.show([line(trial, since.get(trial.name)) for trial in trials], seconds, left)
                 stop.raise_if_received()

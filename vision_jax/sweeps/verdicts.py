@@ -1,4 +1,4 @@
-"""Whether what a claim says was measured: a bootstrap over test images and seeds together."""
+"""Whether claims hold as measured: a bootstrap over test images and seeds together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vision_jax.sweeps.outcomes import Arm
 from vision_jax.types import UserError
 
 LEVEL = 0.95
-DRAWS = 1000
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """`reproduced`, `not reproduced: the opposite`, `within noise`, or why it was not judged."""
+        """`reproduced`, `not reproduced: the opposite`, `within noise`, or why it is undecided."""
         if isinstance(self.measured, str):
-            return f"not judged: {self.measured}"
+            return f"undecided: {self.measured}"
         low, high = self.measured.low, self.measured.high
         if math.isnan(low) or math.isnan(high):
-            return "not judged: undefined"
+            return "undecided: the metric is undefined"
         if self.claim.lower:
             low, high = -high, -low
         return "reproduced" if low > 0 else "not reproduced: the opposite" if high < 0 else "within noise"
@@ -84,8 +84,8 @@ class Verdict:
         return "" if values[0] is None or values[1] is None else f"{values[1] - values[0]:+.3f}"
 
 
-def judge(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
-    """Judges each claim on each pair of arms that it is about.
+def decide_claims(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
+    """Decides each claim for each pair of arms that it is about.
 
     Args:
         folded: arms of the sweep.
@@ -106,10 +106,10 @@ def judge(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
         try:
             first, second = of_images(worse), of_images(better)
             if first and second and all(metric in p.names for p in (*first.values(), *second.values())):
-                return difference(first, second, metric, resamples=DRAWS, level=LEVEL)
+                return difference(first, second, metric, resamples=RESAMPLES, level=LEVEL)
         except UserError as error:  # a damaged file, other test images: the rest of the report stands
             return str(error)
-        return "the trials kept nothing of single images"
+        return "the trials kept no metrics by image"
 
     verdicts = []
     for claim in claims:
@@ -121,11 +121,11 @@ def judge(folded: Sequence[Arm], claims: Sequence[Claim]) -> list[Verdict]:
 
 
 def arm_interval(arm: Arm, metric: str) -> Interval | None:
-    """An arm's metric and interval, drawn as claims' are; None where single images tell nothing of it."""
+    """An arm's metric and interval, resampled as for claims; None where no trial kept it by image."""
     try:
         images = _of_images(arm)
         if images and all(metric in each.names for each in images.values()):
-            return interval(images, metric, resamples=DRAWS, level=LEVEL)
+            return interval(images, metric, resamples=RESAMPLES, level=LEVEL)
     except UserError:  # a damaged file: the mean stands without an interval
         pass
     return None
@@ -133,7 +133,7 @@ def arm_interval(arm: Arm, metric: str) -> Interval | None:
 
 def _of_images(arm: Arm) -> Mapping[int, PerImage] | None:
     """What each test image contributed, by seed; None where a trial kept nothing of them."""
-    read = {seed: read_per_image(outcome.judged) for seed, outcome in arm.outcomes.items()}
+    read = {seed: read_per_image(outcome.evaluation_folder) for seed, outcome in arm.outcomes.items()}
     known = {seed: images for seed, images in read.items() if images is not None}
     return known if len(known) == len(read) else None
 
@@ -154,7 +154,7 @@ def _pairs(folded: Sequence[Arm], claim: Claim) -> list[tuple[Arm, Arm]]:
     ]
 
 
-def how_judged(verdicts: Sequence[Verdict]) -> str:
+def how_decided(verdicts: Sequence[Verdict]) -> str:
     """The test, in words, with its numbers."""
     measured = [v.measured for v in verdicts if not isinstance(v.measured, str)]
     if not measured:
@@ -164,10 +164,10 @@ def how_judged(verdicts: Sequence[Verdict]) -> str:
     seeds = "/".join(map(str, sorted(counts)))
     pairing = ", seeds in pairs" if all(m.paired for m in measured) else ""
     text = (
-        f"Difference of means over seeds, and its {LEVEL:.0%} interval: the percentiles of {DRAWS:,} draws, "
-        f"with replacement, of the {images} test images and of the {seeds} seeds together (the same images "
-        f"for both arms{pairing}). Reproduced: the interval lies on the claim's side of 0; within noise: it "
-        "holds 0."
+        f"Difference of means over seeds, and its {LEVEL:.0%} interval: the percentiles of {RESAMPLES:,} "
+        f"resamples, with replacement, of the {images} test images and of the {seeds} seeds together (the "
+        f"same images for both arms{pairing}). Reproduced: the interval lies on the claim's side of 0; "
+        "within noise: it holds 0."
     )
     if 1 in counts:
         return f"{text} One seed says nothing of training's luck: the interval is that of the images alone."

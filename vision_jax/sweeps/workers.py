@@ -1,6 +1,6 @@
 """Where trials run. On one machine: a process each, which has its own cores and GPUs to itself.
 
-A cluster's queue takes the place of `LocalWorkers` by offering `slots` and `start`.
+A cluster's queue replaces `LocalWorkers` if it offers `slots` and `start`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Workers(Protocol):
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one worker has of the machine.
+class WorkerResources:
+    """The cores and GPUs of the machine that one worker uses.
 
     Attributes:
         cores: that its threads run on.
@@ -66,7 +66,7 @@ class Share:
     gpus: tuple[str, ...] | None
 
 
-def divide(workers: int, threads: int | None) -> list[Share]:
+def divide(workers: int, threads: int | None) -> list[WorkerResources]:
     """Divides this machine's GPUs and cores.
 
     Args:
@@ -74,7 +74,7 @@ def divide(workers: int, threads: int | None) -> list[Share]:
         threads: cores of each; as many as there are for each if None.
 
     Returns:
-        A share a worker, disjoint.
+        The resources of each worker, disjoint.
 
     Raises:
         UserError: there are not so many.
@@ -96,7 +96,7 @@ def divide(workers: int, threads: int | None) -> list[Share]:
         )
     held = len(gpus) // workers
     return [
-        Share(
+        WorkerResources(
             tuple(there[i * each : (i + 1) * each]),
             tuple(gpus[i * held : (i + 1) * held]) if gpus else None,
         )
@@ -127,26 +127,26 @@ class LocalWorkers:
     """Processes on this machine.
 
     Args:
-        shares: of each.
+        resources: of each.
         lock: a file descriptor that they inherit.
     """
 
-    def __init__(self, shares: Sequence[Share], lock: int) -> None:
-        self.slots = len(shares)
-        self._shares = shares
+    def __init__(self, resources: Sequence[WorkerResources], lock: int) -> None:
+        self.slots = len(resources)
+        self._resources = resources
         self._lock = lock
 
     def start(self, slot: int, words: Sequence[str], output: Path) -> Job:
         """See `Workers.start`."""
-        share = self._shares[slot]
+        mine = self._resources[slot]
         environment = dict(os.environ)
-        if share.gpus is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+        if mine.gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine.gpus)
         with storage_errors(output):
             file = output.open("wb")
         with file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "vision_jax.cli.trial", ",".join(map(str, share.cores)), *words],
+                [sys.executable, "-m", "vision_jax.cli.trial", ",".join(map(str, mine.cores)), *words],
                 stdin=subprocess.PIPE,  # its end tells the trial that the sweep is gone
                 stdout=file,
                 stderr=subprocess.STDOUT,
