@@ -12,16 +12,16 @@ from vision_jax.benchmarks.measure import measure_time
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nms_spread", "nms_dense", "nms_chain"])
-def test_what_is_kept_is_what_greedy_suppression_keeps(name, tiny):
+def test_what_is_kept_is_what_greedy_nms_keeps(name, tiny):
     case = CASES[name](tiny)
     side = case.ours()
     boxes, alive, kept = case._boxes.astype(np.float64), np.argsort(-case._scores), 0
     while len(alive):
         best, alive, kept = boxes[alive[0]], alive[1:], kept + 1
         low, high = np.maximum(best[:2], boxes[alive, :2]), np.minimum(best[2:], boxes[alive, 2:])
-        shared = np.prod(np.maximum(high - low, 0), 1)
+        intersection = np.prod(np.maximum(high - low, 0), 1)
         areas = np.prod(boxes[alive, 2:] - boxes[alive, :2], 1) + np.prod(best[2:] - best[:2])
-        alive = alive[shared / (areas - shared) <= 0.5]
+        alive = alive[intersection / (areas - intersection) <= 0.5]
     assert side.count(side.run()) == {"kept": kept}
     if name == "nms_chain":
         assert kept == tiny.boxes / 2
@@ -58,7 +58,7 @@ def test_a_measured_training_step_lowers_the_loss(tiny):
 
 
 @pytest.mark.slow
-def test_drawn_weights_detect_something(tiny):
+def test_random_weights_detect_something(tiny):
     side = CASES["faster_rcnn_predict"](tiny).ours()
     found = side.run()
     assert side.count(found)["detections"] == int(np.sum(found.valid)) > 3

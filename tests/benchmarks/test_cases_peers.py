@@ -43,7 +43,7 @@ def test_kept_boxes_equal_the_peers(name, tiny):
     assert ours.count(ours.run()) == theirs.count(theirs.run())
 
 
-def test_overlaps_equal_the_peers(tiny):
+def test_ious_equal_the_peers(tiny):
     ours, theirs = sides("box_iou", tiny)
     np.testing.assert_allclose(ours.run(), theirs.run(), atol=1e-6)
 
@@ -110,7 +110,7 @@ def test_steps_of_a_detector_sample_full_quotas(tiny):
     mine, their = ours.run(), theirs.run()
     full = {"regions": tiny.samples, "masks": tiny.samples // 4}
     assert ours.count(mine) == theirs.count(their) == full
-    # The samples are drawn, so the losses are near, not equal.
+    # Regions are sampled, so the losses are near, not equal.
     np.testing.assert_allclose(mine.loss, their, rtol=0.2)
 
 

@@ -1,9 +1,9 @@
-"""The page: medians, ratios and counts from rounds, worked by hand; what failed is said."""
+"""The page: medians, how many times as fast, and counts from rounds, worked by hand; what failed is said."""
 
 import pytest
 
-from vision_jax.benchmarks.run import check_peers, chosen, machine
-from vision_jax.benchmarks.table import report, table
+from vision_jax.benchmarks.run import check_peers, chosen, describe_machine
+from vision_jax.benchmarks.table import benchmark_report, table
 from vision_jax.types import UserError
 
 BOTH = {
@@ -30,30 +30,35 @@ def cells(line):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_medians_ratio_and_counts_of_both_sides():
+def test_medians_times_as_fast_and_counts_of_both_sides():
     heads, _, both, alone = map(cells, table([BOTH, ALONE]))
     row = dict(zip(heads, both, strict=True))
     assert row["vision_jax, ms"] == "500"
     assert row["torchvision, ms"] == "1,000"
-    assert row["ratio"] == "2.00"
+    assert row["times as fast"] == "2.00"
     assert row["images/s"] == "2"
     assert row["counts"] == "100 and 99 detections"
     assert (row["first call cold, s"], row["warm, s"]) == ("12.00", "3.46")
     assert (row["memory, MiB"], row["torchvision, MiB"]) == ("300", "2")
     row = dict(zip(heads, alone, strict=True))
-    assert (row["ratio"], row["torchvision, ms"], row["torchvision, MiB"]) == ("", "", "")
+    assert (row["times as fast"], row["torchvision, ms"], row["torchvision, MiB"]) == ("", "", "")
     assert row["counts"] == "32 images"
     assert row["images/s"] == "2,560"
 
 
 def test_alone_there_is_no_column_of_a_peer():
     assert "torchvision" not in "".join(table([ALONE]))
-    assert "ratio" not in "".join(table([ALONE]))
+    assert "times as fast" not in "".join(table([ALONE]))
 
 
 def test_the_page_names_the_machine_and_what_failed():
-    about = {"command": "vision-jax benchmark", "date": "2026-01-02", "rounds": 3, "machine": machine(False)}
-    page = report([ALONE, {"name": "nms_chain", "error": "killed"}], about)
+    about = {
+        "command": "vision-jax benchmark",
+        "date": "2026-01-02",
+        "rounds": 3,
+        "machine": describe_machine(False),
+    }
+    page = benchmark_report([ALONE, {"name": "nms_chain", "error": "killed"}], about)
     here = about["machine"]
     for said in (here["name"], here["processor"], f"{here['cores']} cores", "2026-01-02", "of 3 rounds"):
         assert said in page

@@ -21,7 +21,7 @@ def test_a_case_is_measured_printed_and_saved(tmp_path, capsys):
     (case,) = saved["cases"]
     assert len(case["seconds"]["ours"]) == 3
     assert set(case["first_call"]) == {"cold", "warm"}
-    # All overlaps at once; the kernel counts pages in batches.
+    # All IoUs at once; the kernel counts pages in batches.
     assert 0.9 * 4 * 3000**2 < case["memory"]["ours"] < 2**28
     assert case["memory_how"].startswith("process")
     assert saved["machine"]["versions"]["jax"]

@@ -1,4 +1,4 @@
-"""What is measured: a case has inputs, our way to work on them and, mostly, a peer's."""
+"""What is measured: a case has inputs, our implementation and, mostly, a peer's."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Settings:
         segmented: images that a segmenter takes at a time.
         image: height and width in pixels of what classifiers and samplers work on.
         canvas: height and width in pixels of what detectors, segmenters and the input pipeline work on.
-        proposals: an image, before and after suppression, when predicting; twice as many when training.
+        proposals: an image, before and after NMS, when predicting; twice as many when training.
         samples: regions of an image that a detector learns from; a quarter as many objects are in it.
-        boxes: that are suppressed, and compared with as many others.
+        boxes: that NMS takes, and of which IoU is computed with as many others.
         regions: that RoIAlign pools.
         cells: height and width of the feature map that it reads.
         channels: of that map, of detectors' pyramid and mask head; their box head has four times as many.
@@ -47,10 +47,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Side:
-    """One way to do a case's work, ready to start.
+    """One implementation of a case, ready to run.
 
     Attributes:
-        run: does the work once, and returns when it is done.
+        run: runs it once, and returns when it is done.
         count: (what `run` returned) -> numbers that must be alike on both sides for times to be comparable.
         model: a peer's module, whose weights ours takes over.
     """
@@ -71,12 +71,12 @@ class Case(ABC):
 
     @abstractmethod
     def ours(self, peer: Any = None) -> Side:
-        """Our way.
+        """Our implementation.
 
         Args:
-            peer: the peer's module, whose weights to take; None draws weights.
+            peer: the peer's module, whose weights to take; None samples random weights.
         """
 
     def theirs(self) -> Side | None:
-        """The peer's way, which needs torch and torchvision; None where no peer does the same."""
+        """The peer's implementation, which needs torch and torchvision; None where no peer has the same."""
         return None

@@ -23,12 +23,12 @@ from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.training.state import Variables, initial_variables
 from vision_jax.types import DetectionBatch, InstanceBatch
 
-CLASSES = 90
+_CLASSES = 90
 
-# Drawn weights find nothing. A residual branch of a quarter keeps features of one scale through many blocks;
+# Random weights detect nothing. A residual branch of a quarter keeps features of one scale in many blocks;
 # a bias of 6 for one class lets it pass the score threshold nearly everywhere (403 against 90 others of 1).
 _RESIDUAL_SCALE = 0.25
-_FAVOUR = 6.0
+_FAVOR = 6.0
 
 
 class Detector(Case):
@@ -52,7 +52,7 @@ class Detector(Case):
         branch: dict[str, Any] = {"mask_head": FCNMaskHead(features=settings.channels)} if self._masks else {}
         model = (MaskRCNN if self._masks else FasterRCNN)(
             resnet(settings.backbone, "frozen"),
-            CLASSES,
+            _CLASSES,
             neck=FPN(settings.channels),
             head=MLPHead(4 * settings.channels),
             **branch,
@@ -62,7 +62,7 @@ class Detector(Case):
         )
         if peer is None:
             variables = initial_variables(model, jax.random.key(0), batch)
-            _favour(variables["params"], settings.backbone)
+            _favor(variables["params"], settings.backbone)
         else:
             variables = detector_variables(peer)
         if self._train:
@@ -84,12 +84,12 @@ class Detector(Case):
             stepping,
         )
 
-        model = detector(self._settings, CLASSES, self._masks)
+        model = detector(self._settings, _CLASSES, self._masks)
         with torch.no_grad():
             for name, parameter in model.backbone.body.named_buffers():
                 if name.endswith(f"bn{_last_norm(self._settings.backbone)}.weight"):
                     parameter.fill_(_RESIDUAL_SCALE)
-            model.roi_heads.box_predictor.cls_score.bias[1] = _FAVOUR
+            model.roi_heads.box_predictor.cls_score.bias[1] = _FAVOR
         images, targets = detector_inputs(self._batch)
         if self._train:
             tally = count_regions(model)
@@ -106,13 +106,18 @@ class Detector(Case):
 
 
 def crowded_batch(canvas: int, objects: int) -> InstanceBatch:
-    """One noisy image with objects side by side, in a grid, each an ellipse in its box."""
+    """One image of noise with objects in a grid, each an ellipse in its box.
+
+    Args:
+        canvas: height and width, in pixels.
+        objects: how many.
+    """
     random = np.random.default_rng(0)
     columns = math.ceil(math.sqrt(objects))
     rows = math.ceil(objects / columns)
     height, width = canvas / rows, canvas / columns
-    place = np.arange(objects)
-    left, top = place % columns * width, place // columns * height
+    position = np.arange(objects)
+    left, top = position % columns * width, position // columns * height
     boxes = np.stack([left, top, left + 0.9 * width, top + 0.9 * height], 1).astype(np.float32)
     y, x = np.mgrid[:canvas, :canvas] + 0.5
     across = (x - (left + 0.45 * width)[:, None, None]) / (0.45 * width)
@@ -122,7 +127,7 @@ def crowded_batch(canvas: int, objects: int) -> InstanceBatch:
         "image": random.integers(0, 256, (1, canvas, canvas, 3)).astype(np.uint8),
         "size": size,
         "boxes": boxes[None],
-        "labels": random.integers(0, CLASSES, (1, objects)).astype(np.int32),
+        "labels": random.integers(0, _CLASSES, (1, objects)).astype(np.int32),
         "valid": np.ones((1, objects), bool),
         "ignore": np.zeros((1, objects), bool),
         "id": np.zeros(1, np.int32),
@@ -140,15 +145,16 @@ def without_masks(batch: InstanceBatch) -> DetectionBatch:
     return DetectionBatch(**{f.name: getattr(batch, f.name) for f in fields(DetectionBatch)})
 
 
-def _favour(params: Variables, backbone: ResNetName) -> None:
-    """Changes drawn parameters in place, as `theirs` changes its own."""
+def _favor(params: Variables, backbone: ResNetName) -> None:
+    """Changes random parameters in place, as `Detector.theirs` changes the peer's."""
     norm = f"norm{_last_norm(backbone)}"
     for block in params["backbone"].values():
         if norm in block:
             block[norm]["scale"] = jnp.full_like(block[norm]["scale"], _RESIDUAL_SCALE)
     classes = params["predictor"]["classes"]
-    classes["bias"] = classes["bias"].at[0].set(_FAVOUR)
+    classes["bias"] = classes["bias"].at[0].set(_FAVOR)
 
 
 def _last_norm(backbone: ResNetName) -> int:
+    """The number of a residual branch's last norm, from 1."""
     return 3 if is_bottleneck(backbone) else 2

@@ -1,6 +1,6 @@
 """Time and memory of one case, in this process.
 
-Both sides take turns, so that what else the machine does meets both alike; each round's time is kept.
+Both sides take turns, so that other load on the machine slows both alike; each round's time is kept.
 """
 # pyright: reportMissingImports=false
 
@@ -24,7 +24,7 @@ from vision_jax.types import UserError
 SideName = Literal["ours", "theirs"]
 
 _SHORTEST = 0.05  # seconds; what takes less is repeated within a round
-_PAUSE = 0.02  # seconds in which the other side's threads go to sleep
+_PAUSE = 0.02  # seconds in which the other side's threads end their spinning
 
 
 def measure_time(case: Case, rounds: int, peers: bool) -> dict[str, Any]:
@@ -119,6 +119,7 @@ def prepare_peers() -> None:
 
 
 def _seconds(run: Any, repeats: int) -> float:
+    """Mean seconds of a run."""
     start = time.perf_counter()
     for _ in range(repeats):
         run()
@@ -152,11 +153,13 @@ def _status(name: str) -> int | None:
 
 
 def _resident_now() -> int:
+    """The process's resident memory, in bytes; its peak where the system tells only that."""
     now = _status("VmRSS")
     return _resident_peak() if now is None else now
 
 
 def _resident_peak() -> int:
+    """The peak of the process's resident memory, in bytes."""
     peak = _status("VmHWM")
     if peak is not None:
         return peak

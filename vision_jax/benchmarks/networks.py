@@ -21,11 +21,11 @@ from vision_jax.pretrained.torchvision import ARCHITECTURES, from_torchvision
 from vision_jax.training.state import Variables, initial_variables
 from vision_jax.types import Mean
 
-Labelled = tuple[Float[Array | np.ndarray, "b h w 3"], Int[Array | np.ndarray, " b"]]
+LabeledImages = tuple[Float[Array | np.ndarray, "b h w 3"], Int[Array | np.ndarray, " b"]]
 
 
-class Learner(nn.Module):
-    """A classifier that takes normalised images and drops nothing, as the peer's does.
+class NormalizedClassifier(nn.Module):
+    """A classifier that takes normalized images and drops nothing, as the peer's does.
 
     Attributes:
         classifier: the network.
@@ -33,17 +33,17 @@ class Learner(nn.Module):
 
     classifier: ImageClassifier
 
-    def __call__(self, batch: Labelled, train: bool = False) -> dict[str, Float[Array, "..."]]:
+    def __call__(self, batch: LabeledImages, train: bool = False) -> dict[str, Float[Array, "..."]]:
         """Its logits, when training those of auxiliary classifiers too."""
         outputs = self.classifier.scores(jnp.asarray(batch[0]), train)
         return {name: value for name, value in outputs.items() if name.startswith(("logits", "auxiliary"))}
 
-    def logits(self, batch: Labelled) -> Float[Array, "b k"]:
-        """When judging."""
+    def logits(self, batch: LabeledImages) -> Float[Array, "b k"]:
+        """In evaluation: those of the last layer alone."""
         return self(batch)["logits"]
 
-    def loss(self, batch: Labelled, train: bool = True) -> dict[str, Mean]:
-        """The cross-entropy of each."""
+    def loss(self, batch: LabeledImages, train: bool = True) -> dict[str, Mean]:
+        """The cross-entropy of the logits, and of each auxiliary classifier's, by its weight."""
         weights = {f"auxiliary/{i + 1}": each.weight for i, each in enumerate(self.classifier.auxiliary)}
         terms = {}
         for name, logits in self(batch, train).items():
@@ -68,7 +68,7 @@ class Classifier(Case):
         self._batch = images, random.integers(0, 1000, settings.batch).astype(np.int32)
 
     def ours(self, peer: Any = None) -> Side:
-        model = Learner(self._architecture.build(1000))
+        model = NormalizedClassifier(self._architecture.build(1000))
         variables: Variables
         if peer is None:
             variables = initial_variables(model, jax.random.key(0), self._batch)

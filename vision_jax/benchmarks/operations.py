@@ -1,4 +1,4 @@
-"""Operations: RoIAlign, non-maximum suppression, overlap, bilinear sampling."""
+"""Operations: RoIAlign, NMS, IoU, bilinear sampling."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from vision_jax.benchmarks.case import Case, Settings, Side
 from vision_jax.ops import box_iou, nms, roi_align, sample_bilinear, target_points
@@ -31,10 +31,14 @@ class RoIAlign(Case):
         self._cotangent = random.normal(size=shape).astype(np.float32)
 
     def ours(self, peer: Any = None) -> Side:
-        def pool(features, boxes):
+        def pool(features: Float[Array, "h w c"], boxes: Float[Array, "r 4"]) -> Float[Array, "r b b c"]:
+            """Pooled features of all boxes, those in pixels of the image."""
             return roi_align(features, boxes, _BINS, 1 / _STRIDE, 2)
 
-        def with_gradient(features, boxes, cotangent):
+        def with_gradient(
+            features: Float[Array, "h w c"], boxes: Float[Array, "r 4"], cotangent: Float[Array, "r b b c"]
+        ) -> tuple[Float[Array, "r b b c"], Float[Array, "h w c"]]:
+            """Pooled features, and the gradient of the map."""
             pooled, pull = jax.vjp(lambda features: pool(features, boxes), features)
             return pooled, pull(cotangent)[0]
 
@@ -62,10 +66,10 @@ class RoIAlign(Case):
 
 
 class NMS(Case):
-    """Suppression at IoU 0.5 of boxes that rarely overlap, that mostly do, or that all hang together.
+    """NMS at IoU 0.5 of boxes that rarely suppress others, that mostly do, or that form a chain.
 
-    In a chain each box overlaps the next one in rank enough to suppress it, and no other: every second box
-    is kept, and which ones is only known from the first box on.
+    In a chain each box has an IoU above 0.5 with the next one in rank, and with no other: every second box is
+    kept, and each decision depends on the one before.
     """
 
     def __init__(self, settings: Settings, arrangement: Literal["spread", "dense", "chain"]):
@@ -81,10 +85,8 @@ class NMS(Case):
         self._boxes, self._scores = boxes, scores
 
     def ours(self, peer: Any = None) -> Side:
-        suppress = partial(nms, iou_threshold=_THRESHOLD, max_outputs=len(self._boxes))
-        return compiled(
-            suppress, self._boxes, self._scores, count=lambda kept: {"kept": int(np.sum(kept[1]))}
-        )
+        keep = partial(nms, iou_threshold=_THRESHOLD, max_outputs=len(self._boxes))
+        return compiled(keep, self._boxes, self._scores, count=lambda kept: {"kept": int(np.sum(kept[1]))})
 
     def theirs(self) -> Side:
         import torch
@@ -95,7 +97,7 @@ class NMS(Case):
 
 
 class BoxIoU(Case):
-    """The overlap of every box with every one of as many others."""
+    """The IoU of every box with every one of as many others."""
 
     def __init__(self, settings: Settings):
         random = np.random.default_rng(0)
@@ -113,7 +115,7 @@ class BoxIoU(Case):
 
 
 class BilinearSampling(Case):
-    """Images warped by turns, scales and shears, each its own; with or without both gradients."""
+    """Images warped by random affine maps, one each; with or without the gradients of images and points."""
 
     def __init__(self, settings: Settings, gradient: bool):
         random = np.random.default_rng(0)
@@ -128,7 +130,12 @@ class BilinearSampling(Case):
     def ours(self, peer: Any = None) -> Side:
         sample = jax.vmap(sample_bilinear)
 
-        def with_gradients(image, points, cotangent):
+        def with_gradients(
+            image: Float[Array, "n h w c"],
+            points: Float[Array, "n h w 2"],
+            cotangent: Float[Array, "n h w c"],
+        ) -> tuple[Array, Array, Array]:
+            """Warped images, and the gradients of images and points."""
             warped, pull = jax.vjp(sample, image, points)
             return warped, *pull(cotangent)
 
@@ -164,7 +171,14 @@ def compiled(function: Any, *inputs: Any, count: Any = lambda outcome: {}) -> Si
 def random_boxes(
     random: np.random.Generator, count: int, extent: float, largest: float
 ) -> Float[np.ndarray, "{count} 4"]:
-    """Boxes inside a square of side `extent`, their sides a tenth of `largest` to all of it."""
+    """Random boxes (x1, y1, x2, y2), float32, inside a square, in pixels.
+
+    Args:
+        random: numbers.
+        count: how many.
+        extent: side of the square.
+        largest: sides are a tenth of it to all of it, log-uniformly, before they are cut at the square.
+    """
     sides = largest * 10 ** -random.random((count, 2))
     corners = random.uniform(0, extent, (count, 2))
     low, high = np.maximum(corners - sides / 2, 0), np.minimum(corners + sides / 2, extent)

@@ -23,10 +23,9 @@ from typing import Any
 
 from vision_jax.benchmarks.case import Settings
 from vision_jax.benchmarks.cases import CASES
+from vision_jax.benchmarks.table import Measurement
 from vision_jax.training.parallel import cores
 from vision_jax.types import UserError
-
-Row = dict[str, Any]
 
 
 def chosen(only: Sequence[str]) -> list[str]:
@@ -66,7 +65,7 @@ def check_peers() -> None:
 
 def benchmark(
     names: Iterable[str], settings: Settings, rounds: int, peers: bool, say: Callable[[str], None]
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """Measures cases.
 
     Args:
@@ -77,8 +76,8 @@ def benchmark(
         say: takes a line of progress.
 
     Yields:
-        A row a case: `name`, what `measure_time` returns, `first_call` as {"cold", "warm"}, `memory` as
-        {"ours", "theirs"} of bytes, `memory_how`; or `name` and `error`.
+        A measurement of each case: `name`, what `measure_time` returns, `first_call` as {"cold", "warm"},
+        `memory` as {"ours", "theirs"} of bytes, `memory_how`; or `name` and `error`.
 
     Raises:
         UserError: settings with which a case cannot be, or the data cannot be read.
@@ -86,10 +85,11 @@ def benchmark(
     with tempfile.TemporaryDirectory(prefix="vision_jax_benchmark_") as folder:
         for name in names:
             say(f"{name} ...")
-            yield _row(name, settings, rounds, peers, Path(folder))
+            yield _measure(name, settings, rounds, peers, Path(folder))
 
 
-def _row(name: str, settings: Settings, rounds: int, peers: bool, folder: Path) -> Row:
+def _measure(name: str, settings: Settings, rounds: int, peers: bool, folder: Path) -> Measurement:
+    """Time of one case, and memory of each side, in a process each."""
     order = {"case": name, "settings": asdict(settings)}
     row = {"name": name, **_child({**order, "what": "time", "rounds": rounds, "peers": peers}, folder)}
     if "error" in row:
@@ -107,7 +107,7 @@ def _row(name: str, settings: Settings, rounds: int, peers: bool, folder: Path) 
     return row
 
 
-def _child(order: Row, folder: Path) -> Row:
+def _child(order: Measurement, folder: Path) -> Measurement:
     """What a process of its own measured; `error` where it died."""
     out = folder / "measured.json"
     out.unlink(missing_ok=True)
@@ -134,8 +134,8 @@ def _child(order: Row, folder: Path) -> Row:
     return measured
 
 
-def machine(peers: bool) -> dict[str, Any]:
-    """Where figures come from: the machine's name, processor, cores and memory, and versions."""
+def describe_machine(peers: bool) -> dict[str, Any]:
+    """What the measurements were made on: the machine's name, processor, cores and memory, and versions."""
     packages = ["vision_jax", "jax", "jaxlib", *(["torch", "torchvision"] if peers else [])]
     return {
         "name": platform.node(),
@@ -158,6 +158,7 @@ def _memory() -> int | None:
 
 
 def _processor() -> str:
+    """The processor's name, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

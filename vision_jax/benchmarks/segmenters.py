@@ -25,7 +25,7 @@ from vision_jax.pretrained.torchvision import filled
 from vision_jax.training.state import Variables, initial_variables
 from vision_jax.types import Mean
 
-Labelled = tuple[Float[Array | np.ndarray, "b h w 3"], Int[Array | np.ndarray, "b h w"]]
+LabeledMaps = tuple[Float[Array | np.ndarray, "b h w 3"], Int[Array | np.ndarray, "b h w"]]
 
 _CLASSES = 11
 _CHANNELS = 64
@@ -42,10 +42,11 @@ class _Maps(Case):
         self._maps = random.normal(size=(self.images, side, side, _CHANNELS)).astype(np.float32)
         self._random = random
 
-    def _timed(self, function: Any, cotangent: np.ndarray, *inputs: Any) -> Side:
-        """Our operation, differentiated in all of its inputs."""
+    def _timed(self, function: Any, cotangent: Float[np.ndarray, "..."], *inputs: Any) -> Side:
+        """Our operation, with the gradients of all its inputs if wanted; maps are [B, H, W, 64], float32."""
 
         def with_gradients(cotangent: Array, *inputs: Array) -> Any:
+            """The outcome, and the gradient of each input."""
             outcome, pull = jax.vjp(function, *inputs)
             return outcome, *pull(cotangent)
 
@@ -53,8 +54,10 @@ class _Maps(Case):
             return compiled(function, *inputs)
         return compiled(with_gradients, cotangent, *inputs)
 
-    def _timed_there(self, function: Any, cotangent: np.ndarray, *inputs: np.ndarray) -> Side:
-        """The peer's."""
+    def _timed_there(
+        self, function: Any, cotangent: Float[np.ndarray, "n h w c"], *inputs: np.ndarray
+    ) -> Side:
+        """The peer's, with all axes in torch's order: [B, 64, H, W]."""
         import torch
 
         given = [torch.from_numpy(x.transpose(0, 3, 1, 2).copy()) for x in inputs]
@@ -73,10 +76,11 @@ class _Maps(Case):
 
 
 class MaxUnpooling(_Maps):
-    """2x2 max pooling that remembers places, and unpooling to them."""
+    """2x2 max pooling that returns positions, and unpooling to them."""
 
     def ours(self, peer: Any = None) -> Side:
-        def there_and_back(x: Array) -> Array:
+        def there_and_back(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+            """Pools, and unpools to the positions of the maxima."""
             values, argmax = halved(x)
             return Upsample("max_unpooling").apply({}, values, argmax)  # type: ignore[return-value]
 
@@ -86,8 +90,8 @@ class MaxUnpooling(_Maps):
         from torch.nn.functional import max_pool2d, max_unpool2d
 
         def there_and_back(x: Any) -> Any:
-            values, places = max_pool2d(x, 2, return_indices=True)
-            return max_unpool2d(values, places, (2, 2))
+            values, positions = max_pool2d(x, 2, return_indices=True)
+            return max_unpool2d(values, positions, (2, 2))
 
         return self._timed_there(there_and_back, self._maps[::-1].copy(), self._maps)
 
@@ -103,7 +107,10 @@ class TransposedConvolution(_Maps):
     def ours(self, peer: Any = None) -> Side:
         layer = ConvTranspose(_CHANNELS, 4, 2, padding=1, bias=False)
 
-        def enlarge(x: Array, kernel: Array) -> Array:
+        def enlarge(
+            x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]
+        ) -> Float[Array, "n h2 w2 o"]:
+            """Twice the height and width."""
             return layer.apply({"params": {"kernel": kernel}}, x)  # type: ignore[return-value]
 
         return self._timed(enlarge, self._cotangent, self._maps, self._kernel)
@@ -118,8 +125,8 @@ class TransposedConvolution(_Maps):
         return self._timed_there(enlarge, self._cotangent, self._maps, self._kernel)
 
 
-class Labeller(nn.Module):
-    """A segmenter that takes normalised images, as the peer does.
+class NormalizedSegmenter(nn.Module):
+    """A segmenter that takes normalized images, as the peer does.
 
     Attributes:
         segmenter: the system.
@@ -127,16 +134,16 @@ class Labeller(nn.Module):
 
     segmenter: Segmenter
 
-    def __call__(self, batch: Labelled, train: bool = False) -> dict[str, Float[Array, "..."]]:
+    def __call__(self, batch: LabeledMaps, train: bool = False) -> dict[str, Float[Array, "..."]]:
         """Its logits, when training those of auxiliary scores too."""
         outputs = self.segmenter.scores(jnp.asarray(batch[0]), train)
         return {name: outputs[name] for name in ("logits", "auxiliary") if name in outputs}
 
-    def logits(self, batch: Labelled) -> Float[Array, "b h w k"]:
-        """When judging."""
+    def logits(self, batch: LabeledMaps) -> Float[Array, "b h w k"]:
+        """In evaluation: without auxiliary ones."""
         return self(batch)["logits"]
 
-    def loss(self, batch: Labelled, train: bool = True) -> dict[str, Mean]:
+    def loss(self, batch: LabeledMaps, train: bool = True) -> dict[str, Mean]:
         """The segmenter's own."""
         return self.segmenter.terms(self(batch, train), jnp.asarray(batch[1]))
 
@@ -158,7 +165,7 @@ class SegmentingNetwork(Case):
             segmenter = Segmenter(segnet_basic(_CLASSES))
         else:
             segmenter = fcn(self._name, _CLASSES)
-        model = Labeller(segmenter)
+        model = NormalizedSegmenter(segmenter)
         variables: Variables
         if peer is None:
             variables = initial_variables(model, jax.random.key(0), self._batch)

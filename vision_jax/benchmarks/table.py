@@ -8,10 +8,11 @@ from typing import Any
 
 from vision_jax.types.lettering import table_cell
 
-Row = Mapping[str, Any]
+# Of one case, as `vision_jax.benchmarks.run.benchmark` yields it.
+Measurement = dict[str, Any]
 
 
-def report(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
+def benchmark_report(rows: Sequence[Measurement], about: Mapping[str, Any]) -> str:
     """A page: the machine, the table, how to read it.
 
     Args:
@@ -35,8 +36,8 @@ def report(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
         *table(rows),
         "",
         f"Times: medians of {about['rounds']} rounds, both sides in turn, {machine['cores']} threads each; "
-        "the ratio is the peer's over ours. First call: tracing, compiling and one run, and the same with "
-        "compiled programs kept from before.",
+        "times as fast: the peer's time over ours, above 1 where ours is faster. First call: tracing, "
+        "compiling and one run, and the same with compiled programs kept from before.",
     ]
     if hows:
         lines[-1] += f" Memory: {'; '.join(hows)}."
@@ -44,10 +45,16 @@ def report(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-    """The lines of the table; the peer's columns only where a peer ran."""
+def table(rows: Sequence[Measurement]) -> list[str]:
+    """The lines of the table, times as medians; the peer's columns only where a peer ran."""
     peers = any("theirs" in row.get("seconds", {}) for row in rows)
-    heads = ["case", "vision_jax, ms", *(["torchvision, ms", "ratio"] if peers else []), "images/s", "counts"]
+    heads = [
+        "case",
+        "vision_jax, ms",
+        *(["torchvision, ms", "times as fast"] if peers else []),
+        "images/s",
+        "counts",
+    ]
     heads += ["first call cold, s", "warm, s", "memory, MiB", *(["torchvision, MiB"] if peers else [])]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
     for row in rows:
@@ -56,17 +63,22 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def medians(row: Row) -> dict[str, float]:
-    """Seconds of each side."""
+def medians(row: Measurement) -> dict[str, float]:
+    """Median seconds of each side."""
     return {name: statistics.median(values) for name, values in row["seconds"].items()}
 
 
-def _cells(row: Row, peers: bool) -> list[str]:
+def times_as_fast(seconds: Mapping[str, float]) -> float:
+    """How many times as fast ours is: the peer's seconds over ours, above 1 where ours is faster."""
+    return seconds["theirs"] / seconds["ours"]
+
+
+def _cells(row: Measurement, peers: bool) -> list[str]:
     seconds, memory = medians(row), row["memory"]
     both = "theirs" in seconds
     cells = [row["name"], _number(seconds["ours"] * 1e3)]
     if peers and both:
-        cells += [_number(seconds["theirs"] * 1e3), f"{seconds['theirs'] / seconds['ours']:.2f}"]
+        cells += [_number(seconds["theirs"] * 1e3), f"{times_as_fast(seconds):.2f}"]
     elif peers:
         cells += ["", ""]
     cells.append(_number(row["images"] / seconds["ours"]) if row["images"] else "")
@@ -88,4 +100,5 @@ def _counts(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _number(value: float) -> str:
+    """Three significant digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

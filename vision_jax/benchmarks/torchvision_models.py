@@ -21,13 +21,13 @@ from vision_jax.types import DetectionBatch, InstanceBatch
 
 
 def classifier(name: str) -> Any:
-    """A network with drawn weights."""
+    """A network with random weights."""
     torch.manual_seed(0)
     return getattr(torchvision.models, name)(weights=None)
 
 
 def detector(settings: Settings, classes: int, masks: bool) -> Any:
-    """Faster or Mask R-CNN on a ResNet with frozen batch norm, all of it learning, and drawn weights."""
+    """Faster or Mask R-CNN on a ResNet with frozen batch norm, all of it trainable, and random weights."""
     torch.manual_seed(0)
     channels = settings.channels
     body = getattr(torchvision.models, settings.backbone)(weights=None, norm_layer=FrozenBatchNorm2d)
@@ -57,7 +57,7 @@ def detector(settings: Settings, classes: int, masks: bool) -> Any:
 
 
 class SegNetBasic(torch.nn.Module):
-    """Four stages of one 7x7 convolution down, four up by max unpooling, without ReLUs."""
+    """Four encoder stages of a 7x7 convolution, four decoder stages by max unpooling, those without ReLU."""
 
     def __init__(self, classes: int, width: int = 64) -> None:
         super().__init__()
@@ -81,15 +81,15 @@ class SegNetBasic(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         pools = []
         for encoder in self.encoders:
-            x, places = torch.nn.functional.max_pool2d(encoder(x), 2, return_indices=True)
-            pools.append(places)
+            x, positions = torch.nn.functional.max_pool2d(encoder(x), 2, return_indices=True)
+            pools.append(positions)
         for decoder in self.decoders:
             x = decoder(torch.nn.functional.max_unpool2d(x, pools.pop(), (2, 2)))
         return self.score(x)
 
 
 def segmenter(name: str, classes: int) -> Any:
-    """A network with drawn weights, `fcn_resnet50` with its auxiliary scores."""
+    """A network with random weights, `fcn_resnet50` with its auxiliary scores."""
     torch.manual_seed(0)
     if name == "segnet_basic":
         return SegNetBasic(classes)
@@ -131,10 +131,10 @@ def detector_inputs(batch: DetectionBatch) -> tuple[list[Any], list[dict[str, An
 
 
 def stepping(model: Any, loss: Callable[[], Any]) -> Callable[[], float]:
-    """A training step with the rule of ours.
+    """A training step with our update rule.
 
     Args:
-        model: what learns.
+        model: what is trained.
         loss: the forward pass.
 
     Returns:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from vision_jax.pretrained.names import to_ours, variables_of
 from vision_jax.pretrained.torchvision import resnet_layers
-
-Variables = dict[str, Any]
+from vision_jax.training.state import Variables
 
 
 def backbone_variables(body: Any) -> Variables:
     """A ResNet's parameters, and its running statistics where it has any.
 
     Args:
-        body: torchvision's `ResNet`, with batch, frozen batch or group normalisation.
+        body: torchvision's `ResNet`, with batch, frozen batch or group normalization.
 
     Returns:
         Variables of `vision_jax.backbones.ResNet`.
@@ -70,7 +70,7 @@ def detector_variables(model: Any) -> Variables:
 
 
 def _mask_variables(head: Any, predictor: Any) -> Variables:
-    """The mask head's; its first channel is the background's, which ours has not."""
+    """The mask head's; its first channel is the background's, which ours does not have."""
     last = _conv(predictor.mask_fcn_logits)
     return {
         **{f"conv{i + 1}": _conv(block[0]) for i, block in enumerate(head)},
@@ -83,13 +83,16 @@ def _mask_variables(head: Any, predictor: Any) -> Variables:
 
 
 def _conv(module: Any) -> Variables:
+    """A convolution's kernel [h w i o], and its bias where it has one."""
     found = {"kernel": to_ours(_array(module.weight))}
     return found if module.bias is None else {**found, "bias": _array(module.bias)}
 
 
-def _dense(weight: np.ndarray, bias: np.ndarray) -> Variables:
+def _dense(weight: Float[np.ndarray, "o i"], bias: Float[np.ndarray, " o"]) -> Variables:
+    """A dense layer's kernel [i o] and bias."""
     return {"kernel": weight.T, "bias": bias}
 
 
-def _array(tensor: Any) -> np.ndarray:
+def _array(tensor: Any) -> Shaped[np.ndarray, "..."]:
+    """A copy of a tensor."""
     return np.array(tensor.detach())

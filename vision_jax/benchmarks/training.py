@@ -15,7 +15,7 @@ from vision_jax.training.parallel import data_parallel, local_devices, replicate
 from vision_jax.training.state import TrainState, Variables
 from vision_jax.training.step import train_step
 
-# Small steps: the same batch is learnt again and again, and must stay as hard as it was.
+# Small steps: the same batch is trained on repeatedly, and its loss must not change much.
 CONFIG = TrainConfig(learning_rate=1e-4, warmup_steps=0, schedule="constant")
 _NOTHING: Mapping[str, str] = {}
 
@@ -45,6 +45,7 @@ def training(
 
         @jax.jit
         def weights(variables: Variables, batch: Batch) -> Any:
+            """Weights of the counted loss terms: scalars."""
             rngs = {"sample": jax.random.fold_in(key, 0)}
             mutable = [name for name in variables if name != "params"]
             terms, _ = model.apply(variables, batch, method="loss", rngs=rngs, mutable=mutable)

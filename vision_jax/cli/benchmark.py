@@ -13,8 +13,8 @@ from typing import Annotated
 import tyro
 
 from vision_jax.benchmarks.case import Settings
-from vision_jax.benchmarks.run import benchmark, check_peers, chosen, machine
-from vision_jax.benchmarks.table import report
+from vision_jax.benchmarks.run import benchmark, check_peers, chosen, describe_machine
+from vision_jax.benchmarks.table import benchmark_report
 from vision_jax.training.files import storage_errors, write_atomically
 from vision_jax.training.run_folder import now
 from vision_jax.types import UserError
@@ -59,7 +59,7 @@ def run(words: Sequence[str]) -> int:
         "command": shlex.join(["vision-jax", "benchmark", *words]),
         "date": now(),
         "rounds": options.rounds,
-        "machine": machine(options.peers),
+        "machine": describe_machine(options.peers),
     }
     rows = []
     names = chosen(options.only)
@@ -67,10 +67,10 @@ def run(words: Sequence[str]) -> int:
         rows.append(row)
         if options.out is not None:
             with storage_errors(options.out):
-                write_atomically(options.out, report(rows, about))
+                write_atomically(options.out, benchmark_report(rows, about))
                 content = json.dumps({**about, "cases": rows}, indent=1)
                 write_atomically(options.out.with_suffix(".json"), content)
-    print(report(rows, about), end="")
+    print(benchmark_report(rows, about), end="")
     return 1 if any("error" in row for row in rows) else 0
 
 
