@@ -11,7 +11,7 @@ from vision_jax.cli.experiments import (
     check_recordable,
     load_experiment,
     parse,
-    settle,
+    resolve,
 )
 from vision_jax.types import UserError
 
@@ -156,13 +156,13 @@ def test_what_the_data_decide_replaces_only_what_was_left_open():
             self.canvas = canvas
             self.task = self
 
-        def settle(self):
+        def resolve(self):
             return {"canvas": self.canvas or (64, 32), "unknown": 1}
 
-    arguments, experiment = settle(Experiment, {"canvas": None, "size": 3})  # type: ignore[arg-type]
+    arguments, experiment = resolve(Experiment, {"canvas": None, "size": 3})  # type: ignore[arg-type]
     assert arguments == {"canvas": (64, 32), "size": 3}
     assert experiment.canvas == (64, 32)  # type: ignore[attr-defined]
-    arguments, _ = settle(Experiment, {"canvas": (8, 8), "size": 3})  # type: ignore[arg-type]
+    arguments, _ = resolve(Experiment, {"canvas": (8, 8), "size": 3})  # type: ignore[arg-type]
     assert arguments["canvas"] == (8, 8)
 
 

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from tests.systems import System
 from vision_jax.training import step
-from vision_jax.training.checkpoints import Checkpoints, Progress
+from vision_jax.training.checkpoints import Checkpoints, TrainingProgress
 from vision_jax.training.parallel import data_parallel, replicate, shard
 from vision_jax.training.state import TrainState
 from vision_jax.training.step import train_step
@@ -131,7 +131,7 @@ class Contract:
     def test_saved_variables_come_back(self, system, tmp_path):
         variables = drawn(shapes(system)[2])
         checkpoints = Checkpoints(tmp_path)
-        checkpoints.save(variables, {"count": np.zeros(1)}, Progress(step=1))
+        checkpoints.save(variables, {"count": np.zeros(1)}, TrainingProgress(step=1))
         found = checkpoints.restore_variables(1)
         pairs = zip(
             jax.tree_util.tree_leaves_with_path(variables),

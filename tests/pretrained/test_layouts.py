@@ -19,7 +19,7 @@ from vision_jax.pretrained import from_torchvision, starting_from
 from vision_jax.pretrained.layouts import mobilenet_v2_names
 from vision_jax.pretrained.segmentation import fcn_from_torchvision
 from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
-from vision_jax.training.checkpoints import Progress
+from vision_jax.training.checkpoints import TrainingProgress
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.types import UserError
 
@@ -209,7 +209,7 @@ def test_folders_and_networks_that_were_not_meant(mobilenet, tmp_path):
     write_safetensors(file, tensors)
     with pytest.raises(UserError, match=f"is no run folder: give one of its files, {file}"):
         starting_from(file.parent)(variables)
-    RunFolder(tmp_path / "run").checkpoints.save(variables, {"step": np.int32(0)}, Progress(step=3))
+    RunFolder(tmp_path / "run").checkpoints.save(variables, {"step": np.int32(0)}, TrainingProgress(step=3))
     for inside in ("checkpoints", "checkpoints/3"):
         with pytest.raises(UserError, match=f"is inside of a run folder: give {tmp_path / 'run'}"):
             starting_from(tmp_path / "run" / inside)(variables)

@@ -23,7 +23,7 @@ from vision_jax.models.segmentation.segnet import segnet
 from vision_jax.pretrained import starting_from
 from vision_jax.pretrained.start import matched, resized
 from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
-from vision_jax.training.checkpoints import Progress
+from vision_jax.training.checkpoints import TrainingProgress
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.types import UserError
 
@@ -167,7 +167,7 @@ def test_a_run_of_ours_begins_another(tmp_path, caplog):
     shapes = jax.eval_shape(lambda b: model.init(jax.random.key(0), b), batch)
     learnt, before = numbers(shapes, 0), numbers(shapes, 1)
     folder = RunFolder(tmp_path / "run")
-    folder.checkpoints.save(learnt, {"step": np.int32(0)}, Progress(step=3))
+    folder.checkpoints.save(learnt, {"step": np.int32(0)}, TrainingProgress(step=3))
     after = starting_from(tmp_path / "run")(before)
     jax.tree.map(np.testing.assert_array_equal, after, learnt)
     assert jax.tree.structure(after) == jax.tree.structure(before)

@@ -38,9 +38,9 @@ def test_the_truth_scores_1_and_its_opposite_0(folder):
 
 def test_images_keep_their_size_and_orientation(folder):
     task = classification(f"folder:{folder}")
-    assert task.settle() == {"canvas": (40, 30)}
+    assert task.resolve() == {"canvas": (40, 30)}
     assert next(task.open(None).train(2, 0, 0)).image.shape == (2, 40, 30, 3)
-    assert classification("digits").settle() == {"canvas": (8, 8)}
+    assert classification("digits").resolve() == {"canvas": (8, 8)}
 
 
 def test_labels_follow_the_names_of_a_runs_classes(folder):
@@ -91,7 +91,7 @@ def test_a_summary_counts_images(folder, tmp_path):
 
 def test_distorted_digits_are_judged_on_one_set_and_trained_on_ever_new_ones():
     task = classification("digits", distortion=DISTORTIONS["RTS"])
-    assert task.settle() == {"canvas": (42, 42)}
+    assert task.resolve() == {"canvas": (42, 42)}
     data = task.open(None)
     (once, *_), (again, *_) = data.evaluation(8), data.evaluation(8)
     assert once.image.shape == (8, 42, 42, 3)

@@ -80,8 +80,8 @@ def test_training_is_augmented_and_overfitting_is_not():
 
 
 def test_the_data_decide_what_is_left_open():
-    assert detection(SPEC).settle() == {"canvas": (128, 128)}
-    assert detection(SPEC, canvas=(96, 64)).settle() == {"canvas": (96, 64)}
+    assert detection(SPEC).resolve() == {"canvas": (128, 128)}
+    assert detection(SPEC, canvas=(96, 64)).resolve() == {"canvas": (96, 64)}
 
 
 def test_photographs_need_no_data_when_the_canvas_is_known():

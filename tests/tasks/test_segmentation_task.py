@@ -103,7 +103,7 @@ def test_a_summary_counts_pixels(tmp_path):
 
 def test_weights_follow_the_training_labels_or_are_given():
     assert segmentation(SPEC).class_weights() is None
-    assert "class_weights" not in segmentation(SPEC).settle()
+    assert "class_weights" not in segmentation(SPEC).resolve()
     train = open_segmentation(SPEC)[0]
     counts = np.array([np.bincount(train.labels(i).ravel(), minlength=len(train.classes)) for i in range(4)])
     seen = [counts[counts[:, k] > 0].sum() for k in range(len(train.classes))]
@@ -111,7 +111,7 @@ def test_weights_follow_the_training_labels_or_are_given():
     balanced = segmentation(SPEC, balance="median_frequency")
     expected = np.nan_to_num(np.nanmedian(share) / share)
     np.testing.assert_allclose(balanced.class_weights(), expected, rtol=1e-3)
-    assert balanced.settle()["class_weights"] == balanced.class_weights()
+    assert balanced.resolve()["class_weights"] == balanced.class_weights()
     mild = segmentation(SPEC, balance="mild").class_weights()
     np.testing.assert_allclose(mild, np.sqrt(expected), rtol=1e-3)
     assert segmentation(SPEC, balance="mild", class_weights=(1.0, 2.0)).class_weights() == (1.0, 2.0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.training.checkpoints import Checkpoints, Progress, _hashes
+from vision_jax.training.checkpoints import Checkpoints, TrainingProgress, _hashes
 from vision_jax.training.parallel import local_devices, replicate
 from vision_jax.training.predict import load_variables
 from vision_jax.types import UserError
@@ -25,7 +25,7 @@ def tree(step, size=64):
 
 
 def save(checkpoints, step, size=64, **progress):
-    checkpoints.save(*tree(step, size), Progress(step=step, **progress))
+    checkpoints.save(*tree(step, size), TrainingProgress(step=step, **progress))
 
 
 def assert_same(a, b):
@@ -51,7 +51,7 @@ def folder(saved, tmp_path):
 
 
 def test_what_is_restored_is_what_was_saved(tmp_path):
-    progress = Progress(
+    progress = TrainingProgress(
         step=7, stage=1, stage_name="train", stage_step=4, evaluated=6, best=1 / 3, best_step=6, rows=5,
         sums={"count": 3.0, "sum/loss": 0.1 + 0.2}, iterator={"position": 12, "order": [1, 2]},
     )  # fmt: skip
@@ -166,7 +166,7 @@ def test_continuing_removes_what_comes_after_and_what_a_kill_left(folder):
 
 def test_an_evaluations_outcome_joins_its_checkpoint(folder):
     checkpoints = Checkpoints(folder)
-    checkpoints.amend(Progress(step=20, evaluated=20, best=0.75, best_step=20, rows=9))
+    checkpoints.amend(TrainingProgress(step=20, evaluated=20, best=0.75, best_step=20, rows=9))
     again = Checkpoints(folder).newest()
     assert (again.step, again.evaluated, again.best, again.rows) == (20, 20, 0.75, 9)
     assert Checkpoints(folder).best().step == 20

@@ -15,7 +15,7 @@ from tests.training.runs import assert_same_run, assert_same_variables, rows
 from tests.training.tiny_training import DEFAULTS, Stream, experiment
 from vision_jax.training import fit, load_variables
 from vision_jax.training.checkpoints import Checkpoints
-from vision_jax.training.distributed import _Share, joined, launched_by
+from vision_jax.training.distributed import _Shard, joined, launched_by
 from vision_jax.types import UserError
 
 SHORT = dataclasses.replace(
@@ -125,7 +125,7 @@ def test_an_error_of_the_first_is_told_by_both(whole, processes, tmp_path):
 
 def test_a_reader_without_shares_is_cut_and_keeps_its_position():
     whole = Stream(np.arange(24), 8, seed=0)
-    parts = [_Share(Stream(np.arange(24), 8, seed=0), index, 2) for index in range(2)]
+    parts = [_Shard(Stream(np.arange(24), 8, seed=0), index, 2) for index in range(2)]
     for _ in range(4):
         batch = next(whole)
         for index, part in enumerate(parts):

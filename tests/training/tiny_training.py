@@ -169,8 +169,8 @@ def task(**options):
     return Task(
         open=lambda classes: open_data(classes, **options),
         prepare=lambda images, ids: make_batch(ids).replace(image=np.stack(images)),
-        draw_batch=picture,
-        draw_predictions=picture,
+        plot_batch=picture,
+        plot_predictions=picture,
         to_json=lambda batch, predictions, classes: [classes[k] for k in predictions.labels],
         metric="accuracy",
     )

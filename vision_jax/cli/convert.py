@@ -41,11 +41,11 @@ def run(words: Sequence[str]) -> None:
     if options.out.exists() and (not options.out.is_dir() or _has_content(options.out)):
         raise UserError(f"--out {options.out}: there is something; give a new folder")
     from vision_jax.pretrained.torchvision import from_torchvision
-    from vision_jax.training.checkpoints import Progress
+    from vision_jax.training.checkpoints import TrainingProgress
     from vision_jax.training.run_folder import RunFolder
 
     network = from_torchvision(options.model, options.weights)
-    RunFolder(options.out).checkpoints.save(network.variables, {"step": np.int32(0)}, Progress())
+    RunFolder(options.out).checkpoints.save(network.variables, {"step": np.int32(0)}, TrainingProgress())
     print(f"{options.out}: {options.model} of {network.model.num_classes} classes")
     print(f"next: vision-jax train experiments/image_classifier.py --data folder:DIR --init {options.out}")
 

@@ -246,8 +246,8 @@ def _equal(a: Any, b: Any) -> bool:
     return a == b or (a != a and b != b)
 
 
-def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Experiment]:
-    """Builds the experiment, and replaces arguments that are None by what the data decide (`canvas`).
+def resolve(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Experiment]:
+    """Builds the experiment, and resolves from the data those of its arguments that are None (`canvas`).
 
     A run records the outcome, so that predicting and resuming need neither the data nor luck.
 
@@ -263,11 +263,11 @@ def settle(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[
     # The run opens the data again: what is odd about them is said then, once, and stands in its log.
     logger.disabled = True
     try:
-        settled = experiment.task.settle()
+        resolved = experiment.task.resolve()
     finally:
         logger.disabled = False
     decided = {
-        name: value for name, value in settled.items() if name in arguments and arguments[name] is None
+        name: value for name, value in resolved.items() if name in arguments and arguments[name] is None
     }
     if decided:
         arguments = {**arguments, **decided}

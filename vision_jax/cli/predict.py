@@ -69,7 +69,7 @@ def run(words: Sequence[str]) -> int:
         predictions = predict(batch)
         for answer in experiment.task.to_json(batch, predictions, opened.classes)[0]:
             answers.append({"file": name, **answer})
-        picture = experiment.task.draw_predictions(batch, predictions, opened.classes)
+        picture = experiment.task.plot_predictions(batch, predictions, opened.classes)
         save_png(options.out / pictures[number], np.asarray(picture))
     _write_answers(options.out, answers)
     failed = len(photos) - read

@@ -17,7 +17,7 @@ from vision_jax.cli.experiments import (
     load_experiment,
     needed_file,
     parse,
-    settle,
+    resolve,
     split_file,
     words_of,
 )
@@ -94,7 +94,7 @@ def run(words: Sequence[str]) -> None:
     check_recordable(function, arguments)
     use_devices(options.devices)
     with joined(options.distributed, options.processes, options.process):
-        arguments, experiment = settle(function, arguments)
+        arguments, experiment = resolve(function, arguments)
         out = Path(from_first(lambda: str(options.out or new_folder(file.stem))))
         if is_first():
             print(f"run folder: {out}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vision_jax.sweeps.folder import State
 from vision_jax.sweeps.progress import TrialProgress
-from vision_jax.training.progress import clock
+from vision_jax.training.console import clock
 
 _MOST_LINES = 24  # of a live table
 _LOOKS = {"done": "green", "running": "bold", "failed": "red", "cut off": "yellow", "waiting": "dim"}

@@ -43,8 +43,8 @@ def addition(data: str, distortion: Distortion) -> Task:
     return Task(
         open=opened,
         prepare=single.prepare,
-        draw_batch=plot_classification_batch,
-        draw_predictions=single.draw_predictions,
+        plot_batch=plot_classification_batch,
+        plot_predictions=single.plot_predictions,
         to_json=single.to_json,
         metric="accuracy",
     )

@@ -69,11 +69,11 @@ def classification(
     return Task(
         open=open_data,
         prepare=lambda images, ids: _prepare(images, ids, sides()),
-        draw_batch=plot_classification_batch,
-        draw_predictions=plot_classifications,
+        plot_batch=plot_classification_batch,
+        plot_predictions=plot_classifications,
         to_json=_to_json,
         metric="accuracy",
-        settle=lambda: {"canvas": sides()},
+        resolve=lambda: {"canvas": sides()},
     )
 
 

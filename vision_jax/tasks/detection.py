@@ -59,8 +59,8 @@ def boxes_kind(
         photograph=photograph,
         beside=lambda source, most: 0,
         evaluators=evaluators,
-        draw_batch=plot_detection_batch,
-        draw_predictions=plot_detections,
+        plot_batch=plot_detection_batch,
+        plot_predictions=plot_detections,
         to_json=_to_json,
         metric=metric,
     )

@@ -59,8 +59,8 @@ def instances(
         photograph=partial(_photograph, size=mask_size),
         beside=lambda source, most: most * (_median_area(source) if size is None else size**2),
         evaluators=_evaluators,
-        draw_batch=plot_instance_batch,
-        draw_predictions=plot_instances,
+        plot_batch=plot_instance_batch,
+        plot_predictions=plot_instances,
         to_json=_to_json,
         metric="mask/AP",
     )

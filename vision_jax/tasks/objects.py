@@ -38,7 +38,7 @@ class Kind:
         photograph: (id, image) -> an example in which nothing is annotated.
         beside: (source, most objects in an image) -> bytes that an example holds besides its image.
         evaluators: (source, only its first so many images or None) -> fresh evaluators.
-        draw_batch, draw_predictions, to_json, metric: as in `Task`.
+        plot_batch, plot_predictions, to_json, metric: as in `Task`.
     """
 
     open: Callable[[Classes | None], tuple[Any, Any]]
@@ -47,8 +47,8 @@ class Kind:
     photograph: Callable[[int, UInt8[np.ndarray, "h w 3"]], DetectionExample]
     beside: Callable[[Any, int], int]
     evaluators: Callable[[Any, int | None], Sequence[Evaluator]]
-    draw_batch: Callable[[Batch, Classes], Picture]
-    draw_predictions: Callable[[Batch, Predictions, Classes], Picture]
+    plot_batch: Callable[[Batch, Classes], Picture]
+    plot_predictions: Callable[[Batch, Predictions, Classes], Picture]
     to_json: Callable[[Batch, Predictions, Classes], list[Any]]
     metric: str
 
@@ -91,11 +91,11 @@ def objects_task(kind: Kind, canvas: Sides | None, augment: Augment, max_objects
     return Task(
         open=open_data,
         prepare=prepare,
-        draw_batch=kind.draw_batch,
-        draw_predictions=kind.draw_predictions,
+        plot_batch=kind.plot_batch,
+        plot_predictions=kind.plot_predictions,
         to_json=kind.to_json,
         metric=kind.metric,
-        settle=lambda: {"canvas": sides()},
+        resolve=lambda: {"canvas": sides()},
     )
 
 
@@ -221,7 +221,7 @@ def _summary(
     return Report(
         metrics | {"canvas/long": max(training.canvas), "canvas/short": min(training.canvas)},
         {"classes.md": counts_table(classes, columns, "objects")},
-        {"data.png": picture([kind.draw_batch(batch, classes), side_by_side(pictures)])},
+        {"data.png": picture([kind.plot_batch(batch, classes), side_by_side(pictures)])},
     )
 
 

@@ -114,18 +114,18 @@ def segmentation(
             )
         return _data(train, judge, sides(classes), augment, boundaries)
 
-    def settle() -> dict[str, Any]:
+    def resolve() -> dict[str, Any]:
         found = weights()
         return {"canvas": sides()} | ({} if found is None else {"class_weights": found})
 
     return SegmentationTask(
         open=open_data,
         prepare=lambda images, ids: _prepare(images, ids, sides()),
-        draw_batch=plot_segmentation_batch,
-        draw_predictions=plot_segmentations,
+        plot_batch=plot_segmentation_batch,
+        plot_predictions=plot_segmentations,
         to_json=_to_json,
         metric="mIoU",
-        settle=settle,
+        resolve=resolve,
         class_weights=weights,
     )
 

@@ -41,7 +41,7 @@ _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what a killed save left
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a run is: all of its state that is not an array.
 
     Attributes:
@@ -82,7 +82,7 @@ class Checkpoints:
         self._rank = rank
         self._manager: Any = None
 
-    def save(self, variables: Variables, optimizer: Any, progress: Progress) -> None:
+    def save(self, variables: Variables, optimizer: Any, progress: TrainingProgress) -> None:
         """Writes a checkpoint and, when it is complete, deletes those no longer needed.
 
         Args:
@@ -124,7 +124,7 @@ class Checkpoints:
             ) from error
         self._prune(progress)
 
-    def amend(self, progress: Progress) -> None:
+    def amend(self, progress: TrainingProgress) -> None:
         """Rewrites the record of an existing checkpoint, after its evaluation.
 
         Raises:
@@ -133,7 +133,7 @@ class Checkpoints:
         if self._rank == 0:
             self._write_record(progress, self._read_record(progress.step)["files"])
 
-    def newest(self, variables_only: bool = False) -> Progress | None:
+    def newest(self, variables_only: bool = False) -> TrainingProgress | None:
         """The newest sound checkpoint; warns about each newer one that is not.
 
         Args:
@@ -164,7 +164,7 @@ class Checkpoints:
             advice = f"The variables of step {usable[0]} are sound: {new_run}"
         raise UserError(f"no checkpoint in {self.folder} is sound; {what} ({why}). {advice}")
 
-    def best(self) -> Progress | None:
+    def best(self) -> TrainingProgress | None:
         """The checkpoint of the best metric, whose variables are sound.
 
         Returns:
@@ -296,7 +296,7 @@ class Checkpoints:
             )
         return self._manager
 
-    def _prune(self, progress: Progress) -> None:
+    def _prune(self, progress: TrainingProgress) -> None:
         steps = self.steps()
         keep = {*steps[-2:], progress.step, progress.best_step}
         for step in steps:
@@ -317,7 +317,7 @@ class Checkpoints:
             else:
                 leftover.unlink(missing_ok=True)
 
-    def _write_record(self, progress: Progress, hashes: dict[str, str]) -> None:
+    def _write_record(self, progress: TrainingProgress, hashes: dict[str, str]) -> None:
         body = {"progress": encode(progress), "files": hashes}
         text = json.dumps({**body, "sha256": _digest(body)}, indent=1)
         write_atomically(self.folder / str(progress.step) / RECORD, text)
@@ -355,7 +355,7 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def encode(progress: Progress) -> dict[str, Any]:
+def encode(progress: TrainingProgress) -> dict[str, Any]:
     """A record of where a run is, as JSON holds it."""
     body = {f.name: getattr(progress, f.name) for f in dataclasses.fields(progress)}
     if isinstance(progress.iterator, bytes):
@@ -363,12 +363,12 @@ def encode(progress: Progress) -> dict[str, Any]:
     return json.loads(json.dumps(body, default=_plain))
 
 
-def decode(body: dict[str, Any]) -> Progress:
+def decode(body: dict[str, Any]) -> TrainingProgress:
     """The inverse of `encode`."""
     iterator = body.get("iterator")
     if isinstance(iterator, dict) and list(iterator) == ["base64"]:
         body = {**body, "iterator": base64.b64decode(iterator["base64"])}
-    return Progress(**body)
+    return TrainingProgress(**body)
 
 
 def _plain(value: Any) -> Any:

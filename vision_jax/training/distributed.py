@@ -140,18 +140,18 @@ def arrays_from_first(tree: Tree) -> Tree:
     return jax.tree.map(lambda new, old: np.asarray(new).astype(old.dtype), told, tree)
 
 
-def own_share(batches: BatchIterator) -> BatchIterator:
+def own_shard(batches: BatchIterator) -> BatchIterator:
     """This process's examples of each batch: every P-th, from its own number on.
 
     Args:
-        batches: of whole batches. One without a method `share` is read whole by every process, which then
+        batches: of whole batches. One without a method `shard` is read whole by every process, which then
             leaves out what is the others'.
     """
     index, count = jax.process_index(), jax.process_count()
     if count == 1:
         return batches
-    share = getattr(batches, "share", None)
-    return _Share(batches, index, count) if share is None else share(index, count)
+    shard = getattr(batches, "shard", None)
+    return _Shard(batches, index, count) if shard is None else shard(index, count)
 
 
 def gathered(outputs: Tree, devices: Sequence[Device]) -> Tree:
@@ -225,7 +225,7 @@ def lost_processes(run_folder: Path) -> Iterator[None]:
 _SIGNS_OF_LOSS = ("Gloo", "gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED")
 
 
-class _Share:
+class _Shard:
     """Every `count`-th example of whole batches."""
 
     def __init__(self, batches: BatchIterator, index: int, count: int) -> None:

@@ -90,7 +90,7 @@ class TrainConfig:
 class BatchIterator(Protocol):
     """An endless iterator whose position can be saved (grain's protocol).
 
-    One that can leave out what other processes read has a method `share(index, count)` too, which gives
+    One that can leave out what other processes read has a method `shard(index, count)` too, which gives
     the iterator of each batch's examples `index`, `index + count`, ...; its positions are the same.
     """
 
@@ -145,23 +145,23 @@ class Task:
         open: (classes or None) -> Data. Given a run's classes, labels are mapped to them by name and a
             class the run has not seen is a `UserError`; given None, the data's own classes are used.
         prepare: (images, ids) -> a batch for `predict` from photographs of any size, without any data set.
-        draw_batch: (batch, classes) -> the batch as the model sees it, with its truth.
-        draw_predictions: (batch, predictions, classes) -> truth beside prediction (prediction alone
+        plot_batch: (batch, classes) -> the batch as the model sees it, with its truth.
+        plot_predictions: (batch, predictions, classes) -> truth beside prediction (prediction alone
             where the batch carries no truth).
         to_json: (batch, predictions, classes) -> for each valid example, a JSON-able answer in the
             original image's pixels.
         metric: name of the metric that decides the best checkpoint; higher is better.
-        settle: what the data decide when an argument leaves it open (`canvas`), by the argument's name. The
+        resolve: what the data decide when an argument leaves it open (`canvas`), by the argument's name. The
             command line records it with a run's arguments, so that predicting needs no data.
     """
 
     open: Callable[[Classes | None], Data]
     prepare: Callable[[Sequence[np.ndarray], Sequence[int]], Batch]
-    draw_batch: Callable[[Batch, Classes], Picture]
-    draw_predictions: Callable[[Batch, Predictions, Classes], Picture]
+    plot_batch: Callable[[Batch, Classes], Picture]
+    plot_predictions: Callable[[Batch, Predictions, Classes], Picture]
     to_json: Callable[[Batch, Predictions, Classes], list[Any]]
     metric: str
-    settle: Callable[[], Mapping[str, Any]] = dict
+    resolve: Callable[[], Mapping[str, Any]] = dict
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.training.checkpoints import Progress, decode, encode
+from vision_jax.training.checkpoints import TrainingProgress, decode, encode
 from vision_jax.training.compilation import keep_compiled_programs
+from vision_jax.training.console import Console
 from vision_jax.training.distributed import (
     Agreement,
     arrays_from_first,
     from_first,
     is_first,
     lost_processes,
-    own_share,
+    own_shard,
 )
 from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient, Picture
 from vision_jax.training.files import storage_errors
@@ -52,7 +53,6 @@ from vision_jax.training.parallel import (
     replicate,
     shard,
 )
-from vision_jax.training.progress import Console
 from vision_jax.training.run import Run, judge_finished, judge_saved
 from vision_jax.training.run_folder import RunFolder, describe, machine, now
 from vision_jax.training.state import TrainState, Variables, check_fits, initial_variables
@@ -137,7 +137,7 @@ def fit(
         def found() -> dict[str, Any]:
             newest = folder.checkpoints.newest() if resume else None
             folder.checkpoints.discard_after(newest.step if newest else -1)
-            return encode(newest or Progress())
+            return encode(newest or TrainingProgress())
 
         progress = decode(from_first(found))
         with storage_errors(folder.metrics):
@@ -191,7 +191,7 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
     here = len(local(run.devices))
     iterator, batches = None, iter(())
     if resumed.stage_step < config.steps:
-        iterator = own_share(run.data.train(config.batch_size, run.experiment.seed + index, config.workers))
+        iterator = own_shard(run.data.train(config.batch_size, run.experiment.seed + index, config.workers))
         if resumed.iterator is not None:
             iterator.set_state(resumed.iterator)
         first = next(iterator)
@@ -294,7 +294,7 @@ def _fit_without_gradients(run: Run, stage: Fit, index: int, variables: Variable
     logger.info("stage %s", stage.name)
     run.stop.waits = False
     if variables is None:
-        batch = next(iter(own_share(run.data.train(len(run.devices), run.experiment.seed + index, 0))))
+        batch = next(iter(own_shard(run.data.train(len(run.devices), run.experiment.seed + index, 0))))
         variables = _begin_model(run, index, batch, jax.tree.map(lambda x: x[:1], batch))
     fitted: Variables = {}
     if is_first():
@@ -312,7 +312,7 @@ def _begin_model(run: Run, index: int, batch: Batch, share: Batch) -> Variables:
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
     logger.info("%s parameters", f"{count:,}")
     if is_first():
-        picture = run.experiment.task.draw_batch(batch, run.data.classes)
+        picture = run.experiment.task.plot_batch(batch, run.data.classes)
         run.folder.write_picture("train_batch.png", picture)
     return variables
 

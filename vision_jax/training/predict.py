@@ -223,7 +223,7 @@ class Judge:
             for evaluator in evaluators:
                 evaluator.add(batch, predictions)
             if drawn < DRAWN_EXAMPLES:
-                pictures.append(self._task.draw_predictions(batch, predictions, data.classes))
+                pictures.append(self._task.plot_predictions(batch, predictions, data.classes))
                 drawn += batch_size
             last = time.perf_counter()
             batches += 1

@@ -13,14 +13,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vision_jax.training.checkpoints import Progress
+from vision_jax.training.checkpoints import TrainingProgress
+from vision_jax.training.console import Console
 from vision_jax.training.distributed import Agreement, is_first
 from vision_jax.training.experiment import Data, Experiment, Picture
 from vision_jax.training.files import storage_errors
 from vision_jax.training.metrics import MetricsFile, Row, TensorBoard
 from vision_jax.training.parallel import Device
 from vision_jax.training.predict import Judge, evaluation_batch_size, named_models
-from vision_jax.training.progress import Console
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.training.state import Variables
 from vision_jax.training.stopping import Stopped, StopRequest
@@ -44,7 +44,7 @@ class Run:
     tensorboard: TensorBoard
     draw_curves: Callable[[list[dict[str, float]]], Picture] | None
     profile: bool
-    progress: Progress
+    progress: TrainingProgress
     began: float
     open_things: ExitStack
     agreement: Agreement | None

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from vision_jax.training.console import Console
 from vision_jax.training.experiment import Batch, TrainConfig
 from vision_jax.training.files import storage_errors
 from vision_jax.training.metrics import Meter, Row
-from vision_jax.training.progress import Console
 from vision_jax.training.step import StepMetrics
 from vision_jax.types import UserError
 

@@ -260,7 +260,7 @@ def test_shares_are_the_batches_of_one_reader_and_read_nothing_else(count, worke
     whole = take(training(batch_size=6), 7)
     sources = [Drawn() for _ in range(count)]
     shares = [
-        training(batch_size=6, source=source, workers=workers).share(i, count)
+        training(batch_size=6, source=source, workers=workers).shard(i, count)
         for i, source in enumerate(sources)
     ]
     shares[1].set_state(training(batch_size=6).get_state())
@@ -275,4 +275,4 @@ def test_shares_are_the_batches_of_one_reader_and_read_nothing_else(count, worke
         # Read ahead are a few batches of two images, never the third batch's six.
         assert workers or sum(source.read.values()) <= 2 * (7 + 6)
     with pytest.raises(ValueError, match="do not divide into 4"):
-        training(batch_size=6).share(0, 4)
+        training(batch_size=6).shard(0, 4)

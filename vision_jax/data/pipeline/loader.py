@@ -129,7 +129,7 @@ class TrainBatches:
         self.close()
         self._next = int(state["next"])
 
-    def share(self, index: int, count: int) -> TrainBatches:
+    def shard(self, index: int, count: int) -> TrainBatches:
         """An iterator, from the first batch on, that reads only a part of each batch.
 
         Args:
