@@ -14,7 +14,7 @@ from vision_jax.evaluation.figures import write_confusion, write_pr_curves
 from vision_jax.evaluation.tables import confusion_table, markdown_table
 from vision_jax.tasks.summary import counts_table
 from vision_jax.types import lettering
-from vision_jax.types.lettering import display_width, drawable, font_of, one_line, table_cell
+from vision_jax.types.lettering import display_width, font_of, one_line, printable, table_cell
 from vision_jax.visualization.canvas import Cell, plot_grid, plot_text, text_width
 from vision_jax.visualization.detection.boxes import plot_boxes
 from vision_jax.visualization.plots import new_figure, to_picture
@@ -48,13 +48,13 @@ def only_the_fonts_that_come_along(monkeypatch):
 
 def test_letters_without_a_font_become_code_points_and_one_warning(caplog):
     with caplog.at_level(logging.WARNING, "vision_jax"):
-        assert drawable("cat") == "cat"
-        assert drawable("中国") == "U+4E2D U+56FD"
-        assert drawable("cat 猫, 2") == "cat U+732B , 2"
-        assert drawable("Katze größer") == "Katze größer"
-        assert drawable("кот") == "кот"
-        assert drawable("🦄") == "U+1F984"
-        assert drawable("a\U000e0062b\ufe0f") in ("ab", "ab\ufe0f")  # a tag and a variation selector
+        assert printable("cat") == "cat"
+        assert printable("中国") == "U+4E2D U+56FD"
+        assert printable("cat 猫, 2") == "cat U+732B , 2"
+        assert printable("Katze größer") == "Katze größer"
+        assert printable("кот") == "кот"
+        assert printable("🦄") == "U+1F984"
+        assert printable("a\U000e0062b\ufe0f") in ("ab", "ab\ufe0f")  # a tag and a variation selector
     assert len(caplog.records) == 1
     assert "U+4E2D" in caplog.text
     assert "fonts-noto-cjk" in caplog.text
@@ -153,7 +153,7 @@ def test_letters_come_from_another_font_of_the_machine(tmp_path, monkeypatch, ca
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
         assert font_of(letter) == font
-        assert drawable(f"a {letter}") == f"a {letter}"
+        assert printable(f"a {letter}") == f"a {letter}"
         figure = new_figure(3, 2)
         figure.add_subplot().set_yticks([0], [f"a {letter}"])
         to_picture(figure)

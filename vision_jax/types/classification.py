@@ -8,13 +8,13 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 @struct.dataclass
 class ClassificationBatch:
-    """Labelled images of one size.
+    """Labeled images of one size.
 
     Attributes:
         image: uint8 RGB.
         labels: int32, 0..K-1.
-        id: int32, the record's id.
-        example_valid: False for the filling of a last, partial batch.
+        id: int32, the example's id.
+        example_valid: False for the padding examples of a last, partial batch.
     """
 
     image: UInt8[Array, "b h w 3"]

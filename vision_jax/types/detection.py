@@ -20,10 +20,10 @@ class DetectionBatch:
         labels: int32, 0..K-1, -1 where padded.
         valid: which boxes are objects to find (False for padding and for `ignore`d boxes).
         ignore: which boxes are crowds or difficult: not to be found, and not background either.
-        id: int32, the record's id; randomness folds it in.
+        id: int32, the example's id; randomness folds it in.
         scale: float32, (x, y) canvas pixels per original pixel.
         original_size: int32, (height, width) of the original image.
-        example_valid: False for the filling of a last, partial batch.
+        example_valid: False for the padding examples of a last, partial batch.
     """
 
     image: UInt8[Array, "b h w 3"]
@@ -44,7 +44,7 @@ class Proposals:
 
     Attributes:
         boxes: float32, canvas pixels, inside the image.
-        scores: objectness logits.
+        scores: float32, objectness logits.
         valid: which are proposals.
     """
 
@@ -71,7 +71,14 @@ class Detections:
 
 
 class ImageDetections(NamedTuple):
-    """One image's detections, without padding, in the original image's pixels: numpy."""
+    """One image's detections, without padding, in the original image's pixels: numpy.
+
+    Attributes:
+        id: the example's id.
+        boxes: float32, (x1, y1, x2, y2), x2 and y2 exclusive.
+        scores: float32 in 0..1.
+        labels: int32, 0..K-1.
+    """
 
     id: int
     boxes: Float[np.ndarray, "n 4"]
@@ -80,7 +87,7 @@ class ImageDetections(NamedTuple):
 
 
 def to_original(batch: DetectionBatch, detections: Detections) -> list[ImageDetections]:
-    """Takes detections from the canvas back to each original image, clipped to it.
+    """Maps detections from the canvas back to the original images, clipped to them.
 
     Args:
         batch: what was predicted on; its invalid examples are left out.

@@ -1,7 +1,7 @@
-"""What a file is by its first bytes, and which files are an operating system's own.
+"""The format of a file by its first bytes, and which files are an operating system's own.
 
-Files are taken for others: a git-lfs pointer that was never fetched, a login page saved under a photograph's
-name, an archive that was not unpacked. Readers ask here once they have failed, to say what they were given.
+Files are not always what their names say: a git-lfs pointer that was never fetched, a login page saved under
+an image's name, an archive that was not unpacked. A reader that has failed names the format with this.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAD = 1024  # bytes that are looked at
+HEAD = 1024  # bytes that are read
 
 _SYSTEM_NAMES = {".ds_store", ".localized", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 _SYSTEM_FOLDERS = {
@@ -32,11 +32,11 @@ def is_system_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file is.
+    """The format of a file, as words for a message.
 
     Attributes:
-        what: for the end of "it is".
-        remedy: what to do about it, for any reader; None where that depends on the reader.
+        what: continues "it is".
+        remedy: what to do about it; None where that depends on what was expected.
     """
 
     what: str
@@ -44,12 +44,12 @@ class FileKind:
 
 
 _PAGE = (
-    "a site sends one in place of a file to ask for a login or to say that there is none; download it again"
+    "a site sends one instead of a file to ask for a login or to say that there is none; download it again"
 )
 _UNPACK = "unpack it and give the file that is inside"
 _LFS = "run `git lfs pull` in its repository, or download the file itself"
 
-# (place, bytes, what follows them there)
+# (offset, bytes at that offset, the format)
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"PK\x03\x04", FileKind("a zip archive", _UNPACK)),
     (0, b"\x1f\x8b", FileKind("packed with gzip", _UNPACK)),
@@ -78,13 +78,13 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
 
 
 def file_kind(path: Path) -> FileKind | None:
-    """What a file is that a reader could not read.
+    """The format of a file that a reader could not read.
 
     Args:
         path: of the file.
 
     Returns:
-        Its kind by its first bytes, or by its name where its format has no mark; None for none that is known.
+        By the first bytes, or by the name where the format has no magic number; None if it is not known.
     """
     try:
         size = path.stat().st_size
@@ -98,14 +98,14 @@ def file_kind(path: Path) -> FileKind | None:
 
 
 def content_kind(head: bytes, size: int) -> FileKind | None:
-    """What a file is by its first bytes alone.
+    """The format of a file by its first bytes alone.
 
     Args:
         head: the first `HEAD` bytes, or all.
         size: bytes of the whole file.
 
     Returns:
-        Its kind; None for none that is known.
+        The format; None if it is not known.
     """
     if size == 0:
         return FileKind("an empty file", "download or copy it again")
@@ -113,13 +113,14 @@ def content_kind(head: bytes, size: int) -> FileKind | None:
         return FileKind(
             f"zeros alone in its first {len(head)} bytes", "it was not copied whole: download it again"
         )
-    for place, magic, kind in _MAGIC:
-        if head[place : place + len(magic)] == magic:
+    for offset, magic, kind in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
             return kind
     return _text_kind(head, size)
 
 
 def _zip_kind(path: Path) -> FileKind | None:
+    """The format of a zip file by the names of its members; None for torch's own."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -138,6 +139,7 @@ def _zip_kind(path: Path) -> FileKind | None:
 
 
 def _text_kind(head: bytes, size: int) -> FileKind | None:
+    """The format of a text file by its first bytes; None if they are not text."""
     if head.startswith(b"version https://git-lfs.github.com/"):
         return FileKind(f"a git-lfs pointer of {size} bytes, not the file that it stands for", _LFS)
     if b"/annex/objects/" in head[:200]:
@@ -159,7 +161,7 @@ def _text_kind(head: bytes, size: int) -> FileKind | None:
 
 
 def _as_text(head: bytes, size: int) -> str | None:
-    """The beginning as text, None for bytes that are none."""
+    """The first bytes as text; None if they are not text."""
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     for cut in range(4 if size > len(head) else 1):  # a character may be cut at the end
         try:
@@ -171,7 +173,7 @@ def _as_text(head: bytes, size: int) -> str | None:
 
 
 def _protocol_buffer(path: Path, head: bytes) -> FileKind | None:
-    """Formats without a mark: by the first fields, which ONNX and TensorFlow always write, or by the name."""
+    """Formats without a magic number: by the first fields that ONNX and TensorFlow write, or by the name."""
     suffix = path.suffix.lower()
     if head[:3] == b"\x08\x01\x12":
         return FileKind("a TensorFlow SavedModel")

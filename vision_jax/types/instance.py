@@ -1,8 +1,8 @@
 """Instance segmentation: detection with a mask for each object.
 
-A mask is kept as a picture of its own and a *frame*, the rectangle of the canvas that the picture covers.
-A box-relative crop (112x112, say) has its object's box for a frame; a full bitmap has the whole canvas.
-Resizing, flipping and cutting an image moves frames, and never resamples a mask.
+A mask is stored as an array of its own and a *frame*, the rectangle of the canvas that the array covers.
+The frame of a box-relative crop (112x112, say) is its object's box; that of a full bitmap is the canvas.
+Resizing, flipping and cropping an image changes frames, and never resamples a mask.
 """
 
 from __future__ import annotations
@@ -46,7 +46,15 @@ class Instances(Detections):
 
 
 class ImageInstances(NamedTuple):
-    """One image's objects, without padding, in the original image's pixels: numpy."""
+    """One image's objects, without padding, in the original image's pixels: numpy.
+
+    Attributes:
+        id: the example's id.
+        boxes: float32, (x1, y1, x2, y2), x2 and y2 exclusive.
+        scores: float32 in 0..1.
+        labels: int32, 0..K-1.
+        masks: float32 in 0..1, the probability that a cell of the box belongs to the object.
+    """
 
     id: int
     boxes: Float[np.ndarray, "n 4"]
@@ -56,7 +64,7 @@ class ImageInstances(NamedTuple):
 
 
 def instances_to_original(batch: DetectionBatch, instances: Instances) -> list[ImageInstances]:
-    """Takes objects from the canvas back to each original image; masks stay relative to their boxes.
+    """Maps objects from the canvas back to the original images; masks are relative to their boxes in both.
 
     Args:
         batch: what was predicted on; its invalid examples are left out.

@@ -1,7 +1,7 @@
 """How the names of classes are written: on one line, and in letters that a font on this machine has.
 
 Names come from other people's files: in any script, with line breaks, tabs and marks. Charts and pictures are
-drawn in DejaVu Sans, which matplotlib brings along; letters that it lacks come from a font of this machine
+written in DejaVu Sans, which matplotlib includes; letters that it lacks come from a font of this machine
 that has them. Where none has, a letter is written as its code point (U+4E2D), and one warning says so.
 """
 
@@ -31,7 +31,7 @@ def one_line(text: str, most: int | None = None) -> str:
 
     Args:
         text: the name.
-        most: characters, the ellipsis in the place of the others included; any number if None.
+        most: length in characters, beyond which an ellipsis replaces the rest; any if None.
 
     Returns:
         The line, without space at its ends.
@@ -59,7 +59,7 @@ def display_width(text: str) -> int:
     )
 
 
-def drawable(text: str) -> str:
+def printable(text: str) -> str:
     """A text on one line, with the code points of letters that no font on this machine has.
 
     Args:
@@ -80,10 +80,10 @@ def drawable(text: str) -> str:
 
 
 def runs(text: str) -> Iterator[tuple[Path, str]]:
-    """A drawable text in parts of one font each.
+    """Splits a printable text into parts of one font each.
 
     Args:
-        text: as `drawable` gives it.
+        text: of `printable`.
 
     Yields:
         The font's file, and the letters to write in it.
@@ -110,7 +110,7 @@ def font_of(letter: str) -> Path | None:
 
 
 def letter_figure(figure: Figure) -> None:
-    """Makes all texts of a chart drawable, before it is drawn: the last step.
+    """Makes all texts of a chart printable: the last step before it is rendered.
 
     A "$" in a name starts no formula.
 
@@ -127,14 +127,14 @@ def letter_figure(figure: Figure) -> None:
             if isinstance(
                 axis.get_major_formatter(), FixedFormatter | FuncFormatter
             ):  # labels that were given
-                labels = [drawable(label.get_text()) for label in axis.get_majorticklabels()]
+                labels = [printable(label.get_text()) for label in axis.get_majorticklabels()]
                 axis.set_ticks(axis.get_majorticklocs(), [label.replace("$", r"\$") for label in labels])
                 used.update(font for label in labels for font, _ in runs(label))
             ticks = (*axis.get_major_ticks(), *axis.get_minor_ticks())
             of_ticks.update(id(label) for tick in ticks for label in (tick.label1, tick.label2))
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in of_ticks and text.get_text():
-            lines = [drawable(line) for line in text.get_text().split("\n")]
+            lines = [printable(line) for line in text.get_text().split("\n")]
             text.set_text("\n".join(lines))
             text.set_parse_math(False)
             used.update(font for line in lines for font, _ in runs(line))

@@ -1,4 +1,4 @@
-"""A weighted mean that is not divided yet, so that devices and microbatches can add theirs first."""
+"""A weighted mean before its division, so that devices and microbatches can first add theirs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AXIS = "data"  # the device axis of a training step, over which sums and statist
 
 @struct.dataclass
 class Mean:
-    """A sum and its weight; the mean is their quotient, taken once, over everything.
+    """A sum and its weight; the mean is their quotient, taken once, over the global batch.
 
     Attributes:
         total: float32 scalar, the sum of weighted values.
@@ -31,7 +31,7 @@ class Mean:
         """Sums the values that count.
 
         Args:
-            values: any shape.
+            values: of any shape and floating dtype; summed in float32.
             where: of that shape, which values count; all of them if None. Values that do not count may be
                 NaN, and so may their weights.
             weights: of a shape that broadcasts to that of the values, at least 0; all 1 if None.

@@ -1,9 +1,9 @@
-"""What an option's number may be, said where the option's type stands, and checked in one place.
+"""The ranges of options, as annotations of their types, checked in one function.
 
-    def experiment(samples: Count = 128, nms_threshold: Fraction = 0.5, widths: Filled[Count] = (16,)): ...
+    def experiment(rois: Count = 128, nms_threshold: Fraction = 0.5, widths: Filled[Count] = (16,)): ...
 
 `check_options` raises a `UserError` that names the option, its value and what is allowed, for the arguments
-of a function; `check_fields` does so for a dataclass or a model. Options of other types are not looked at.
+of a function; `check_fields` does so for a dataclass or a model. Options of other types are not checked.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from vision_jax.types.errors import UserError
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers from `low` to `high`; NaN and infinity are none of them.
+    """The finite numbers from `low` to `high`.
 
     Attributes:
-        low: the least one.
-        high: the greatest one.
+        low: the smallest one.
+        high: the largest one.
         low_excluded: whether a number must be above `low`.
         high_excluded: whether it must be below `high`.
     """
@@ -40,6 +40,7 @@ class Limits:
     high_excluded: bool = False
 
     def allows(self, value: Any) -> bool:
+        """Whether a value is a number, not a bool, within the limits."""
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             return False
         value = float(value)
@@ -58,14 +59,15 @@ class Lengths:
     """How many values a tuple may have.
 
     Attributes:
-        least: of them.
-        most: of them; any number if None.
+        least: the smallest number.
+        most: the largest number; any if None.
     """
 
     least: int = 1
     most: int | None = None
 
     def allows(self, value: Any) -> bool:
+        """Whether a sequence has an allowed length."""
         return self.least <= len(value) and (self.most is None or len(value) <= self.most)
 
     def __str__(self) -> str:
@@ -79,6 +81,7 @@ class Rising:
     """Values of which none is smaller than the one before."""
 
     def allows(self, value: Any) -> bool:
+        """Whether a sequence never falls."""
         return all(a <= b for a, b in pairwise(value))
 
     def __str__(self) -> str:
@@ -100,10 +103,10 @@ Five = Annotated[tuple[T, ...], Lengths(5, 5)]
 
 
 def check_options(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Checks a function's arguments against their types' rules: `check_options(itself, locals())` on top.
+    """Checks a function's arguments against the rules of their types, as `check_options(itself, locals())`.
 
     Args:
-        function: whose types they are.
+        function: with the annotations.
         arguments: by name.
 
     Raises:
@@ -116,11 +119,11 @@ def check_options(function: Callable[..., Any], arguments: Mapping[str, Any]) ->
 
 
 def check_fields(instance: Any, name: str | None = None) -> None:
-    """Checks the fields of a dataclass (a model is one) against their types' rules.
+    """Checks the fields of a dataclass (a model is one) against the rules of their types.
 
     Args:
         instance: of the dataclass.
-        name: what the fields are of, for the message; the class's name if None.
+        name: the owner of the fields, for the message; the class's name if None.
 
     Raises:
         UserError: naming the field, its value and what is allowed.

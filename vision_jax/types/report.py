@@ -1,4 +1,4 @@
-"""What an evaluation hands back: numbers for the curves, text for the terminal, files for the folder."""
+"""The results of an evaluation: metrics for the curves, text for the terminal, files for the folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of evaluating one checkpoint, or of looking at a data set.
+    """The results of evaluating one checkpoint, or of summarizing a data set.
 
     Attributes:
         metrics: scalars by name, for metrics.csv and the choice of the best checkpoint; NaN where undefined.
@@ -22,7 +22,7 @@ class Report:
     files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
     def __or__(self, other: Report) -> Report:
-        """Both reports in one; names are expected to differ."""
+        """Both reports in one; of equal names, the other's entry is kept."""
         return Report(
             {**self.metrics, **other.metrics},
             {**self.tables, **other.tables},

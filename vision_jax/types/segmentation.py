@@ -16,7 +16,7 @@ class SegmentationBatch:
         labels: int32, 0..K-1, -1 where void or padded.
         id: int32, the example's id.
         original_size: int32, (height, width) of the original image.
-        example_valid: False for the filling of a last, partial batch.
+        example_valid: False for the padding examples of a last, partial batch.
     """
 
     image: UInt8[Array, "b h w 3"]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from vision_jax.types.lettering import drawable, font_of, runs
+from vision_jax.types.lettering import font_of, printable, runs
 
 # RGB; every picture may have another size.
 Picture = UInt8[np.ndarray, "_h _w 3"]
@@ -94,7 +94,7 @@ def font(size: int, path: Path) -> ImageFont.FreeTypeFont:
 
 def text_width(text: str, size: int) -> int:
     """Width of a line in pixels, as `plot_text` writes it."""
-    return int(np.ceil(sum(font(size, path).getlength(part) for path, part in runs(drawable(text)))))
+    return int(np.ceil(sum(font(size, path).getlength(part) for path, part in runs(printable(text)))))
 
 
 def plot_text(
@@ -111,14 +111,14 @@ def plot_text(
     """
     x, y = corner
     y += font(size, font_of(" ") or Path()).getmetrics()[0]  # fonts share a baseline
-    for path, part in runs(drawable(text)):
+    for path, part in runs(printable(text)):
         pen.text((x, y), part, color, font(size, path), anchor="ls")
         x += font(size, path).getlength(part)
 
 
 def fit_text(text: str, size: int, width: int) -> str:
     """The text, cut with an ellipsis where it is wider than `width` pixels."""
-    text = drawable(text)
+    text = printable(text)
     if text_width(text, size) <= width:
         return text
     while text and text_width(text + "\u2026", size) > width:
