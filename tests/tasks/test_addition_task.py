@@ -1,4 +1,4 @@
-"""Pairs of digits and their sums: labels that fit what is shown, fixed where judged, new where trained on."""
+"""Pairs of digits and their sums: labels that fit the image, fixed in evaluation, new at each step."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from vision_jax.data.formats.idx import IdxClassification
 from vision_jax.tasks import addition
 from vision_jax.types import Classification, UserError
 
-STILL = Distortion(32)
+UNDISTORTED = Distortion(32)
 
 
-def grey_digits(count: int) -> IdxClassification:
+def gray_digits(count: int) -> IdxClassification:
     """Digit d is a frame of value 10 * d + 20."""
     labels = np.arange(count) % 10
     images = np.broadcast_to((10 * labels + 20)[:, None, None], (count, 28, 28)).astype(np.uint8)
@@ -21,26 +21,26 @@ def grey_digits(count: int) -> IdxClassification:
 
 
 def shown(image) -> list[int]:
-    """The two digits of an image of grey frames."""
+    """The two digits of an image of gray frames."""
     return [(int(image[16, 16, channel]) - 20) // 10 for channel in (0, 1)]
 
 
 def test_the_label_is_the_sum_of_what_the_two_channels_show():
-    source = grey_digits(50)
-    pair = DistortSum(Distort(STILL, source))
+    source = gray_digits(50)
+    pair = DistortSum(Distort(UNDISTORTED, source))
     seen = set()
     for seed in range(60):
         example = pair.prepare(ClassificationExample(7, source.image(7), 7))
-        drawn = pair(example, np.random.default_rng(seed))
-        first, second = shown(drawn.image)
-        assert (first, drawn.label, drawn.id) == (7, 7 + second, 7)
-        assert not drawn.image[..., 2].any()
+        summed = pair(example, np.random.default_rng(seed))
+        first, second = shown(summed.image)
+        assert (first, summed.label, summed.id) == (7, 7 + second, 7)
+        assert not summed.image[..., 2].any()
         seen.add(second)
     assert len(seen) == 10
 
 
 def test_each_digit_moves_by_itself():
-    source = grey_digits(10)
+    source = gray_digits(10)
     pair = DistortSum(Distort(Distortion(60, anywhere=True), source))
     example = pair.prepare(ClassificationExample(3, source.image(3), 3))
     image = pair(example, np.random.default_rng(0)).image
@@ -48,8 +48,8 @@ def test_each_digit_moves_by_itself():
     assert np.abs(first - second).max() > 2
 
 
-def test_pairs_that_are_judged_are_always_the_same():
-    source = grey_digits(30)
+def test_evaluation_pairs_are_always_the_same():
+    source = gray_digits(30)
     pair = DistortSum(Distort(Distortion(42, turn=45, anywhere=True), source))
     example = ClassificationExample(4, source.image(4), 4)
     one, two = pair.judged(example), pair.judged(example)
@@ -60,11 +60,11 @@ def test_pairs_that_are_judged_are_always_the_same():
 def test_other_classes_than_digits_cannot_be_added():
     letters = IdxClassification(np.zeros((2, 28, 28), np.uint8), np.arange(2), ("a", "b"))
     with pytest.raises(UserError, match="sums need the classes 0 to 9, not a, b"):
-        DistortSum(Distort(STILL, letters))
+        DistortSum(Distort(UNDISTORTED, letters))
 
 
 def test_the_task_from_data_to_figures():
-    task = addition("digits", STILL)
+    task = addition("digits", UNDISTORTED)
     data = task.open(None)
     assert data.classes == tuple(str(i) for i in range(19))
     (evaluator,) = data.evaluators()

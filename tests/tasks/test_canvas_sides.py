@@ -1,9 +1,9 @@
-"""The canvas that data decide."""
+"""The canvas that is resolved from data."""
 
 import numpy as np
 import pytest
 
-from vision_jax.tasks.canvas import check_sides, derived_sides, lies, sampled_sizes
+from vision_jax.tasks.canvas import check_sides, derived_sides, oriented_canvas, sampled_sizes
 from vision_jax.types import UserError
 
 
@@ -39,15 +39,15 @@ def test_impossible_sides_are_refused(canvas):
         check_sides(canvas)
 
 
-def test_the_canvas_lies_as_most_images_do():
+def test_the_canvas_is_oriented_as_most_images_are():
     wide, high = (3, 4), (4, 3)
-    assert lies(np.array([wide, wide, high], np.int32), (64, 32)) == (32, 64)
-    assert lies(np.array([high, wide, high], np.int32), (64, 32)) == (64, 32)
-    assert lies(np.array([(5, 5)], np.int32), (64, 32)) == (32, 64)
+    assert oriented_canvas(np.array([wide, wide, high], np.int32), (64, 32)) == (32, 64)
+    assert oriented_canvas(np.array([high, wide, high], np.int32), (64, 32)) == (64, 32)
+    assert oriented_canvas(np.array([(5, 5)], np.int32), (64, 32)) == (32, 64)
 
 
 class Source:
-    """Images whose heights are their places."""
+    """Images whose height is their position, from 1."""
 
     def __init__(self, count):
         self._count = count

@@ -1,4 +1,4 @@
-"""Classification, from a data set's name to figures, with an oracle in the model's place."""
+"""Classification, from a data set's name to figures, with an oracle as the model."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def oracle(labels: np.ndarray, k: int) -> Classification:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two classes of standing images, told apart by their brightness: bear is dark, cat is bright."""
+    """Two classes of portrait images, told apart by their brightness: bear is dark, cat is bright."""
     root = tmp_path_factory.mktemp("animals")
     for split, count in (("train", 3), ("val", 2)):
         for name, value in (("bear", 20), ("cat", 220)):
@@ -60,7 +60,7 @@ def test_overfitting_takes_the_first_images():
     assert batch.id.tolist() == list(range(8))
 
 
-def test_photographs_are_fitted_and_answers_name_the_best_classes():
+def test_images_are_fitted_and_answers_name_the_best_classes():
     task = classification("folder:/there/is/nothing", canvas=(40, 30))
     batch = task.prepare([np.full((80, 60, 3), 9, np.uint8), np.full((80, 20, 3), 9, np.uint8)], [5, 6])
     assert batch.image.shape == (2, 40, 30, 3)
@@ -89,7 +89,7 @@ def test_a_summary_counts_images(folder, tmp_path):
     assert (tmp_path / "data.png").stat().st_size > 1000
 
 
-def test_distorted_digits_are_judged_on_one_set_and_trained_on_ever_new_ones():
+def test_distorted_digits_are_fixed_in_evaluation_and_new_at_each_training_step():
     task = classification("digits", distortion=DISTORTIONS["RTS"])
     assert task.resolve() == {"canvas": (42, 42)}
     data = task.open(None)

@@ -1,4 +1,4 @@
-"""Co-localisation's data and judges: frames found are all right, boxes elsewhere all wrong."""
+"""Co-localization's data and evaluators: frames found are all right, boxes elsewhere all wrong."""
 
 import gzip
 
@@ -23,7 +23,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def judged(data, move: float) -> dict[str, float]:
+def evaluated(data, move: float) -> dict[str, float]:
     evaluators = data.evaluators()
     for batch in data.evaluation(4):
         ones = np.ones(batch.boxes.shape[:2], np.float32)
@@ -37,9 +37,9 @@ def judged(data, move: float) -> dict[str, float]:
 def test_frames_are_right_and_boxes_elsewhere_are_not(folder):
     data = colocalization(f"idx:{folder}", "4", length=10).open(None)
     assert data.classes == ("4",)
-    right = judged(data, 0)
+    right = evaluated(data, 0)
     assert (right["recall50"], right["AP50"]) == (1, 1)
-    assert judged(data, 20)["recall50"] == 0
+    assert evaluated(data, 20)["recall50"] == 0
     batch = next(data.train(10, 0, 0))
     assert batch.image.shape == (10, 84, 84, 3)
     assert sorted(batch.id) == list(range(10))

@@ -1,4 +1,4 @@
-"""Detection, from a data set's name to figures, with an oracle in the model's place."""
+"""Detection, from a data set's name to figures, with an oracle as the model."""
 
 import json
 
@@ -24,7 +24,7 @@ def oracle(batch: DetectionBatch) -> Detections:
     )
 
 
-def judged(data, change=lambda d: d, batch_size=2):
+def evaluated(data, change=lambda d: d, batch_size=2):
     evaluators = data.evaluators()
     metrics, files = {}, {}
     for batch in data.evaluation(batch_size):
@@ -39,7 +39,7 @@ def judged(data, change=lambda d: d, batch_size=2):
 
 def test_the_truth_scores_1_through_resizing_and_back(tmp_path):
     data = detection(SPEC, canvas=(96, 96)).open(None)
-    metrics, files = judged(data)
+    metrics, files = evaluated(data)
     assert metrics["AP"] == pytest.approx(1.0)
     assert metrics["VOC/mAP"] == pytest.approx(1.0)
     files["predictions.json"](tmp_path / "p.json")
@@ -49,7 +49,7 @@ def test_the_truth_scores_1_through_resizing_and_back(tmp_path):
 def test_wrong_classes_score_less():
     data = detection(SPEC, canvas=(96, 96)).open(None)
     k = len(data.classes)
-    metrics, _ = judged(data, lambda d: d.replace(labels=np.where(d.valid, (d.labels + 1) % k, -1)))
+    metrics, _ = evaluated(data, lambda d: d.replace(labels=np.where(d.valid, (d.labels + 1) % k, -1)))
     assert metrics["AP"] < 0.2
 
 
@@ -75,7 +75,7 @@ def test_training_is_augmented_and_overfitting_is_not():
     for b, id in enumerate(varied.id):
         if id < 2:
             assert np.abs(varied.image[b].astype(int) - plain.image[id]).mean() > 1
-    metrics, _ = judged(few)
+    metrics, _ = evaluated(few)
     assert metrics["AP"] == pytest.approx(1.0)
 
 
@@ -84,7 +84,7 @@ def test_the_data_decide_what_is_left_open():
     assert detection(SPEC, canvas=(96, 64)).resolve() == {"canvas": (96, 64)}
 
 
-def test_photographs_need_no_data_when_the_canvas_is_known():
+def test_images_need_no_data_when_the_canvas_is_known():
     task = detection("coco:/there/is/nothing", canvas=(64, 32))
     rng = np.random.default_rng(0)
     wide, high = (rng.integers(0, 255, shape, np.uint8) for shape in ((100, 200, 3), (200, 100, 3)))
@@ -97,7 +97,7 @@ def test_photographs_need_no_data_when_the_canvas_is_known():
     assert both.size.tolist() == [[32, 64], [64, 32]]
 
 
-def test_answers_are_in_the_photographs_pixels():
+def test_answers_are_in_the_images_pixels():
     task = detection(SPEC, canvas=(64, 32))
     batch = task.prepare([np.zeros((100, 200, 3), np.uint8)], [7])
     found = Detections(

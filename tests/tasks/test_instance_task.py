@@ -1,4 +1,4 @@
-"""Instance segmentation, from a data set's name to figures, with an oracle in the model's place."""
+"""Instance segmentation, from a data set's name to figures, with an oracle as the model."""
 
 import json
 
@@ -30,7 +30,7 @@ def oracle(batch: InstanceBatch) -> Instances:
     )
 
 
-def judged(data, change=lambda found: found):
+def evaluated(data, change=lambda found: found):
     evaluators = data.evaluators()
     for batch in data.evaluation(2):
         for evaluator in evaluators:
@@ -40,7 +40,7 @@ def judged(data, change=lambda found: found):
 
 
 def test_the_truth_scores_nearly_1_through_resizing_and_back(tmp_path):
-    report = judged(instances(SPEC, canvas=(64, 64)).open(None))
+    report = evaluated(instances(SPEC, canvas=(64, 64)).open(None))
     assert report.metrics["AP"] == pytest.approx(1.0)
     assert report.metrics["mask/AP50"] == pytest.approx(1.0)
     assert report.metrics["mask/AP"] > 0.7  # pasting goes by whole pixels, and these objects are small
@@ -50,16 +50,16 @@ def test_the_truth_scores_nearly_1_through_resizing_and_back(tmp_path):
 
 def test_masks_that_are_elsewhere_score_less_than_their_boxes():
     data = instances(SPEC).open(None)
-    report = judged(data, lambda found: found.replace(masks=1 - found.masks))
+    report = evaluated(data, lambda found: found.replace(masks=1 - found.masks))
     assert report.metrics["AP"] == pytest.approx(1.0)
     assert report.metrics["mask/AP"] < 0.3
 
 
-def test_overfitting_is_judged_on_its_own_images():
+def test_overfitting_is_evaluated_on_its_own_images():
     few = instances(SPEC, augment=Augment(hflip=1)).open(None).overfit(2)
     ids = np.concatenate([batch.id[batch.example_valid] for batch in few.evaluation(2)])
     np.testing.assert_array_equal(np.sort(ids), [0, 1])
-    report = judged(few)
+    report = evaluated(few)
     assert report.metrics["mask/AP50"] == pytest.approx(1.0)
     assert "2 images" in report.tables["per_class_ap.md"]
 
@@ -87,7 +87,7 @@ def test_training_is_augmented_with_its_masks():
         np.testing.assert_array_equal(batch.masks[b], plain.masks[id, :, :, ::-1])
 
 
-def test_photographs_need_no_data_when_the_canvas_is_known():
+def test_images_need_no_data_when_the_canvas_is_known():
     task = instances("coco:/there/is/nothing", canvas=(64, 32), mask_size=7)
     batch = task.prepare([np.full((100, 200, 3), 9, np.uint8)], [3])
     assert isinstance(batch, InstanceBatch)
@@ -96,7 +96,7 @@ def test_photographs_need_no_data_when_the_canvas_is_known():
     assert not batch.valid.any()
 
 
-def test_answers_are_in_the_photographs_pixels():
+def test_answers_are_in_the_images_pixels():
     task = instances(SPEC, canvas=(64, 32))
     batch = task.prepare([np.zeros((100, 200, 3), np.uint8)], [7])
     left = np.zeros((2, 8, 8), np.float32)
@@ -150,7 +150,7 @@ def test_polygons_crowds_and_unknown_shapes_reach_the_batch(coco, kind):
     np.testing.assert_array_equal(np.sum(drawn, axis=(1, 2)), [200, 16, 0])
 
 
-def test_a_summary_draws_a_batch(tmp_path):
+def test_a_summary_plots_a_batch(tmp_path):
     report = instances(SPEC).open(None).summary()
     assert report.metrics["train/images"] == 5
     report.write(tmp_path)

@@ -1,4 +1,4 @@
-"""Segmentation, from a data set's name to figures, with an oracle in the model's place."""
+"""Segmentation, from a data set's name to figures, with an oracle as the model."""
 
 import sys
 
@@ -21,7 +21,7 @@ def answer(batch: SegmentationBatch, labels: np.ndarray, k: int) -> Segmentation
     return Segmentation(labels=labels.astype(np.int32), probabilities=probabilities)  # type: ignore[arg-type]
 
 
-def judged(data, labels_of) -> dict[str, float]:
+def evaluated(data, labels_of) -> dict[str, float]:
     (evaluator,) = data.evaluators()
     for batch in data.evaluation(2):
         evaluator.add(batch, answer(batch, labels_of(batch), len(data.classes)))
@@ -30,20 +30,20 @@ def judged(data, labels_of) -> dict[str, float]:
 
 def test_the_truth_scores_1_and_a_constant_scores_the_majority():
     data = segmentation(SPEC).open(None)
-    metrics = judged(data, lambda batch: np.maximum(batch.labels, 0))
+    metrics = evaluated(data, lambda batch: np.maximum(batch.labels, 0))
     assert metrics["pixel_accuracy"] == pytest.approx(1)
     assert metrics["mIoU"] == pytest.approx(1)
     counts = np.zeros(len(data.classes))
     for batch in data.evaluation(3):
         counts += np.bincount(batch.labels[batch.labels >= 0], minlength=len(counts))
-    constant = judged(data, lambda batch: np.full(batch.labels.shape, counts.argmax()))
+    constant = evaluated(data, lambda batch: np.full(batch.labels.shape, counts.argmax()))
     assert constant["pixel_accuracy"] == pytest.approx(counts.max() / counts.sum())
     assert constant["mIoU"] == pytest.approx(constant["mIoU/majority"])
 
 
-def test_truth_shrunk_and_grown_again_is_judged_at_the_original_size():
+def test_ground_truth_resized_twice_is_evaluated_at_the_original_size():
     data = segmentation(SPEC, canvas=(64, 64)).open(None)
-    metrics = judged(data, lambda batch: np.maximum(batch.labels, 0))
+    metrics = evaluated(data, lambda batch: np.maximum(batch.labels, 0))
     assert 0.9 < metrics["pixel_accuracy"] < 1
 
 
@@ -57,7 +57,7 @@ def test_overfitting_takes_the_first_images_as_they_are():
         np.testing.assert_array_equal(batch.labels[b], plain.labels[id])
 
 
-def test_photographs_lie_on_canvases_of_their_own_orientation():
+def test_images_lie_on_canvases_of_their_own_orientation():
     task = segmentation("labels:/there/is/nothing", canvas=(64, 32))
     batch = task.prepare([np.full((100, 50, 3), 9, np.uint8)], [4])
     assert batch.image.shape == (1, 64, 32, 3)
@@ -65,11 +65,11 @@ def test_photographs_lie_on_canvases_of_their_own_orientation():
     assert (batch.labels == -1).all()
 
 
-def test_answers_cover_the_photograph_at_its_own_size():
+def test_answers_cover_the_image_at_its_own_size():
     task = segmentation(SPEC, canvas=(64, 32))
     batch = task.prepare([np.zeros((60, 200, 3), np.uint8)], [4])
     labels = np.zeros(batch.labels.shape, np.int32)
-    labels[:, :, 33:] = 2  # the centre of column x lies at 0.32 (x + 0.5): from x = 103 on in column 33
+    labels[:, :, 33:] = 2  # the center of column x is at 0.32 (x + 0.5): from x = 103 on in column 33
     (answers,) = task.to_json(batch, answer(batch, labels, 3), ("a", "b", "c"))
     assert [(a["category"], a["category_id"], a["area"]) for a in answers] == [
         ("a", 1, 6180),
@@ -107,9 +107,9 @@ def test_weights_follow_the_training_labels_or_are_given():
     train = open_segmentation(SPEC)[0]
     counts = np.array([np.bincount(train.labels(i).ravel(), minlength=len(train.classes)) for i in range(4)])
     seen = [counts[counts[:, k] > 0].sum() for k in range(len(train.classes))]
-    share = np.array([counts[:, k].sum() / s if s else np.nan for k, s in enumerate(seen)])
+    frequency = np.array([counts[:, k].sum() / s if s else np.nan for k, s in enumerate(seen)])
     balanced = segmentation(SPEC, balance="median_frequency")
-    expected = np.nan_to_num(np.nanmedian(share) / share)
+    expected = np.nan_to_num(np.nanmedian(frequency) / frequency)
     np.testing.assert_allclose(balanced.class_weights(), expected, rtol=1e-3)
     assert balanced.resolve()["class_weights"] == balanced.class_weights()
     mild = segmentation(SPEC, balance="mild").class_weights()
@@ -138,7 +138,7 @@ def test_weights_of_another_number_of_classes_are_refused():
 
 
 def test_what_is_kept_in_memory_counts_label_maps(monkeypatch):
-    """Of 3 images of 128 x 128 pixels, with 3 bytes of colour and 4 of label each."""
+    """Of 3 images of 128 x 128 pixels, with 3 bytes of color and 4 of label each."""
     source = type(open_segmentation(SPEC)[0])
     read, original = [], source.image
     monkeypatch.setattr(source, "image", lambda self, index: read.append(index) or original(self, index))
@@ -151,7 +151,7 @@ def test_what_is_kept_in_memory_counts_label_maps(monkeypatch):
         assert sorted(read) == sorted([0, 1, 2] * times)
 
 
-def test_boundaries_are_judged_where_that_is_asked_for():
+def test_boundaries_are_evaluated_on_request():
     data = segmentation(SPEC, boundaries=True).open(None)
     areas, near = data.evaluators()
     for batch in data.evaluation(2):

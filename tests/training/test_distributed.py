@@ -123,7 +123,7 @@ def test_an_error_of_the_first_is_told_by_both(whole, processes, tmp_path):
     assert (whole / "metrics.csv").read_bytes() == before
 
 
-def test_a_reader_without_shares_is_cut_and_keeps_its_position():
+def test_a_reader_without_shards_is_cut_and_keeps_its_position():
     whole = Stream(np.arange(24), 8, seed=0)
     parts = [_Shard(Stream(np.arange(24), 8, seed=0), index, 2) for index in range(2)]
     for _ in range(4):

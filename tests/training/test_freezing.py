@@ -6,7 +6,7 @@ import pytest
 from tests.training.tiny_training import TinyNet, make_batch
 from vision_jax.layers import Norm
 from vision_jax.training.experiment import TrainConfig
-from vision_jax.training.freezing import check_freeze, is_frozen, judging
+from vision_jax.training.freezing import check_freeze, frozen_in_eval_mode, is_frozen
 from vision_jax.training.parallel import data_parallel, local_devices, replicate, shard
 from vision_jax.training.state import initial_variables
 from vision_jax.training.step import configured_state, configured_step
@@ -33,7 +33,7 @@ def trained(freeze, model=None, accumulate=1):
 
 
 @pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_frozen_parts_stay_to_the_bit_and_are_called_as_when_judging(accumulate):
+def test_frozen_parts_are_bit_identical_and_called_as_in_evaluation(accumulate):
     before, state, metrics = trained(("conv1", "norm1"), accumulate=accumulate)
     for part in ("conv1", "norm1"):
         jax.tree.map(np.testing.assert_array_equal, state.params[part], before["params"][part])
@@ -45,9 +45,9 @@ def test_frozen_parts_stay_to_the_bit_and_are_called_as_when_judging(accumulate)
     for part in ("conv2", "norm2", "head"):
         moved = jax.tree.map(lambda a, b: np.any(a != b), state.params[part], before["params"][part])
         assert all(jax.tree.leaves(moved)), part
-    always_judging = trained(("conv1", "norm1"), TinyNet(frozen=True), accumulate)[2]
-    np.testing.assert_allclose(metrics.loss, always_judging.loss, rtol=1e-6)
-    np.testing.assert_allclose(metrics.grad_norm, always_judging.grad_norm, rtol=1e-5)
+    always_frozen = trained(("conv1", "norm1"), TinyNet(frozen=True), accumulate)[2]
+    np.testing.assert_allclose(metrics.loss, always_frozen.loss, rtol=1e-6)
+    np.testing.assert_allclose(metrics.grad_norm, always_frozen.grad_norm, rtol=1e-5)
 
 
 def test_a_part_is_a_name_or_the_beginning_of_it():
@@ -67,13 +67,13 @@ def test_mistakes_name_the_parts():
         check_freeze(params, ("backbone", "rpn"))
 
 
-@pytest.mark.parametrize("how", ["by place", "by name", "by default"])
+@pytest.mark.parametrize("how", ["by position", "by name", "by default"])
 def test_a_frozen_norm_uses_its_running_statistics(how):
     x = jnp.asarray(np.random.default_rng(0).normal(3, 2, (2, 4, 4, 3)), jnp.float32)
 
     class Net(TinyNet):
         def __call__(self, x, train=True):
-            if how == "by place":
+            if how == "by position":
                 return self.inner(x, train)
             return self.inner(x, train=train) if how == "by name" else self.inner(x)
 
@@ -82,10 +82,10 @@ def test_a_frozen_norm_uses_its_running_statistics(how):
 
     net = Net()
     variables = net.init(jax.random.key(0), x)
-    judged = net.apply(variables, x, False)
-    with judging(("inner",)):
+    expected = net.apply(variables, x, False)
+    with frozen_in_eval_mode(("inner",)):
         frozen, changed = net.apply(variables, x, mutable=["batch_stats"])
-    np.testing.assert_array_equal(frozen, judged)
+    np.testing.assert_array_equal(frozen, expected)
     jax.tree.map(np.testing.assert_array_equal, changed, {"batch_stats": variables["batch_stats"]})
     free, _ = net.apply(variables, x, mutable=["batch_stats"])
-    assert np.any(free != judged) == (how != "by default")
+    assert np.any(free != expected) == (how != "by default")

@@ -1,6 +1,6 @@
 """Real processes, killed and taken up again.
 
-VISION_JAX_KILLS=20 pytest -m slow tests/training/test_kill.py     # 20 random moments in place of 3
+VISION_JAX_KILLS=20 pytest -m slow tests/training/test_kill.py     # 20 random moments instead of 3
 
 A failure says the seed of its moments; VISION_JAX_KILL_SEED=SEED takes them again.
 """
@@ -92,7 +92,7 @@ def test_sigterm_saves_then_exits(whole, processes, tmp_path):
 
 @pytest.mark.parametrize("obstacle", ["full disk", "file size limit"])
 def test_a_disk_that_takes_no_more_ends_the_run_with_a_message(whole, processes, tmp_path, obstacle):
-    """The disk is really full, or a file really may not grow; with room the run goes on to the same bits."""
+    """The disk is really full, or a file really may not grow; with room, the run resumes bit-identically."""
     run = tmp_path / "disk" / "run"
     run.parent.mkdir()
     options = dict(SLOW)

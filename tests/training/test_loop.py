@@ -24,24 +24,23 @@ def finished(tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "finished"
     file = run.with_name("my_experiment.py")
     file.write_text("# an experiment\n")
-    drawn = []
+    plotted = []
 
-    def draw_curves(of):
-        drawn.append([dict(row) for row in of])
+    def plot_curves(of):
+        plotted.append([dict(row) for row in of])
         return np.full((2, 3, 3), 7, np.uint8)
 
     def sharper(model):
         return model.copy(sharpness=3.0)
 
     report = fit(
-        experiment(evaluations={"sharp": sharper}),
+        experiment(evaluations={"sharp": sharper}, plot_curves=plot_curves),
         run,
         devices=2,
         file=file,
         arguments={"lr": 0.05, "where": Path("x")},
-        draw_curves=draw_curves,
     )
-    return run, report, drawn
+    return run, report, plotted
 
 
 def test_the_run_learns_and_reports(finished):
@@ -65,7 +64,7 @@ def test_metrics_have_a_row_for_each_interval_and_each_evaluation(finished):
 
 
 def test_the_run_folder_holds_what_is_needed_to_understand_it(finished):
-    run, _, drawn = finished
+    run, _, plotted = finished
     record = json.loads((run / "experiment.json").read_text())
     assert record["classes"] == list(CLASSES)
     assert record["arguments"] == {"lr": 0.05, "where": "x"}
@@ -78,7 +77,7 @@ def test_the_run_folder_holds_what_is_needed_to_understand_it(finished):
     assert Image.open(run / "train_batch.png").size == (8 * 8, 8)
     assert Image.open(run / "predictions.png").size == (8 * 8, 8)
     assert np.asarray(Image.open(run / "curves.png")).tolist() == np.full((2, 3, 3), 7).tolist()
-    assert [row["step"] for row in drawn[0]] == [4, 8, 9]
+    assert [row["step"] for row in plotted[0]] == [4, 8, 9]
     assert json.loads((run / "results.json").read_text())["sharp"]["accuracy"] == 1.0
     log = (run / "log.txt").read_text()
     assert "step 24/24" in log
@@ -158,7 +157,7 @@ def test_the_last_checkpoint_lost_the_run_goes_back_to_the_one_before(finished, 
     assert "continues at step 20" in log
 
 
-def test_overfitting_trains_and_judges_on_the_same_few_images(tmp_path):
+def test_overfitting_trains_and_evaluates_on_the_same_few_images(tmp_path):
     quick = dataclasses.replace(DEFAULTS, steps=3, eval_every=0, checkpoint_every=0)
     fit(experiment(quick), tmp_path / "run", overfit=4, devices=1)
     assert Image.open(tmp_path / "run/predictions.png").size == (8 * 8, 8)
@@ -205,8 +204,8 @@ def test_stages_run_in_order_and_a_run_continues_in_the_middle_of_any(tmp_path):
 @pytest.mark.slow
 def test_a_stage_may_train_the_module_with_other_settings(tmp_path):
     short = dataclasses.replace(DEFAULTS, steps=2)
-    still = Gradient(short, "still", lambda model: model.copy(frozen=True))
-    for name, stages in (("one", (still,)), ("two", (still, Gradient(short)))):
+    frozen = Gradient(short, "frozen", lambda model: model.copy(frozen=True))
+    for name, stages in (("one", (frozen,)), ("two", (frozen, Gradient(short)))):
         fit(experiment(stages=stages), tmp_path / name, devices=1)
     frozen, moved = (load_variables(tmp_path / name)["batch_stats"]["norm1"] for name in ("one", "two"))
     np.testing.assert_array_equal(frozen["mean"], 0)
@@ -218,13 +217,13 @@ def test_a_stage_may_train_the_module_with_other_settings(tmp_path):
 def test_a_run_starts_from_what_it_is_given_and_frozen_parts_stay(tmp_path):
     given = []
 
-    def learnt(variables):
+    def trained(variables):
         given.append(jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.25), variables))
         return given[-1]
 
     short = dataclasses.replace(DEFAULTS, steps=4)
     stages = (Gradient(short, "head", freeze=("conv1", "norm1")), Gradient(short, "all"))
-    begun = dataclasses.replace(experiment(stages=stages), init=learnt)
+    begun = dataclasses.replace(experiment(stages=stages), init=trained)
     fit(begun, tmp_path / "run", devices=2)
     after_head = Checkpoints(tmp_path / "run" / "checkpoints").restore_variables(4)
     after_all = load_variables(tmp_path / "run")
@@ -294,9 +293,9 @@ def test_an_averaged_run_in_parts_and_bfloat16_continues_to_the_same_bits(tmp_pa
     for a, b in zip(jax.tree.leaves(averaged), jax.tree.leaves(raw["variables"]), strict=True):
         assert a.dtype == b.dtype == np.float32
         assert np.any(a != b)
-    judged = evaluate(experiment(config), whole, out=tmp_path, devices=2)
+    reports = evaluate(experiment(config), whole, out=tmp_path, devices=2)
     last = next(row for row in reversed(rows(whole)) if row["val/loss"])
-    assert judged["default"].metrics["loss"] == float(last["val/loss"])
+    assert reports["default"].metrics["loss"] == float(last["val/loss"])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path):
@@ -311,7 +310,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path):
     assert kept["id"].shape == (8,)
     assert Checkpoints(run / "checkpoints").newest().step == 5
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(load_variables(run)))
-    fit(experiment(), run, resume=True, devices=2)  # the batch mended, it goes on
+    fit(experiment(), run, resume=True, devices=2)  # without the bad batch it continues
     assert Checkpoints(run / "checkpoints").newest().step == 24
 
 

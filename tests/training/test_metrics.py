@@ -79,11 +79,11 @@ def test_tensorboard_reads_the_events_and_forgets_what_was_purged(tmp_path):
     second.close()
 
     def events(path):  # each is its length, a checksum, itself, a checksum
-        data, place, found = path.read_bytes(), 0, []
-        while place < len(data):
-            size = int.from_bytes(data[place : place + 8], "little")
-            found.append(Event.FromString(data[place + 12 : place + 12 + size]))
-            place += 16 + size
+        data, offset, found = path.read_bytes(), 0, []
+        while offset < len(data):
+            size = int.from_bytes(data[offset : offset + 8], "little")
+            found.append(Event.FromString(data[offset + 12 : offset + 12 + size]))
+            offset += 16 + size
         return found
 
     files = sorted(tmp_path.iterdir(), key=lambda p: p.stat().st_mtime_ns)

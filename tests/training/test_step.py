@@ -117,7 +117,7 @@ def test_eight_devices_take_the_step_of_one():
 
 @pytest.mark.slow
 def test_eight_devices_in_four_parts_take_the_step_of_one_in_one():
-    """32 images: each of the 32 parts has one, labelled or not, counted or not; the statistics are fixed."""
+    """32 images: each of the 32 parts has one, labeled or not, counted or not; the statistics are fixed."""
     batch = uneven_batch(32)
     model = TinyNet(frozen=True)
     before, one, metrics_one = trained(model, 1, 1, [batch])
@@ -170,7 +170,7 @@ def test_bfloat16_trains_and_agrees_with_float32_within_its_precision(accumulate
     params = {name: before["params"][name] for name in ("conv1", "conv2", "head")}
     moved = [{name: state.params[name]["kernel"] for name in params} for state in (full, half)]
     errors = update_errors({name: params[name]["kernel"] for name in params}, *moved)
-    # Three digits leave 0.4 % for the head, and 1 % for what lies behind the norms.
+    # Three digits leave 0.4 % for the head, and 1 % for what comes after the norms.
     assert max(jax.tree.leaves(errors)) <= 0.05, errors
     assert min(jax.tree.leaves(errors)) >= 1e-5, errors  # it is not float32 under another name
     np.testing.assert_allclose(first.loss, exact.loss, rtol=5e-3)
@@ -191,7 +191,7 @@ def test_the_average_by_hand_statistics_and_counters_included():
     first = 0.1 * 0.0 + 0.9 * 10.0
     assert float(state.averaged["seen"]["mean"]) == pytest.approx(0.15 * first + 0.85 * 20.0)
     assert int(state.averaged["seen"]["count"]) == 4
-    assert state.judged is state.averaged
+    assert state.evaluation_variables is state.averaged
 
 
 def test_the_average_does_not_move_with_a_step_that_is_not_finite_and_shares_no_memory():
@@ -204,7 +204,7 @@ def test_the_average_does_not_move_with_a_step_that_is_not_finite_and_shares_no_
 
 @pytest.mark.parametrize("axis", ["data", pytest.param(None, marks=pytest.mark.slow)])
 def test_all_shards_are_equal_after_ten_steps(axis):
-    """With batch norm that shares its moments, and with one that leaves them to the step."""
+    """With batch norm that synchronizes its moments, and with one that leaves this to the step."""
     _, state, _ = trained(TinyNet(axis=axis), 8, 10, [uneven_batch(), uneven_batch(24)])
     assert int(state.step) == 10
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
@@ -318,7 +318,7 @@ def test_evaluation_adds_losses_and_keeps_the_order_of_predictions():
     np.testing.assert_array_equal(predictions["where"], [0, 1, 10, 11, 20, 21, 30, 31, 40, 41])
 
 
-def test_initial_variables_are_those_of_a_plain_initialisation():
+def test_initial_variables_are_those_of_a_plain_initialization():
     batch = uneven_batch(4)
     keys = dict(zip(("params", "sample"), jax.random.split(jax.random.key(1)), strict=True))
     plain = jax.jit(lambda: TinyNet().init(keys, batch, method="loss"))()
@@ -345,7 +345,7 @@ def test_batches_that_cannot_be_split_name_the_nearest_sizes():
         check_batch_size(12, 2, 4)
     with pytest.raises(UserError, match=r"use 4, or fewer"):
         check_batch_size(3, 4)
-    with pytest.raises(UserError, match=r"9 asked for, this machine has 8"):
+    with pytest.raises(UserError, match=r"9 requested, this machine has 8"):
         local_devices(9)
 
 

@@ -29,7 +29,7 @@ class TinyNet(nn.Module):
     Attributes:
         num_classes: K.
         sharpness: a prediction setting, for named evaluations.
-        axis: over which batch norm shares its moments; None leaves each device with its own.
+        axis: over which batch norm averages its moments; None for those of each device.
         frozen: batch norm by its running averages, in training too.
     """
 
@@ -53,8 +53,8 @@ class TinyNet(nn.Module):
         counted = batch.example_valid & (batch.labels >= 0)
         if train:
             key = self.make_rng("sample")
-            draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(batch.id)
-            counted &= draws < 0.7
+            uniform = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(batch.id)
+            counted &= uniform < 0.7
         labels = jnp.maximum(batch.labels, 0)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return {
@@ -68,7 +68,7 @@ class TinyNet(nn.Module):
 
 
 def make_batch(ids, size=8):
-    """Images that depend on their id alone: 0 is dark, 1 is light, 2 is red; every fifth is unlabelled."""
+    """Images that depend on their id alone: 0 is dark, 1 is light, 2 is red; every fifth is unlabeled."""
     ids = np.asarray(ids, np.int32)
     labels = ids % 3
     images = []
@@ -99,8 +99,8 @@ class Stream:
         time.sleep(self.delay)
         chosen = []
         for _ in range(self.batch_size):
-            epoch, place = divmod(self.position, len(self.ids))
-            chosen.append(np.random.default_rng([self.seed, epoch]).permutation(self.ids)[place])
+            epoch, position = divmod(self.position, len(self.ids))
+            chosen.append(np.random.default_rng([self.seed, epoch]).permutation(self.ids)[position])
             self.position += 1
         batch = make_batch(chosen)
         if self.bad_step is not None and self.position == self.bad_step * self.batch_size:
@@ -115,7 +115,7 @@ class Stream:
 
 
 class Accuracy:
-    """The share of labelled images whose class is found."""
+    """The fraction of labeled images whose class is found."""
 
     def __init__(self):
         self.right = []
@@ -136,7 +136,7 @@ class Accuracy:
 
 def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, state_as_bytes=False, ids=None,
               before_batch=None):  # fmt: skip
-    """24 training images, 14 for evaluation; the last evaluation batch is filled up."""
+    """24 training images, 14 for evaluation; the last evaluation batch is padded."""
     if classes is not None and classes != CLASSES:
         raise UserError(f"classes {classes} are not {CLASSES}")
     train_ids = np.arange(24) if ids is None else ids
@@ -146,8 +146,8 @@ def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, stat
         for start in range(0, len(evaluation_ids), batch_size):
             time.sleep(evaluation_delay)
             part = evaluation_ids[start : start + batch_size]
-            filling = batch_size - len(part)
-            batch = make_batch([*part, *[part[-1]] * filling])
+            padding = batch_size - len(part)
+            batch = make_batch([*part, *[part[-1]] * padding])
             yield batch.replace(example_valid=np.arange(batch_size) < len(part))
 
     return Data(
@@ -162,7 +162,7 @@ def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, stat
     )
 
 
-def task(**options):
+def task(plot_curves=None, **options):
     def picture(batch, *_):
         return np.concatenate(list(np.asarray(batch.image, np.uint8)), axis=1)
 
@@ -173,6 +173,7 @@ def task(**options):
         plot_predictions=picture,
         to_json=lambda batch, predictions, classes: [classes[k] for k in predictions.labels],
         metric="accuracy",
+        plot_curves=plot_curves,
     )
 
 

@@ -26,7 +26,6 @@ from vision_jax.training.distributed import from_first, is_first, joined
 from vision_jax.training.loop import fit
 from vision_jax.training.run_folder import differences
 from vision_jax.types import UserError
-from vision_jax.visualization.curves import plot_curves
 
 USAGE = """\
 usage: vision-jax train EXPERIMENT.py [options]
@@ -106,7 +105,6 @@ def run(words: Sequence[str]) -> None:
             devices=options.devices,
             file=file,
             arguments=check_recordable(function, arguments),
-            draw_curves=plot_curves,
         )
         if is_first():
             print(
@@ -169,7 +167,6 @@ def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
             devices=options.devices,
             file=run.original,
             arguments=_recorded(run),
-            draw_curves=plot_curves,
         )
 
 

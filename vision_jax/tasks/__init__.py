@@ -1,4 +1,4 @@
-"""Kinds of problems: each joins data, judges and pictures into what an experiment needs around a model."""
+"""One function a task: it joins data, evaluators and plots into what an experiment needs around a model."""
 
 from vision_jax.tasks.addition import addition
 from vision_jax.tasks.classification import classification

@@ -1,4 +1,4 @@
-"""Addition: two distorted digits in an image, one class a sum, judged by accuracy."""
+"""Addition: two distorted digits in an image, a class for each sum, evaluated by accuracy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Task
 from vision_jax.types import Report, UserError
-from vision_jax.visualization import plot_classification_batch
+from vision_jax.visualization import plot_classification_batch, plot_curves
 
 
 def addition(data: str, distortion: Distortion) -> Task:
-    """Joins pairs of digits, their judge and their pictures.
+    """Joins pairs of digits, their evaluator and their plots.
 
     Args:
         data: the digits, as for `classification`.
-        distortion: of each digit, by draws of its own: anew in training, always alike for those judged.
+        distortion: of each digit, by random numbers of its own: new ones at each training step, fixed ones in
+            evaluation.
 
     Returns:
         The task; data are opened when they are first needed.
@@ -37,8 +38,8 @@ def addition(data: str, distortion: Distortion) -> Task:
     def opened(classes: Classes | None) -> Data:
         if classes is not None and classes != SUMS:
             raise UserError(f"this run was trained on {', '.join(classes)}, not on sums of two digits")
-        train, judge = (_loading(source, distortion) for source in open_classification(data))
-        return _data(train, judge)
+        train, val = (_loading(source, distortion) for source in open_classification(data))
+        return _data(train, val)
 
     return Task(
         open=opened,
@@ -47,6 +48,7 @@ def addition(data: str, distortion: Distortion) -> Task:
         plot_predictions=single.plot_predictions,
         to_json=single.to_json,
         metric="accuracy",
+        plot_curves=plot_curves,
     )
 
 
@@ -60,20 +62,20 @@ def _loading(source: ClassificationSource, distortion: Distortion) -> Loading:
     return Loading(source, read_classification, canvas, collate, distort=distort)
 
 
-def _data(train: Loading, judge: Loading, first: int | None = None) -> Data:
+def _data(train: Loading, val: Loading, first: int | None = None) -> Data:
     return Data(
         classes=SUMS,
         train=lambda batch_size, seed, workers: train.train(NO_AUGMENT, batch_size, seed, workers, first),
-        evaluation=lambda batch_size: judge.evaluation(batch_size, first),
+        evaluation=lambda batch_size: val.evaluation(batch_size, first),
         evaluators=lambda: [ClassificationEvaluator(SUMS)],
         overfit=lambda n: _data(train, train, n),
-        summary=lambda: _summary(train, judge, first),
+        summary=lambda: _summary(train, val, first),
     )
 
 
-def _summary(train: Loading, judge: Loading, first: int | None) -> Report:
-    """How many pairs are judged of each sum, and a training batch."""
-    labels = np.concatenate([batch.labels[batch.example_valid] for batch in judge.evaluation(256, first)])
+def _summary(train: Loading, val: Loading, first: int | None) -> Report:
+    """How many evaluation pairs each sum has, and a training batch."""
+    labels = np.concatenate([batch.labels[batch.example_valid] for batch in val.evaluation(256, first)])
     counts = np.bincount(labels, minlength=len(SUMS))
     batch = next(train.train(NO_AUGMENT, 32, 0, 0, first))
     return Report(

@@ -1,4 +1,4 @@
-"""The canvas: the one size that images are brought to, so that they stack."""
+"""The canvas: the size that all images are resized into, so that they can be batched."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from jaxtyping import Int, UInt8
 
 from vision_jax.types import UserError
 
-Sides = tuple[int, int]  # (long, short), pixels
+Sides = tuple[int, int]  # (long, short) in pixels
 
 _MULTIPLE = 32  # the coarsest stride of the usual backbones and pyramids
 _LOOKED_AT = 64
 
 
 def check_sides(canvas: Sides | None) -> None:
-    """Refuses sides that cannot be.
+    """Checks the sides of a canvas.
 
     Args:
         canvas: (long, short) in pixels; None passes.
@@ -32,15 +32,15 @@ def check_sides(canvas: Sides | None) -> None:
 
 
 def derived_sides(sizes: Int[np.ndarray, "n 2"], longest: int = 512, multiple: int = _MULTIPLE) -> Sides:
-    """Chooses a canvas for images of given sizes: their median shape and length, not longer than a limit.
+    """Chooses a canvas for images: their median aspect ratio and median long side, the latter up to a limit.
 
     Args:
-        sizes: (height, width) of some images.
-        longest: limit of the long side.
+        sizes: int32, (height, width) of some images in pixels.
+        longest: limit of the long side in pixels.
         multiple: sides are rounded to multiples of it.
 
     Returns:
-        (long, short).
+        (long, short) in pixels.
 
     Raises:
         UserError: there are no images.
@@ -54,28 +54,33 @@ def derived_sides(sizes: Int[np.ndarray, "n 2"], longest: int = 512, multiple: i
     return first, second
 
 
-def lies(sizes: Int[np.ndarray, "n 2"], canvas: Sides) -> tuple[int, int]:
-    """A canvas as (height, width), lying or standing as most of the images do.
+def oriented_canvas(sizes: Int[np.ndarray, "n 2"], sides: Sides) -> tuple[int, int]:
+    """A canvas in the orientation of most images, landscape where there are as many of both.
 
     Args:
-        sizes: (height, width) of some images.
-        canvas: (long, short).
+        sizes: int32, (height, width) of some images in pixels.
+        sides: (long, short) in pixels.
+
+    Returns:
+        (height, width) in pixels.
     """
-    long, short = canvas
+    long, short = sides
     return (long, short) if (sizes[:, 0] > sizes[:, 1]).mean() > 0.5 else (short, long)
 
 
 @runtime_checkable
 class Images(Protocol):
-    """A source of pixels in random access."""
+    """A source with random access to its images."""
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB."""
+        ...
 
 
 def sampled_sizes(source: Images) -> Int[np.ndarray, "n 2"]:
-    """(height, width) of at most 64 images, evenly spread over a split that records no sizes."""
+    """(height, width) in pixels, int32, of at most 64 images, evenly spread; reads these images."""
     count = len(source)
     picked = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int)) if count else []
     return np.array([source.image(int(i)).shape[:2] for i in picked], np.int32).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Image classification: one class an image, judged by accuracy."""
+"""Image classification: one class an image, evaluated by accuracy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from vision_jax.data.sources import ClassificationSource
 from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, Fit
 from vision_jax.data.transforms.geometry import oriented
 from vision_jax.evaluation import ClassificationEvaluator
-from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
+from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, oriented_canvas, sampled_sizes
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Task
 from vision_jax.types import Classification, ClassificationBatch, Report, UserError
-from vision_jax.visualization import plot_class_counts, plot_classification_batch, plot_classifications
+from vision_jax.visualization import (
+    plot_class_counts,
+    plot_classification_batch,
+    plot_classifications,
+    plot_curves,
+)
 
 _LONGEST = 224
 
@@ -33,26 +38,29 @@ def classification(
     augment: Augment = NO_AUGMENT,
     distortion: Distortion | None = None,
 ) -> Task:
-    """Joins a data set of labelled images, its judge and its pictures.
+    """Joins a data set of labeled images, its evaluator and its plots.
 
     Args:
         data: `digits`, `idx:FOLDER` or `folder:FOLDER`, with the options of `vision_jax.data.open`.
-        canvas: (long, short) sides in pixels that images are resized into, aspect kept, lying or standing as
-            most training images do; the rest is black. None takes their median size, at most 224 pixels long.
-        augment: how training images are varied; not at all if left out, since a mirrored digit is none.
-        distortion: of all images, anew for each training image and always alike for those that are judged;
-            it makes the canvas, and leaves nothing to `augment`.
+        canvas: (long, short) sides in pixels of the canvas that images are resized into, aspect ratio kept,
+            padding black; landscape or portrait as most images of the split are. None takes the median size
+            of the training images, at most 224 pixels long.
+        augment: how training images are varied; by default not at all, since a mirrored digit is not a digit.
+        distortion: of all images, new at each training step and fixed in evaluation. It sets the canvas and
+            replaces `augment`.
 
     Returns:
         The task; data are opened when they are first needed.
 
     Raises:
-        UserError: the canvas cannot be; a canvas or variations beside a distortion.
+        UserError: impossible sides; a canvas or an augmentation beside a distortion.
     """
     check_sides(canvas)
     if distortion is not None:
         if canvas is not None or augment != NO_AUGMENT:
-            raise UserError("distorted images have their own canvas and variations: leave out the others")
+            raise UserError(
+                "distorted images have their own canvas and augmentation: leave out `canvas` and `augment`"
+            )
         canvas = (distortion.canvas, distortion.canvas)
 
     @cache
@@ -74,17 +82,18 @@ def classification(
         to_json=_to_json,
         metric="accuracy",
         resolve=lambda: {"canvas": sides()},
+        plot_curves=plot_curves,
     )
 
 
 def _data(
     train: ClassificationSource,
-    judge: ClassificationSource,
+    val: ClassificationSource,
     sides: Sides,
     augment: Augment,
     distortion: Distortion | None,
 ) -> Data:
-    training, judging = _loading(train, sides, distortion), _loading(judge, sides, distortion)
+    training, validation = _loading(train, sides, distortion), _loading(val, sides, distortion)
 
     def overfit(n: int) -> Data:
         return Data(
@@ -99,15 +108,15 @@ def _data(
     return Data(
         classes=train.classes,
         train=lambda batch_size, seed, workers: training.train(augment, batch_size, seed, workers),
-        evaluation=judging.evaluation,
-        evaluators=lambda: [ClassificationEvaluator(judge.classes)],
+        evaluation=validation.evaluation,
+        evaluators=lambda: [ClassificationEvaluator(val.classes)],
         overfit=overfit,
-        summary=lambda: _summary({"train": train, "val": judge}, training, augment, None),
+        summary=lambda: _summary({"train": train, "val": val}, training, augment, None),
     )
 
 
 def _loading(source: ClassificationSource, sides: Sides, distortion: Distortion | None) -> Loading:
-    canvas = lies(sampled_sizes(source), sides)
+    canvas = oriented_canvas(sampled_sizes(source), sides)
 
     def collate(batch_size: int) -> Callable[[Sequence[ClassificationExample]], ClassificationBatch]:
         return partial(classification_batch, canvas=canvas, batch_size=batch_size)
@@ -117,22 +126,23 @@ def _loading(source: ClassificationSource, sides: Sides, distortion: Distortion 
 
 
 def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> ClassificationBatch:
+    """A batch for `predict` from uint8 RGB images [h, w, 3]; each is resized in its own orientation."""
     canvases = [oriented((sides[1], sides[0]), *image.shape[:2]) for image in images]
     examples = [
         Fit(canvas)(ClassificationExample(id, image, -1))
         for id, image, canvas in zip(ids, images, canvases, strict=True)
     ]
-    shared = max(h for h, _ in canvases), max(w for _, w in canvases)
-    return classification_batch(examples, shared, len(examples))
+    canvas = max(h for h, _ in canvases), max(w for _, w in canvases)
+    return classification_batch(examples, canvas, len(examples))
 
 
 def _to_json(batch: ClassificationBatch, predictions: Classification, classes: Classes) -> list[Any]:
-    """For each image its best classes, five at most, with their probabilities."""
-    answers = []
+    """For each valid image its most probable classes, at most five, with their probabilities."""
+    results = []
     for b in np.flatnonzero(np.asarray(batch.example_valid)):
         probabilities = np.asarray(predictions.probabilities[b])
         best = np.argsort(-probabilities, kind="stable")[:5]
-        answers.append(
+        results.append(
             [
                 {
                     "image_id": int(batch.id[b]),
@@ -141,7 +151,7 @@ def _to_json(batch: ClassificationBatch, predictions: Classification, classes: C
                 }
             ]
         )
-    return answers
+    return results
 
 
 def _summary(

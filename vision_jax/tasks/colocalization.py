@@ -1,4 +1,4 @@
-"""Co-localisation: one box around what images have in common, judged by how many are right."""
+"""Co-localization: one box around what images have in common, evaluated by correct localization."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vision_jax.types import UserError
 
 
 def colocalization(data: str, digit: str, length: int = 100, distractors: int = 0, canvas: int = 84) -> Task:
-    """Joins images of one digit, their judges and their pictures; no label says which, no box says where.
+    """Joins images of one digit, their evaluators and their plots; training sees no label and no box.
 
-    Images are judged on which the model is trained. `recall50` is the share of those whose box has an IoU of
-    at least 0.5 with the digit's frame, called correct localisation.
+    The model is evaluated on the images that it is trained on. `recall50` is correct localization (CorLoc):
+    the fraction of images whose box has an IoU of at least 0.5 with the digit's frame.
 
     Args:
         data: the digits, as for `classification`.
-        digit: which.
-        length: images, the first so many of that digit.
-        distractors: parts of any digits in each image.
+        digit: its class name.
+        length: number of images, the first ones of that digit.
+        distractors: number of parts of other digits in each image.
         canvas: side of the images, in pixels.
 
     Returns:

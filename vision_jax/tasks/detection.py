@@ -1,4 +1,4 @@
-"""Object detection: boxes and classes, judged by average precision."""
+"""Object detection: boxes and classes, evaluated by average precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision_jax.data.sources import DetectionSource
 from vision_jax.data.transforms.augment import Augment
 from vision_jax.evaluation import CocoEvaluator, RecallEvaluator, VocEvaluator
 from vision_jax.tasks.canvas import Sides
-from vision_jax.tasks.objects import Kind, objects_task, photograph, result
+from vision_jax.tasks.objects import Kind, objects_task, result, unannotated
 from vision_jax.training.experiment import Classes, Evaluator, Task
 from vision_jax.types import DetectionBatch, Detections, to_original
 from vision_jax.visualization import plot_detection_batch, plot_detections
@@ -25,21 +25,22 @@ def detection(
     augment: Augment = Augment(),
     max_objects: int | None = None,
 ) -> Task:
-    """Joins a detection data set, its judges and its pictures.
+    """Joins a detection data set, its evaluators and its plots.
 
     Args:
         data: `synthetic`, `coco:FOLDER` or another of those that `vision_jax.data.open` lists.
-        canvas: (long, short) sides in pixels that images are resized into, aspect kept; a wide image goes on
-            a wide canvas, a high one on a high one. None takes the median shape of the training images,
-            at most 512 pixels long, in multiples of 32.
+        canvas: (long, short) sides in pixels of the canvas that images are resized into, aspect ratio kept;
+            landscape images go on a landscape canvas, portrait ones on a portrait canvas. None takes the
+            median shape of the training images, at most 512 pixels long, in multiples of 32.
         augment: how training images are varied.
-        max_objects: boxes an image, ignored ones included; None counts them.
+        max_objects: number of boxes that a batch holds of each image, ignored ones included; None takes the
+            largest number in the data.
 
     Returns:
         The task; data are opened when they are first needed.
 
     Raises:
-        UserError: the canvas or the number of objects cannot be.
+        UserError: impossible sides or number of objects.
     """
     return objects_task(
         boxes_kind(partial(open_detection, data), _evaluators, "AP"), canvas, augment, max_objects
@@ -51,13 +52,13 @@ def boxes_kind(
     evaluators: Callable[[Any, int | None], Sequence[Evaluator]],
     metric: str,
 ) -> Kind:
-    """A kind of task about boxes alone; what is given is as in `Kind`."""
+    """A kind of task with boxes alone; the arguments are those of `Kind`."""
     return Kind(
         open=open,
         read=read_detection,
         collate=detection_batch,
-        photograph=photograph,
-        beside=lambda source, most: 0,
+        unannotated=unannotated,
+        extra_bytes=lambda source, most: 0,
         evaluators=evaluators,
         plot_batch=plot_detection_batch,
         plot_predictions=plot_detections,
@@ -77,7 +78,7 @@ def _evaluators(source: DetectionSource, first: int | None) -> Sequence[Evaluato
 
 
 def _to_json(batch: DetectionBatch, detections: Detections, classes: Classes) -> list[Any]:
-    """For each image its detections as COCO's results have them."""
+    """For each valid image its detections in the format of COCO's results."""
     return [
         [
             result(found.id, box, float(score), int(label), classes)

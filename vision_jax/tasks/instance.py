@@ -1,4 +1,4 @@
-"""Instance segmentation: a mask for each object, judged by the average precision of masks and of boxes."""
+"""Instance segmentation: a mask for each object, evaluated by the average precision of masks and of boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vision_jax.data.transforms.augment import Augment
 from vision_jax.evaluation import CocoInstanceEvaluator
 from vision_jax.ops.masks import paste_mask
 from vision_jax.tasks.canvas import Sides
-from vision_jax.tasks.objects import Kind, objects_task, photograph, result, sizes
+from vision_jax.tasks.objects import Kind, objects_task, result, sizes, unannotated
 from vision_jax.training.experiment import Classes, Evaluator, Task
 from vision_jax.types import InstanceBatch, Instances, UserError, instances_to_original
 from vision_jax.visualization import plot_instance_batch, plot_instances
@@ -33,21 +33,21 @@ def instances(
     masks: Literal["crops", "full"] = "crops",
     mask_size: int = 112,
 ) -> Task:
-    """Joins a data set with instance masks, its judge and its pictures.
+    """Joins a data set with instance masks, its evaluator and its plots.
 
     Args:
         data: `synthetic`, `coco:FOLDER` or another of those that `vision_jax.data.open` lists.
         canvas: as for `detection`.
         augment: how training images are varied.
-        masks: what a batch holds of each object: a crop at its box, or a bitmap as large as the canvas, which
-            takes (height * width / mask_size^2) times the memory.
+        masks: what a batch holds of each object: a crop to its box, or a bitmap of the canvas, which takes
+            height * width / mask_size^2 times the memory.
         mask_size: cells along each side of a crop; 112 is four times the 28 of the usual mask heads.
 
     Returns:
-        The task, which judges at the size of the original images; data are opened when first needed.
+        The task, which evaluates at the size of the original images; data are opened when first needed.
 
     Raises:
-        UserError: the canvas or the size of the masks cannot be.
+        UserError: impossible sides or size of masks.
     """
     if mask_size < 1:
         raise UserError(f"mask_size is {mask_size}: give 1 or more")
@@ -56,8 +56,8 @@ def instances(
         open=partial(open_instances, data),
         read=partial(read_instances, size=size),
         collate=instance_batch,
-        photograph=partial(_photograph, size=mask_size),
-        beside=lambda source, most: most * (_median_area(source) if size is None else size**2),
+        unannotated=partial(_unannotated, size=mask_size),
+        extra_bytes=lambda source, most: most * (_median_area(source) if size is None else size**2),
         evaluators=_evaluators,
         plot_batch=plot_instance_batch,
         plot_predictions=plot_instances,
@@ -68,11 +68,13 @@ def instances(
 
 
 def _median_area(source: InstanceSource) -> int:
+    """Of the images, in pixels; 0 where there are none."""
     return int(np.median(sizes(source).prod(1))) if len(source) else 0
 
 
-def _photograph(id: int, image: UInt8[np.ndarray, "h w 3"], size: int) -> InstanceExample:
-    example = photograph(id, image)
+def _unannotated(id: int, image: UInt8[np.ndarray, "h w 3"], size: int) -> InstanceExample:
+    """An example of an RGB image without objects, whose masks would have `size` cells along each side."""
+    example = unannotated(id, image)
     return InstanceExample(
         **vars(example), masks=np.zeros((0, size, size), np.uint8), frames=np.zeros((0, 4), np.float32)
     )
@@ -108,12 +110,12 @@ def _evaluators(source: InstanceSource, first: int | None) -> Sequence[Evaluator
 
 
 def _to_json(batch: InstanceBatch, instances: Instances, classes: Classes) -> list[Any]:
-    """For each image its objects as COCO's results have them, masks as run lengths at its own size."""
+    """For each valid image its objects in the format of COCO's results, with masks at the original size."""
     present = np.flatnonzero(np.asarray(batch.example_valid))
-    answers = []
+    results = []
     for b, found in zip(present, instances_to_original(batch, instances), strict=True):
         height, width = np.asarray(batch.original_size[b]).tolist()
-        answers.append(
+        results.append(
             [
                 {
                     **result(found.id, box, float(score), int(label), classes),
@@ -125,4 +127,4 @@ def _to_json(batch: InstanceBatch, instances: Instances, classes: Classes) -> li
                 for box, score, label, mask in zip(*found[1:], strict=True)
             ]
         )
-    return answers
+    return results

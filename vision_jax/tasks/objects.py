@@ -22,7 +22,13 @@ from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Batch, Classes, Data, Evaluator, Picture, Predictions, Task
 from vision_jax.types import Report, UserError
-from vision_jax.visualization import plot_box_sizes, plot_class_counts, plot_image_sizes, side_by_side
+from vision_jax.visualization import (
+    plot_box_sizes,
+    plot_class_counts,
+    plot_curves,
+    plot_image_sizes,
+    side_by_side,
+)
 
 _LOOKED_AT = 256
 
@@ -32,20 +38,20 @@ class Kind:
     """What is particular to one kind of task.
 
     Attributes:
-        open: (classes or None) -> (training, judging), sources that have at least boxes.
+        open: (classes or None) -> (training, evaluation), sources that have at least boxes.
         read: (source, index) -> example; can be pickled for loader processes.
         collate: (examples, canvas, max_objects, batch_size) -> batch; can be pickled.
-        photograph: (id, image) -> an example in which nothing is annotated.
-        beside: (source, most objects in an image) -> bytes that an example holds besides its image.
-        evaluators: (source, only its first so many images or None) -> fresh evaluators.
+        unannotated: (id, image) -> an example without objects.
+        extra_bytes: (source, most objects in an image) -> bytes that an example holds besides its image.
+        evaluators: (source, number of its first images to use or None) -> fresh evaluators.
         plot_batch, plot_predictions, to_json, metric: as in `Task`.
     """
 
     open: Callable[[Classes | None], tuple[Any, Any]]
     read: Callable[[Any, int], DetectionExample]
     collate: Callable[..., Batch]
-    photograph: Callable[[int, UInt8[np.ndarray, "h w 3"]], DetectionExample]
-    beside: Callable[[Any, int], int]
+    unannotated: Callable[[int, UInt8[np.ndarray, "h w 3"]], DetectionExample]
+    extra_bytes: Callable[[Any, int], int]
     evaluators: Callable[[Any, int | None], Sequence[Evaluator]]
     plot_batch: Callable[[Batch, Classes], Picture]
     plot_predictions: Callable[[Batch, Predictions, Classes], Picture]
@@ -54,21 +60,17 @@ class Kind:
 
 
 def objects_task(kind: Kind, canvas: Sides | None, augment: Augment, max_objects: int | None = None) -> Task:
-    """Joins a data set, its judges and its pictures.
+    """Joins a data set, its evaluators and its plots.
 
     Args:
         kind: of task.
-        canvas: (long, short) sides in pixels that images are resized into, aspect kept; a wide image goes on
-            a wide canvas, a high one on a high one. None takes the median shape of the training images,
-            at most 512 pixels long, in multiples of 32.
-        augment: how training images are varied.
-        max_objects: boxes an image, ignored ones included; None counts them.
+        canvas, augment, max_objects: as for `detection`.
 
     Returns:
         The task; data are opened when they are first needed.
 
     Raises:
-        UserError: the canvas or the number of objects cannot be.
+        UserError: impossible sides or number of objects.
     """
     check_sides(canvas)
     if max_objects is not None and max_objects < 1:
@@ -84,7 +86,7 @@ def objects_task(kind: Kind, canvas: Sides | None, augment: Augment, max_objects
 
     def prepare(images: Sequence[np.ndarray], ids: Sequence[int]) -> Batch:
         long, short = sides()
-        examples = [kind.photograph(id, image) for id, image in zip(ids, images, strict=True)]
+        examples = [kind.unannotated(id, image) for id, image in zip(ids, images, strict=True)]
         fitted = [Fit((short, long))(example) for example in examples]
         return kind.collate(fitted, (short, long), 1, len(fitted))
 
@@ -96,19 +98,20 @@ def objects_task(kind: Kind, canvas: Sides | None, augment: Augment, max_objects
         to_json=kind.to_json,
         metric=kind.metric,
         resolve=lambda: {"canvas": sides()},
+        plot_curves=plot_curves,
     )
 
 
 def sizes(source: DetectionSource) -> Int[np.ndarray, "n 2"]:
-    """(height, width) of at most 256 images, evenly spread; reads no pixels."""
+    """(height, width) of at most 256 images, evenly spread: int32, pixels; reads no image."""
     count = len(source)
     picked = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int)) if count else []
     records = [source.record(int(i)) for i in picked]
     return np.array([(record.height, record.width) for record in records], np.int32).reshape(-1, 2)
 
 
-def photograph(id: int, image: UInt8[np.ndarray, "h w 3"]) -> DetectionExample:
-    """An example in which nothing is annotated."""
+def unannotated(id: int, image: UInt8[np.ndarray, "h w 3"]) -> DetectionExample:
+    """An example of an RGB image without objects."""
     none = np.zeros(0, np.int32)
     boxes = np.zeros((0, 4), np.float32)
     return DetectionExample(id, image, boxes, none, none.astype(bool), image.shape[:2])
@@ -117,11 +120,11 @@ def photograph(id: int, image: UInt8[np.ndarray, "h w 3"]) -> DetectionExample:
 def result(
     id: int, box: Float[np.ndarray, " 4"], score: float, label: int, classes: Classes
 ) -> dict[str, Any]:
-    """One object as COCO's results have it, with the class's name; category ids are 1..K.
+    """One object in the format of COCO's results, with the class's name; category ids are 1..K.
 
     Args:
         id: of the image.
-        box: (x1, y1, x2, y2) in the original image's pixels.
+        box: float32, (x1, y1, x2, y2) in the original image's pixels.
         score: 0..1.
         label: 0..K-1.
         classes: K names.
@@ -139,14 +142,14 @@ def result(
 def _data(
     kind: Kind,
     train: DetectionSource,
-    judge: DetectionSource,
+    val: DetectionSource,
     sides: Sides,
     augment: Augment,
     max_objects: int | None,
 ) -> Data:
-    most = max_objects or max(count_objects(train), count_objects(judge))
+    most = max_objects or max(count_objects(train), count_objects(val))
     canvas = (sides[1], sides[0])
-    training, judging = (_loading(kind, source, canvas, most) for source in (train, judge))
+    training, validation = (_loading(kind, source, canvas, most) for source in (train, val))
 
     def train_batches(augment: Augment, batch_size: int, seed: int, workers: int, first: int | None) -> Any:
         reason = nothing_wanted(train, first)
@@ -167,10 +170,10 @@ def _data(
     return Data(
         classes=train.classes,
         train=lambda batch_size, seed, workers: train_batches(augment, batch_size, seed, workers, None),
-        evaluation=judging.evaluation,
-        evaluators=lambda: kind.evaluators(judge, None),
+        evaluation=validation.evaluation,
+        evaluators=lambda: kind.evaluators(val, None),
         overfit=overfit,
-        summary=lambda: _summary(kind, {"train": train, "val": judge}, training, augment, None),
+        summary=lambda: _summary(kind, {"train": train, "val": val}, training, augment, None),
     )
 
 
@@ -179,7 +182,7 @@ def _loading(kind: Kind, source: DetectionSource, canvas: Canvas, most: int) -> 
         return partial(kind.collate, canvas=canvas, max_objects=most, batch_size=batch_size)
 
     groups = partial(canvases, source, canvas)
-    return Loading(source, kind.read, canvas, collate, groups, kind.beside(source, most))
+    return Loading(source, kind.read, canvas, collate, groups, kind.extra_bytes(source, most))
 
 
 def _summary(
@@ -226,6 +229,7 @@ def _summary(
 
 
 def _median_side(boxes: Float[np.ndarray, "n 4"]) -> float:
+    """The median over boxes (x1, y1, x2, y2) of the square root of their area, in pixels; NaN for no box."""
     if not len(boxes):
         return float("nan")
     sides = boxes[:, 2:] - boxes[:, :2]

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for each pixel, judged by intersection over union."""
+"""Semantic segmentation: a class for each pixel, evaluated by intersection over union."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ from vision_jax.data.sources import SegmentationSource
 from vision_jax.data.transforms.augment import Augment, Fit
 from vision_jax.data.transforms.geometry import oriented, resize_labels
 from vision_jax.evaluation import BoundaryEvaluator, SegmentationEvaluator
-from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, lies, sampled_sizes
+from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, oriented_canvas, sampled_sizes
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Classes, Data, Evaluator, Task
 from vision_jax.types import Report, Segmentation, SegmentationBatch, UserError
-from vision_jax.visualization import plot_class_counts, plot_segmentation_batch, plot_segmentations
+from vision_jax.visualization import (
+    plot_class_counts,
+    plot_curves,
+    plot_segmentation_batch,
+    plot_segmentations,
+)
 
 _COUNTED = 200
 _WEIGHED = 2000
@@ -36,11 +41,11 @@ _POWER: dict[Balance, float] = {"mild": 0.5, "median_frequency": 1.0}
 
 @dataclass(frozen=True)
 class SegmentationTask(Task):
-    """A task whose losses may weigh classes.
+    """A task whose losses may weight classes.
 
     Attributes:
-        class_weights: one for each class, or None where all weigh the same. The training labels are read,
-            once, where they are to be balanced and no weights were given.
+        class_weights: () -> a weight for each class, or None where all are equal. Reads the training labels,
+            once, where classes are to be balanced and no weights were given.
     """
 
     class_weights: Callable[[], tuple[float, ...] | None] = lambda: None
@@ -54,27 +59,27 @@ def segmentation(
     class_weights: tuple[float, ...] | None = None,
     boundaries: bool = False,
 ) -> SegmentationTask:
-    """Joins a data set of images with label maps, its judge and its pictures.
+    """Joins a data set of images with label maps, its evaluator and its plots.
 
     Args:
         data: `synthetic`, `labels:FOLDER` or another of those that `vision_jax.data.open` lists.
-        canvas: (long, short) sides in pixels that images are resized into, aspect kept, lying or standing as
-            most training images do. None takes their median shape, at most 512 pixels long, in multiples
-            of 32.
+        canvas: (long, short) sides in pixels of the canvas that images are resized into, aspect ratio kept;
+            landscape or portrait as most images of the split are. None takes the median shape of the training
+            images, at most 512 pixels long, in multiples of 32.
         augment: how training images are varied.
-        balance: what the weight of a class's pixels follows from: nothing, its frequency in the training
-            labels (`median_frequency_weights`, of at most 2,000 of them, a class that none of these has
-            weighing as much as the rarest), or `mild`: the square root of that.
+        balance: how the pixels of a class are weighted: equally, by median frequency balancing
+            (`median_frequency_weights` of at most 2,000 training label maps; a class absent from these gets
+            the largest weight), or `mild`: the square root of that.
             The command line records the weights with a run. From Python give them, as `class_weights`, to
             predict without the training data.
-        class_weights: in place of those, one for each class.
-        boundaries: whether to judge near boundaries too (`BoundaryEvaluator`).
+        class_weights: used instead of these, one for each class.
+        boundaries: whether to evaluate near boundaries too (`BoundaryEvaluator`).
 
     Returns:
-        The task, which judges at the size of the original label maps; data are opened when first needed.
+        The task, which evaluates at the size of the original label maps; data are opened when first needed.
 
     Raises:
-        UserError: the canvas cannot be.
+        UserError: impossible sides or class weights.
     """
     check_sides(canvas)
     if class_weights is not None and not sum(class_weights) > 0:
@@ -106,13 +111,13 @@ def segmentation(
         return tuple(float(f"{weight:.4g}") for weight in found)
 
     def open_data(classes: Classes | None) -> Data:
-        train, judge = opened(classes)
+        train, val = opened(classes)
         if class_weights is not None and len(class_weights) != len(train.classes):
             names = ", ".join(train.classes)
             raise UserError(
                 f"class_weights has {len(class_weights)} numbers for {len(train.classes)} classes: {names}"
             )
-        return _data(train, judge, sides(classes), augment, boundaries)
+        return _data(train, val, sides(classes), augment, boundaries)
 
     def resolve() -> dict[str, Any]:
         found = weights()
@@ -126,14 +131,15 @@ def segmentation(
         to_json=_to_json,
         metric="mIoU",
         resolve=resolve,
+        plot_curves=plot_curves,
         class_weights=weights,
     )
 
 
 def _data(
-    train: SegmentationSource, judge: SegmentationSource, sides: Sides, augment: Augment, boundaries: bool
+    train: SegmentationSource, val: SegmentationSource, sides: Sides, augment: Augment, boundaries: bool
 ) -> Data:
-    training, judging = _loading(train, sides), _loading(judge, sides)
+    training, validation = _loading(train, sides), _loading(val, sides)
     plain = Augment(hflip=0)
 
     def evaluators(source: SegmentationSource) -> list[Evaluator]:
@@ -153,38 +159,41 @@ def _data(
     return Data(
         classes=train.classes,
         train=lambda batch_size, seed, workers: training.train(augment, batch_size, seed, workers),
-        evaluation=judging.evaluation,
-        evaluators=lambda: evaluators(judge),
+        evaluation=validation.evaluation,
+        evaluators=lambda: evaluators(val),
         overfit=overfit,
-        summary=lambda: _summary({"train": train, "val": judge}, training, augment, None),
+        summary=lambda: _summary({"train": train, "val": val}, training, augment, None),
     )
 
 
 def _loading(source: SegmentationSource, sides: Sides) -> Loading:
-    canvas = lies(sampled_sizes(source), sides)
+    canvas = oriented_canvas(sampled_sizes(source), sides)
 
     def collate(batch_size: int) -> Callable[[Sequence[SegmentationExample]], SegmentationBatch]:
         return partial(segmentation_batch, canvas=canvas, batch_size=batch_size)
 
-    return Loading(source, read_segmentation, canvas, collate, pixel=3 + np.dtype(np.int32).itemsize)
+    return Loading(
+        source, read_segmentation, canvas, collate, bytes_per_pixel=3 + np.dtype(np.int32).itemsize
+    )
 
 
 def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> SegmentationBatch:
+    """A batch for `predict` from uint8 RGB images [h, w, 3]; each is resized in its own orientation."""
     canvases = [oriented((sides[1], sides[0]), *image.shape[:2]) for image in images]
     examples = [
         Fit(canvas)(SegmentationExample(id, image, np.full(image.shape[:2], -1, np.int32), image.shape[:2]))
         for id, image, canvas in zip(ids, images, canvases, strict=True)
     ]
-    shared = max(h for h, _ in canvases), max(w for _, w in canvases)
-    return segmentation_batch(examples, shared, len(examples))
+    canvas = max(h for h, _ in canvases), max(w for _, w in canvases)
+    return segmentation_batch(examples, canvas, len(examples))
 
 
 def _to_json(batch: SegmentationBatch, predictions: Segmentation, classes: Classes) -> list[Any]:
-    """For each image its classes' regions as COCO's uncompressed run lengths; category ids are 1..K."""
-    answers = []
+    """For each valid image its classes' regions as COCO's uncompressed run lengths; category ids are 1..K."""
+    results = []
     for b in np.flatnonzero(np.asarray(batch.example_valid)):
         labels = _at_original_size(batch, np.asarray(predictions.labels[b]), int(b))
-        answers.append(
+        results.append(
             [
                 {
                     "image_id": int(batch.id[b]),
@@ -196,11 +205,13 @@ def _to_json(batch: SegmentationBatch, predictions: Segmentation, classes: Class
                 for k in np.unique(labels)
             ]
         )
-    return answers
+    return results
 
 
-def _at_original_size(batch: SegmentationBatch, labels: np.ndarray, b: int) -> np.ndarray:
-    """The content's labels, each original pixel with the label under its centre."""
+def _at_original_size(
+    batch: SegmentationBatch, labels: Int[np.ndarray, "h w"], b: int
+) -> Int[np.ndarray, "original_h original_w"]:
+    """Image b's labels at its original size: each original pixel has the label at its center."""
     height, width = np.asarray(batch.size[b])
     rows, columns = np.asarray(batch.original_size[b])
     return resize_labels(labels[:height, :width], (int(rows), int(columns)))
@@ -255,7 +266,13 @@ def _summary(
 
 
 def _pixels(source: SegmentationSource, count: int, num_classes: int) -> tuple[Int[np.ndarray, " k"], int]:
-    """Pixels of each class and void ones, over images evenly spread."""
+    """Counts the pixels of each class (int64) and the void ones, over at most 200 images, evenly spread.
+
+    Args:
+        source: with label maps, 0..K-1, -1 where void.
+        count: number of its first images to sample from.
+        num_classes: K.
+    """
     total, void = np.zeros(num_classes, np.int64), 0
     for i in np.unique(np.linspace(0, count - 1, min(count, _COUNTED)).astype(int)) if count else []:
         labels = source.labels(int(i))

@@ -1,4 +1,4 @@
-"""What `vision-jax show` says about any data set."""
+"""The parts of `vision-jax show` that all tasks share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def counts_table(classes: Sequence[str], columns: Mapping[str, Sequence[int]], w
     Args:
         classes: K names.
         columns: K counts for each split.
-        what: is counted.
+        what: what is counted, in the plural.
     """
     rows = [
         "| class | " + " | ".join(table_cell(f"{what}, {name}") for name in columns) + " |",
@@ -31,5 +31,5 @@ def counts_table(classes: Sequence[str], columns: Mapping[str, Sequence[int]], w
 
 
 def picture(parts: Sequence[np.ndarray]) -> Callable[[Path], None]:
-    """A function that writes pictures one below another into a file."""
+    """A function that stacks pictures, uint8 RGB, vertically and writes them into a PNG file."""
     return lambda path: save_png(path, stack_pictures(parts))

@@ -1,7 +1,7 @@
 """The experiment's definition, the step, the loop, schedules, checkpoints and the run folder.
 
 It knows no model by name: models reach it as Flax modules with `loss` and `predict`, evaluators and
-pictures as callables of a `Task`.
+plots as callables of a `Task`.
 """
 
 from vision_jax.training.experiment import (

@@ -1,4 +1,4 @@
-"""Training without a run folder: for a film, a notebook, or a network that another one needs first."""
+"""Training without a run folder: for an animation, a notebook, or a network that another one needs first."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from vision_jax.training.step import configured_state, configured_step
 def bare_training(
     model: nn.Module, config: TrainConfig, batches: Iterator[Batch], seed: int
 ) -> Iterator[Variables]:
-    """Trains on one device, as a run's gradient stage would; nothing is judged, logged or saved.
+    """Trains on one device, as a run's gradient stage would; nothing is evaluated, logged or saved.
 
     Args:
         model: with a `loss` method.
-        config: of its fields, those that the step is made of, and how many steps.
+        config: the optimizer's settings and the number of steps; those of evaluation, checkpoints and the log
+            are not read.
         batches: training batches, endless.
-        seed: of the first parameters and every draw.
+        seed: of the initial parameters and all random numbers.
 
     Yields:
-        The variables to judge with before the first step and after each; the next step takes their memory,
-        so that what shall outlive it must be copied.
+        The variables to evaluate with, before the first step and after each. The next step reuses their
+        memory: copy what is needed longer.
     """
     key, used, first = jax.random.key(seed), local_devices(1), next(batches)
     state = replicate(configured_state(initial_variables(model, key, first), config), used)
     step = data_parallel(configured_step(model, config), used)
-    yield state.judged
+    yield state.evaluation_variables
     for i in range(config.steps):
         state, _ = step(state, shard(next(batches) if i else first, 1), key)
-        yield state.judged
+        yield state.evaluation_variables

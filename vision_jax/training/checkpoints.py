@@ -1,15 +1,15 @@
-"""Checkpoints that are whole or are not taken.
+"""Checkpoints that are complete, or passed over.
 
 Orbax writes the arrays into `checkpoints/STEP/`. When they are final, a record is written beside
-them, atomically: where the run is (step, stage, the data iterator's position, the best metric so
-far) and the SHA-256 of every file. A folder without a sound record was cut short; one whose files do
-not hash to it was damaged since; both are passed over for the checkpoint before. What is not in the
-record, such as an operating system's own files, does not matter. The last two and the best are kept,
+them, atomically: the progress of the run (step, stage, the data iterator's position, the best metric so
+far) and the SHA-256 of every file. A folder without a sound record was interrupted; one whose files do
+not match their hashes was damaged since; both are passed over for the checkpoint before. Files that the
+record does not list, such as an operating system's own, are ignored. The last two and the best are kept,
 and nothing is deleted before its successor is complete.
 
-Predicting needs the variables alone: there, the optimizer's files are not looked at.
+Predicting needs the variables alone: there, the optimizer's files are not checked.
 
-Of a run's processes the first alone writes; each reads for itself, without waiting for the others.
+Of a run's processes the first alone writes; each reads by itself, without waiting for the others.
 """
 
 from __future__ import annotations
@@ -42,18 +42,21 @@ _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what a killed save left
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run is: all of its state that is not an array.
+    """How far a run has come: all of its state that is not an array.
+
+    A checkpoint's record stores the fields under these names.
 
     Attributes:
         step: steps taken over all stages; a stage without gradients counts as one.
-        stage: the index of the stage it is in; the number of stages when all are done.
-        stage_name: its name, for people.
+        stage: the index of the current stage; the number of stages when all are done.
+        stage_name: its name, for messages.
         stage_step: steps taken in this stage.
         evaluated: the `step` of the last evaluation that was completed.
         best: the best metric so far; None before the first evaluation.
-        best_step: the `step` it was reached at.
-        rows: rows in metrics.csv.
-        sums: what the next row of metrics.csv will average, see `metrics.Meter`.
+        best_step: the `step` at which it was reached.
+        rows: number of rows in metrics.csv.
+        sums: sums over the steps since the last row of metrics.csv, of which the next one is the mean
+            (`metrics.Meter`).
         iterator: the training data's position, JSON-able or bytes; None between stages.
     """
 
@@ -88,10 +91,10 @@ class Checkpoints:
         Args:
             variables: parameters and collections, on one or more devices, or numpy.
             optimizer: any tree with at least one array.
-            progress: where the run is; its `step` names the checkpoint and must be new.
+            progress: of the run; its `step` names the checkpoint and must be new.
 
         Raises:
-            UserError: the disk is full or read-only; earlier checkpoints are as they were.
+            UserError: the disk is full or read-only; earlier checkpoints are unchanged.
         """
         if self._rank:
             return
@@ -128,20 +131,20 @@ class Checkpoints:
         """Rewrites the record of an existing checkpoint, after its evaluation.
 
         Raises:
-            OSError: the old record is then as it was.
+            OSError: the old record is then unchanged.
         """
         if self._rank == 0:
             self._write_record(progress, self._read_record(progress.step)["files"])
 
     def newest(self, variables_only: bool = False) -> TrainingProgress | None:
-        """The newest sound checkpoint; warns about each newer one that is not.
+        """Finds the newest sound checkpoint; warns about each newer one that is not.
 
         Args:
-            variables_only: a checkpoint is sound if its variables are, as for predictions; otherwise all of
-                it must be, as to continue the run.
+            variables_only: True to check the variables alone, as predictions need; False to check all of it,
+                as resuming the run needs.
 
         Returns:
-            Its record; None if there is no checkpoint at all.
+            Its progress; None if there is no checkpoint at all.
 
         Raises:
             UserError: there are checkpoints and none is sound; the message names a file of each.
@@ -168,7 +171,7 @@ class Checkpoints:
         """The checkpoint of the best metric, whose variables are sound.
 
         Returns:
-            Its record; that of the newest whose variables are sound, with a warning, where the best one's are
+            Its progress; that of the newest whose variables are sound, with a warning, where the best's are
             not; None if there is no checkpoint at all.
 
         Raises:
@@ -185,7 +188,7 @@ class Checkpoints:
         return self.newest(variables_only=True)
 
     def _best_step(self) -> int | None:
-        """The best step that the newest readable record knows."""
+        """The best step according to the newest readable record; None if no record says."""
         for step in reversed(self.steps()):
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 return decode(self._read_record(step)["progress"]).best_step
@@ -200,11 +203,11 @@ class Checkpoints:
         )
 
     def fault(self, step: int, variables_only: bool = False) -> str | None:
-        """What is wrong with a checkpoint; None if every file of the record is as it was written.
+        """What is wrong with a checkpoint, as words for a message; None if every file matches its hash.
 
         Args:
             step: of the checkpoint.
-            variables_only: the optimizer's files are not looked at.
+            variables_only: do not check the optimizer's files.
         """
         folder = self.folder / str(step)
         try:
@@ -261,9 +264,9 @@ class Checkpoints:
                 ) from error
 
     def discard_after(self, step: int) -> None:
-        """Deletes what a run that continues at `step` will write anew, and what a killed save left.
+        """Deletes checkpoints after `step`, which a resumed run writes again, and remains of killed saves.
 
-        What neither is, was put there by others, and is left alone.
+        All other files were put there by others and are kept.
         """
         if self._rank == 0 and self.folder.is_dir():
             for path in list(self.folder.iterdir()):
@@ -272,7 +275,7 @@ class Checkpoints:
                     self._remove(path)
 
     def _open(self) -> Any:
-        """The orbax manager; it reads the folder once, so everything that cleans up comes before."""
+        """The orbax manager; it reads the folder once, so clean up before the first call."""
         import orbax.checkpoint as ocp
 
         if self._manager is None:
@@ -309,7 +312,7 @@ class Checkpoints:
                     logger.warning("cannot delete %s: %s", old, error.strerror or error)
 
     def _remove(self, path: Path) -> None:
-        """Deletes a checkpoint or what was to become one."""
+        """Deletes a checkpoint, finished or not."""
         self._manager = None
         for leftover in (path, *self.folder.glob(f"{path.name}{_UNFINISHED}*")):
             if leftover.is_dir():
@@ -330,7 +333,7 @@ class Checkpoints:
 
 
 def _to_host(tree: Any) -> Any:
-    """Numpy arrays: a checkpoint does not depend on how many devices wrote it."""
+    """The same tree of numpy arrays: a checkpoint does not depend on how many devices wrote it."""
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
@@ -356,7 +359,11 @@ def _digest(body: dict[str, Any]) -> str:
 
 
 def encode(progress: TrainingProgress) -> dict[str, Any]:
-    """A record of where a run is, as JSON holds it."""
+    """A run's progress as JSON holds it; an iterator's state in bytes becomes base64.
+
+    Raises:
+        TypeError: the iterator's state holds what JSON cannot.
+    """
     body = {f.name: getattr(progress, f.name) for f in dataclasses.fields(progress)}
     if isinstance(progress.iterator, bytes):
         body["iterator"] = {"base64": base64.b64encode(progress.iterator).decode()}
@@ -372,7 +379,7 @@ def decode(body: dict[str, Any]) -> TrainingProgress:
 
 
 def _plain(value: Any) -> Any:
-    """Numpy scalars and arrays inside an iterator's state."""
+    """Numpy scalars and arrays inside an iterator's state, as Python's numbers and lists."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"the data iterator's state holds a {type(value).__name__}, which JSON cannot")

@@ -1,4 +1,4 @@
-"""Compiled programs kept between runs, so that only the first run of a model waits for XLA."""
+"""A cache of compiled programs between runs, so that only the first run of a model waits for XLA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live bar on a terminal, plain lines elsewhere, all lines in log.txt."""
+"""What a run prints: a progress bar on a terminal, plain lines elsewhere, all lines in log.txt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Console:
 
     Args:
         log: log.txt, appended to.
-        quiet: show warnings alone, where another process shows the run.
+        quiet: print warnings alone, where another process prints the rest.
     """
 
     def __init__(self, log: Path, quiet: bool = False) -> None:
@@ -59,7 +59,7 @@ class Console:
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         self.end_stage()
-        if isinstance(error, UserError):  # who called shows it on the screen
+        if isinstance(error, UserError):  # the caller prints it
             self._to_file(logging.ERROR, str(error))
         elif isinstance(error, Exception):
             self._to_file(logging.ERROR, "".join(traceback.format_exception(error)).rstrip())
@@ -71,7 +71,7 @@ class Console:
         logger.setLevel(level)
 
     def start_stage(self, name: str, steps: int, done: int) -> None:
-        """Begins the bar of a stage that has taken `done` of its `steps`."""
+        """Starts the bar of a stage that has taken `done` of its `steps`."""
         if not self._live:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -95,7 +95,7 @@ class Console:
         Args:
             done: steps taken in the stage.
             loss: mean since the last row.
-            times: `time/images_per_second` and `time/waiting`, the share of time spent waiting for data.
+            times: `time/images_per_second` and `time/waiting`, the fraction of time spent waiting for data.
         """
         if self._bar is not None:
             speed, waiting = times["time/images_per_second"], times["time/waiting"]
@@ -103,12 +103,19 @@ class Console:
             self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
-        """Says beside the bar what is going on."""
+        """Replaces the text beside the bar."""
         if self._bar is not None:
             self._bar.update(self._task, text=text)
 
     def row(self, done: int, steps: int, values: dict[str, float], seconds_left: float) -> None:
-        """One line for the log about the steps since the last: loss terms, speed, time left."""
+        """Logs one line about the steps since the last: loss terms, speed, time left.
+
+        Args:
+            done: steps taken in the stage.
+            steps: of the stage.
+            values: a row of metrics.csv.
+            seconds_left: estimated, of the stage.
+        """
         terms = "  ".join(
             f"{name.removeprefix('train/')} {value:.4g}"
             for name, value in values.items()
@@ -124,7 +131,7 @@ class Console:
             logger.info("%s", line)
 
     def end_stage(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -134,7 +141,7 @@ class Console:
 
 
 class _PatientFileHandler(logging.FileHandler):
-    """A log that a full disk does not turn into tracebacks: the checkpoint's error says it better."""
+    """A log that prints no traceback on a full disk, which the checkpoint's error reports better."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
@@ -142,7 +149,7 @@ class _PatientFileHandler(logging.FileHandler):
 
 
 def clock(seconds: float) -> str:
-    """`4:07`, `1:02:30`."""
+    """A duration as text: `4:07`, `1:02:30`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,12 +1,12 @@
-"""Several processes as one run: who reads what, who writes, how they agree, and how they stop together.
+"""Several processes as one run: which reads what, which writes, how they agree, and how they stop together.
 
 Each process computes on its own devices, and the step adds over all of them. A batch's example i is
 read by process i mod P, so the order of the data does not depend on P. Process 0 writes the run
-folder, which all must see (a shared file system); the others write `log.RANK.txt` there, and nothing else
-unless a batch of theirs goes wrong. What one process alone decides, it tells the others.
+folder, which all must see (a shared file system); the others write `log.RANK.txt` there, and their part of a
+batch whose loss is not finite. What process 0 alone decides is broadcast to the others.
 
-A process that dies takes the run with it: its connections close, or its heartbeats stay away, and the
-others end with a message instead of waiting for it. All are then started again with `--resume`.
+When a process dies, the run ends: its connections close or its heartbeats stop, and the others end with a
+message instead of waiting for it. All are then started again with `--resume`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vision_jax.types import AXIS, UserError
 
 logger = logging.getLogger("vision_jax")
 
-HEARTBEAT_SECONDS = 30  # after so long without a sign, a process counts as dead
+HEARTBEAT_SECONDS = 30  # after so long without a heartbeat, a process counts as dead
 
 Tree = TypeVar("Tree")
 
@@ -41,17 +41,17 @@ Tree = TypeVar("Tree")
 def joined(
     address: str | None = None, processes: int | None = None, process: int | None = None
 ) -> Iterator[None]:
-    """Makes this process one of several while it is open, if it is; before anything is computed.
+    """A context in which this process is one of several, where it is; enter it before anything is computed.
 
     Args:
-        address: HOST:PORT of process 0, with the two numbers; "auto" for what JAX finds out by itself
-            (Slurm, Open MPI, TPU pods, Kubernetes); None for that where the environment tells that there
-            are several processes (`launched_by`), else for one process alone.
+        address: HOST:PORT of process 0, with the two numbers below; "auto" for what JAX detects (Slurm,
+            Open MPI, TPU pods, Kubernetes); None for "auto" where the environment names a launcher of several
+            processes (`launched_by`), else for one process alone.
         processes: how many there are.
         process: which one this is, from 0.
 
     Raises:
-        UserError: the arguments do not go together, or the others did not come.
+        UserError: the arguments do not fit each other, or the other processes did not connect.
     """
     if address is None and (processes is not None or process is not None):
         raise UserError("--processes and --process go with --distributed HOST:PORT")
@@ -78,8 +78,8 @@ def joined(
         yield
     except BaseException as error:
         if not isinstance(error, Stopped):
-            # Leaving the common way would wait for the others, who are waiting for this one.
-            atexit.register(_leave_at_once, 2 if isinstance(error, UserError) else 1)
+            # A regular exit would wait for the others, which wait for this one.
+            atexit.register(_exit_at_once, 2 if isinstance(error, UserError) else 1)
             raise
         jax.distributed.shutdown()
         raise
@@ -87,7 +87,7 @@ def joined(
 
 
 def launched_by() -> str | None:
-    """What started this process as one of several, by its environment; None where nothing says so."""
+    """The launcher that started this process as one of several, by environment variables; None for none."""
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in os.environ:
         return "Slurm"
     if int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
@@ -98,21 +98,21 @@ def launched_by() -> str | None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes, by itself or as number 0."""
+    """Whether this process writes the run folder: it is number 0, or the only one."""
     return jax.process_index() == 0
 
 
 def from_first(work: Callable[[], Any]) -> Any:
-    """Does something in process 0 alone, and gives its result to all.
+    """Calls a function in process 0 alone, and broadcasts its result to all.
 
     Args:
-        work: returns what JSON can hold; other processes get anything else as its text.
+        work: the function; it returns what JSON can hold. Other processes get anything else as its text.
 
     Returns:
-        What it returned.
+        The result.
 
     Raises:
-        UserError: what it raised, in every process.
+        UserError: in every process, the one that `work` raised.
     """
     if jax.process_count() == 1:
         return work()
@@ -132,20 +132,27 @@ def from_first(work: Callable[[], Any]) -> Any:
 
 
 def arrays_from_first(tree: Tree) -> Tree:
-    """Arrays as process 0 has them; the others' must be of the same shapes."""
+    """Broadcasts a tree of arrays of any shapes from process 0.
+
+    Args:
+        tree: process 0's arrays; in other processes, arrays of the same shapes and dtypes.
+
+    Returns:
+        Process 0's, in every process: numpy, of the same dtypes; the tree itself if there is one process.
+    """
     if jax.process_count() == 1:
         return tree
-    # They are added up on the way, in a wider type than small integers have.
+    # The broadcast is a sum, in a wider type than small integers have.
     told = multihost_utils.broadcast_one_to_all(tree)
     return jax.tree.map(lambda new, old: np.asarray(new).astype(old.dtype), told, tree)
 
 
 def own_shard(batches: BatchIterator) -> BatchIterator:
-    """This process's examples of each batch: every P-th, from its own number on.
+    """This process's shard of each batch: of P processes, number i gets examples i, i + P, ...
 
     Args:
         batches: of whole batches. One without a method `shard` is read whole by every process, which then
-            leaves out what is the others'.
+            drops the examples of the others.
     """
     index, count = jax.process_index(), jax.process_count()
     if count == 1:
@@ -158,8 +165,11 @@ def gathered(outputs: Tree, devices: Sequence[Device]) -> Tree:
     """The outputs of all processes for a batch that `own_rows` divided, in its order.
 
     Args:
-        outputs: numpy, this process's.
-        devices: what they were computed on; of one process alone there is nothing to gather.
+        outputs: this process's, numpy [own, ...].
+        devices: those that computed them, of all processes.
+
+    Returns:
+        numpy [B, ...]; `outputs` itself if the devices are of one process.
     """
     if len(local(devices)) == len(devices):
         return outputs
@@ -167,7 +177,15 @@ def gathered(outputs: Tree, devices: Sequence[Device]) -> Tree:
 
 
 def own_rows(batch: Batch, devices: Sequence[Device]) -> Batch:
-    """The consecutive examples of a whole batch that this process's devices predict."""
+    """The consecutive examples of a whole batch that this process's devices predict.
+
+    Args:
+        batch: arrays [B, ...], B divisible by the number of processes.
+        devices: of the run, of all processes.
+
+    Returns:
+        Arrays [B / processes, ...].
+    """
     number = len({device.process_index for device in devices})
     if number == 1:
         return batch
@@ -177,9 +195,9 @@ def own_rows(batch: Batch, devices: Sequence[Device]) -> Batch:
 
 
 class Agreement:
-    """The largest number that any process said, known to all of them at the next call.
+    """The maximum over the processes of a number that each gives, returned by the next call.
 
-    Reading it one call later means that nobody waits for the step in hand.
+    Returning it one call later means that no process waits for the current step.
 
     Args:
         devices: of the run.
@@ -191,10 +209,13 @@ class Agreement:
         self._pending: Any = None
 
     def __call__(self, number: int) -> int:
-        """Says a number; all processes must call, in the same order among the steps.
+        """Gives this process's number; all processes must call, in the same order relative to the steps.
+
+        Args:
+            number: at least 0, in the range of int32.
 
         Returns:
-            The largest of those said at the call before; 0 at the first.
+            The maximum of those given at the call before; 0 at the first.
         """
         earlier, self._pending = self._pending, self._largest((), np.full(self._here, number, np.int32), ())
         return 0 if earlier is None else int(earlier)
@@ -202,13 +223,13 @@ class Agreement:
 
 @contextmanager
 def lost_processes(run_folder: Path) -> Iterator[None]:
-    """Turns a broken connection to another process into a message for people.
+    """Turns a broken connection to another process into a message.
 
-    Where JAX's own watch is faster than this (it is when process 0 dies), it ends the process and says
-    that another task died.
+    Where JAX notices it first (as when process 0 dies), JAX ends the process and says that another task
+    died.
 
     Raises:
-        UserError: naming what to do.
+        UserError: another process has ended; the message says what to do.
     """
     try:
         yield
@@ -217,8 +238,8 @@ def lost_processes(run_folder: Path) -> Iterator[None]:
         if jax.process_count() == 1 or not any(sign in reason for sign in _SIGNS_OF_LOSS):
             raise
         raise UserError(
-            f"another process of this run has ended, and this one cannot go on alone ({reason}). Its own log "
-            f"says why; start all processes again with --resume {run_folder}"
+            f"another process of this run has ended, and this one cannot continue alone ({reason}). Its own "
+            f"log says why; start all processes again with --resume {run_folder}"
         ) from error
 
 
@@ -264,7 +285,8 @@ def _check_address(address: str, processes: int | None, process: int | None) -> 
         )
 
 
-def _leave_at_once(code: int) -> None:
+def _exit_at_once(code: int) -> None:
+    """Ends the process without the exit handlers that come after."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

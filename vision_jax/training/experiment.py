@@ -1,6 +1,6 @@
-"""What an experiment is: a model, data opened only when needed, how to train, how to judge.
+"""What an experiment is: a model, data opened only when needed, how to train, how to evaluate.
 
-The way of one batch: `Data.train(...)` gives numpy structs -> the loop splits them over the devices
+The path of one batch: `Data.train(...)` gives numpy structs -> the loop shards them over the devices
 -> `model.loss` -> the step. `Data.evaluation(...)` gives finite batches -> `model.predict` -> each
 evaluator's `add(batch, predictions)` -> `report()`. Nothing here knows what a box is.
 """
@@ -33,7 +33,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how to train.
+    """The settings of a stage of gradient training.
 
     Attributes:
         steps: optimizer steps in all.
@@ -41,7 +41,7 @@ class TrainConfig:
         optimizer: sgd (with momentum), adamw, or rmsprop (with momentum).
         learning_rate: the peak, reached after the warm-up.
         reference_batch: the batch size that `learning_rate` was found for: the rate is multiplied by
-            batch_size / reference_batch for sgd, by its square root for the others. 0 leaves it as it is.
+            batch_size / reference_batch for sgd, by its square root for the others. 0 does not scale it.
         momentum: of sgd and rmsprop.
         rms_decay: of rmsprop's running mean of squared gradients.
         rms_epsilon: added to that mean.
@@ -51,12 +51,12 @@ class TrainConfig:
         milestones: for `step`: fractions of `steps` at which the rate is multiplied by `decay`.
         decay: for `step`: the factor.
         clip_norm: largest global gradient norm; 0 does not clip.
-        precision: of the model's arithmetic in training. With bfloat16 the weights kept, their gradients'
-            sums, statistics and losses stay float32; evaluation and prediction are float32 always.
-        accumulate: parts that each device's share of a batch is taken in, one after the other, for one
-            update: as many times less memory, the same update, somewhat more time.
+        precision: of the model's arithmetic in training. With bfloat16 the stored parameters, the sums of
+            their gradients, statistics and losses are float32; evaluation and prediction are always float32.
+        accumulate: microbatches per update, which each device computes one after the other: as many times
+            less memory for activations, the same update, somewhat more time.
         ema: decay of an exponential moving average of parameters and statistics, which evaluation,
-            prediction and the next stage then use; 0 keeps none. Near 1, such as 0.999.
+            prediction and the next stage then use; near 1, such as 0.999. 0 keeps none.
         eval_every: steps between evaluations; 0 evaluates only at the end.
         checkpoint_every: steps between checkpoints; 0 saves only at evaluations and the end.
         log_every: steps between lines of the log and rows of metrics.csv.
@@ -90,8 +90,8 @@ class TrainConfig:
 class BatchIterator(Protocol):
     """An endless iterator whose position can be saved (grain's protocol).
 
-    One that can leave out what other processes read has a method `shard(index, count)` too, which gives
-    the iterator of each batch's examples `index`, `index + count`, ...; its positions are the same.
+    One that can read its own shard alone also has a method `shard(index, count)`: an iterator over the
+    examples `index`, `index + count`, ... of each batch, with the same positions.
     """
 
     def __iter__(self) -> Iterator[Batch]: ...
@@ -99,7 +99,7 @@ class BatchIterator(Protocol):
     def __next__(self) -> Batch: ...
 
     def get_state(self) -> Any:
-        """The position, as JSON-able values or bytes."""
+        """The position, as JSON-serializable values or bytes."""
         ...
 
     def set_state(self, state: Any) -> None: ...
@@ -107,10 +107,10 @@ class BatchIterator(Protocol):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Judges one pass over the evaluation data."""
+    """Computes metrics over one pass of the evaluation data."""
 
     def add(self, batch: Batch, predictions: Predictions, /) -> None:
-        """Takes one batch and what was predicted for it, both as numpy; skips invalid examples."""
+        """Takes one batch and its predictions, both as numpy; skips examples that are not `example_valid`."""
         ...
 
     def report(self) -> Report: ...
@@ -123,10 +123,10 @@ class Data:
     Attributes:
         classes: class names; their number is K.
         train: (batch_size, seed, workers) -> an endless iterator of numpy batches, augmented.
-        evaluation: (batch_size) -> the evaluation images once, in order, last batch filled up.
-        evaluators: (classes) -> fresh evaluators for one pass.
+        evaluation: (batch_size) -> the evaluation images once, in order, the last batch padded.
+        evaluators: () -> fresh evaluators for one pass.
         overfit: (n) -> the first n training images, not augmented, as training and evaluation data.
-        summary: what `vision-jax show` prints and draws: counts, sizes, a picture.
+        summary: () -> what `vision-jax show` prints and plots: counts, sizes, a picture.
     """
 
     classes: Classes
@@ -144,15 +144,17 @@ class Task:
     Attributes:
         open: (classes or None) -> Data. Given a run's classes, labels are mapped to them by name and a
             class the run has not seen is a `UserError`; given None, the data's own classes are used.
-        prepare: (images, ids) -> a batch for `predict` from photographs of any size, without any data set.
-        plot_batch: (batch, classes) -> the batch as the model sees it, with its truth.
-        plot_predictions: (batch, predictions, classes) -> truth beside prediction (prediction alone
-            where the batch carries no truth).
-        to_json: (batch, predictions, classes) -> for each valid example, a JSON-able answer in the
-            original image's pixels.
+        prepare: (images, ids) -> a batch for `predict` from uint8 RGB images [h, w, 3] of any sizes,
+            without any data set.
+        plot_batch: (batch, classes) -> the batch as the model sees it, with its ground truth.
+        plot_predictions: (batch, predictions, classes) -> ground truth beside predictions (predictions alone
+            where the batch has no ground truth).
+        to_json: (batch, predictions, classes) -> for each valid example, its predictions in the original
+            image's pixels, JSON-serializable.
         metric: name of the metric that decides the best checkpoint; higher is better.
-        resolve: what the data decide when an argument leaves it open (`canvas`), by the argument's name. The
-            command line records it with a run's arguments, so that predicting needs no data.
+        resolve: () -> values by name, resolved from the data, for arguments that were left open (None), such
+            as `canvas`. The command line records them with a run's arguments: predicting needs no data.
+        plot_curves: rows of metrics.csv -> curves.png; None writes none.
     """
 
     open: Callable[[Classes | None], Data]
@@ -162,6 +164,7 @@ class Task:
     to_json: Callable[[Batch, Predictions, Classes], list[Any]]
     metric: str
     resolve: Callable[[], Mapping[str, Any]] = dict
+    plot_curves: Callable[[list[dict[str, float]]], Picture] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class Fit:
     fit: Callable[[nn.Module, Any, Data, Any], Any]
 
 
-def _as_it_is(model: nn.Module) -> nn.Module:
+def _unchanged(model: nn.Module) -> nn.Module:
     return model
 
 
@@ -186,32 +189,32 @@ class Gradient:
     """A stage of gradient training.
 
     Attributes:
-        train: how long and how.
+        train: the settings.
         name: for the log and the checkpoint.
-        model: what it trains: module -> the same module with other settings, of the same parameters.
-        freeze: parts of the model that stay as they are, by their modules' names or the beginnings of them:
-            `backbone`, `stem`, `stage1` (`vision_jax.training.freezing`).
+        model: module -> the module to train: with other settings, and the same parameters.
+        freeze: frozen parts of the model, by their modules' names or prefixes of them: `backbone`, `stem`,
+            `stage1` (`vision_jax.training.freezing`).
     """
 
     train: TrainConfig
     name: str = "train"
-    model: Callable[[nn.Module], nn.Module] = _as_it_is
+    model: Callable[[nn.Module], nn.Module] = _unchanged
     freeze: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One trainable, judgeable thing, as an experiment file's function returns it.
+    """What can be trained and evaluated, as a recipe returns it.
 
     Attributes:
         model: (classes) -> the module, with `__call__`, `loss` and `predict`.
-        task: its data, evaluators and pictures.
+        task: its data, evaluators and plots.
         stages: run in order; usually one `Gradient`.
-        seed: of the initial parameters, the data's order and every draw.
-        init: what training starts from: the model's random variables -> variables of the same shapes
-            (`vision_jax.pretrained.starting_from`); they are taken as they are if None.
+        seed: of the initial parameters, the data's order and all random numbers.
+        init: the model's random variables -> the variables that training starts from, of the same shapes
+            (`vision_jax.pretrained.starting_from`); None starts from the random ones.
         evaluations: named ways to predict from one checkpoint: module -> the same module with other
-            prediction settings. "default" is the module as it is.
+            prediction settings. "default" is the unchanged module.
     """
 
     model: Callable[[Classes], nn.Module]

@@ -11,14 +11,14 @@ from vision_jax.types import UserError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file so that at any moment it is the old one or the new one, whole.
+    """Writes a file so that at any moment it is the complete old one or the complete new one.
 
     Args:
-        path: in an existing folder; `.NAME.tmp` beside it is used on the way.
+        path: in an existing folder; `.NAME.tmp` beside it is written first.
         content: text (UTF-8) or bytes.
 
     Raises:
-        OSError: the old file is then as it was.
+        OSError: the old file is then unchanged.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.tmp")
@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns a full disk, a read-only folder and their like into a message for people.
+    """Turns a full disk, a read-only folder and other storage errors into a message for users.
 
     Args:
         path: what is being written.

@@ -1,7 +1,7 @@
-"""Parts of a model that a stage leaves as they are: no gradient, no update, no new statistics.
+"""Frozen parts of a model: no gradient, no update, no new statistics.
 
-A part is a module by its name or by the beginning of it: `backbone`, `stem` (stem_conv, stem_norm), `stage1`
-(stage1_block1, ...). A frozen module is called as when judging: its batch norms use their running statistics.
+A part is a module by its name or by a prefix of it: `backbone`, `stem` (stem_conv, stem_norm), `stage1`
+(stage1_block1, ...). A frozen module is called as in evaluation: batch norms use their running statistics.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ Freeze = tuple[str, ...]
 
 
 def is_frozen(path: Iterable[str], freeze: Freeze) -> bool:
-    """Whether a module or a parameter lies in a frozen part.
+    """Whether a module or a parameter is in a frozen part.
 
     Args:
-        path: names from the outermost module inwards.
+        path: names, the outermost module's first.
         freeze: names of parts.
     """
     return any(name == part or name.startswith(f"{part}_") for name in path for part in freeze)
 
 
 def frozen(params: Any, freeze: Freeze) -> Any:
-    """Which parameters are frozen: the same tree of bools."""
+    """Which parameters are frozen: a bool for each leaf, in a tree of the same structure."""
     return jax.tree_util.tree_map_with_path(lambda path, _: is_frozen(_names(path), freeze), params)
 
 
 def check_freeze(params: Any, freeze: Freeze) -> None:
-    """Checks that there is something of each name, and that something is left to train.
+    """Checks that each name is that of a part, and that some parameters are left to train.
 
     Raises:
-        UserError: naming the parts that there are.
+        UserError: naming the parts that the model has.
     """
     paths = [_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for part in freeze:
@@ -49,15 +49,17 @@ def check_freeze(params: Any, freeze: Freeze) -> None:
         raise UserError(f"freeze: {', '.join(freeze)} are all of the model; nothing is left to train")
 
 
-def judging(freeze: Freeze) -> AbstractContextManager[Any]:
-    """Within it, frozen modules are called with `train=False`, whatever they are given."""
-    return nn.intercept_methods(_Judging(freeze)) if freeze else nullcontext()
+def frozen_in_eval_mode(freeze: Freeze) -> AbstractContextManager[Any]:
+    """A context in which frozen modules are called with `train=False`, whatever they are given."""
+    return nn.intercept_methods(_EvalMode(freeze)) if freeze else nullcontext()
 
 
-_WHEN_JUDGING = {"train": False, "use_running_average": True, "deterministic": True}
+_EVAL_ARGUMENTS = {"train": False, "use_running_average": True, "deterministic": True}
 
 
-class _Judging:
+class _EvalMode:
+    """An interceptor of Flax methods: replaces the arguments of frozen modules that mean training."""
+
     def __init__(self, freeze: Freeze) -> None:
         self.freeze = freeze
 
@@ -69,7 +71,7 @@ class _Judging:
         method = inspect.signature(getattr(type(context.module), context.method_name))
         given = method.bind_partial(context.module, *args, **kwargs)
         given.apply_defaults()
-        for name, value in _WHEN_JUDGING.items():
+        for name, value in _EVAL_ARGUMENTS.items():
             if given.arguments.get(name) is not None:
                 given.arguments[name] = value
         return call(*given.args[1:], **given.kwargs)

@@ -1,22 +1,22 @@
-"""The story of a run, top to bottom: data, model, state, steps, evaluations, checkpoints.
+"""The training loop, top to bottom: data, model, state, steps, evaluations, checkpoints.
 
-Three rules keep a killed run repeatable to the bit. The data iterator's position is saved only when
-every batch drawn from it has been trained on. A checkpoint records how many rows metrics.csv had, and
-a continued run cuts the file back to them. A checkpoint is saved before its evaluation, whose outcome
+A killed and resumed run gives bit-identical results, by three rules. The data iterator's position is saved
+only when every batch taken from it has been trained on. A checkpoint records how many rows metrics.csv had,
+and a resumed run cuts the file back to them. A checkpoint is saved before its evaluation, whose outcome
 is added to its record, so an evaluation that fails or is killed is simply done again.
 
 The host never waits for a step it has just started: it reads each step's metrics after starting the
 next, and fetches data in between.
 
-Several processes tell the same story side by side, and turn its pages together: each draws its own
-share of the data, the first alone writes, and where one is asked to stop all do, after the same step.
+Several processes run the same loop in lockstep: each reads its own shard of the data, the first alone writes,
+and where one is asked to stop all do, after the same step.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import chain
@@ -38,7 +38,7 @@ from vision_jax.training.distributed import (
     lost_processes,
     own_shard,
 )
-from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient, Picture
+from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient
 from vision_jax.training.files import storage_errors
 from vision_jax.training.freezing import check_freeze
 from vision_jax.training.memory import KnownCost
@@ -53,7 +53,7 @@ from vision_jax.training.parallel import (
     replicate,
     shard,
 )
-from vision_jax.training.run import Run, judge_finished, judge_saved
+from vision_jax.training.run import RunContext, evaluate_finished, evaluate_saved
 from vision_jax.training.run_folder import RunFolder, describe, machine, now
 from vision_jax.training.state import TrainState, Variables, check_fits, initial_variables
 from vision_jax.training.step import configured_state, configured_step
@@ -74,28 +74,28 @@ def fit(
     devices: int | None = None,
     file: Path | None = None,
     arguments: Mapping[str, Any] | None = None,
-    draw_curves: Callable[[list[dict[str, float]]], Picture] | None = None,
 ) -> Report:
-    """Trains and judges an experiment; all that happens is in the run folder.
+    """Trains and evaluates an experiment, as `vision-jax train` does; writes all results into the run folder.
 
     Args:
         experiment: what to train.
-        run_folder: a new folder, or with `resume` one that a run left.
+        run_folder: a new folder, or with `resume` that of a run.
         resume: continue from the newest sound checkpoint (from the start if there is none yet).
             The classes and `overfit` are then those the run began with.
-        overfit: train and evaluate on the first so many training images only; 0 is the whole data.
+        overfit: train and evaluate on the first so many training images only; 0 uses all data.
         profile: trace the 10th to 15th step of this process into `run_folder/profile`.
         devices: how many devices of each process to use; all of them if None.
-        file: the experiment's file, recorded and copied to `run_folder/experiment.py`.
-        arguments: what the experiment's function was called with, JSON-able, recorded in experiment.json.
-        draw_curves: rows of metrics.csv -> curves.png (`vision_jax.visualization.curves.plot_curves`).
+        file: the experiment's file, recorded and copied to `run_folder/experiment.py`. With it and
+            `arguments`, the run can be evaluated, resumed and used for predictions from the command line.
+        arguments: what the file's `experiment` was called with, JSON-serializable, recorded in
+            experiment.json.
 
     Returns:
-        The report of the "default" evaluation at the end; metrics without the `val/` they have in
-        metrics.csv.
+        The report of the "default" evaluation at the end; its `metrics` have the names of metrics.csv without
+        their `val/`.
 
     Raises:
-        UserError: anything a person can mend (folder, disk, options, data, a non-finite loss).
+        UserError: what the user can fix (folder, disk, options, data, a non-finite loss).
         Stopped: (a `SystemExit`, code 143 or 130) after SIGTERM or SIGINT, once the state is saved.
     """
     began = time.perf_counter()
@@ -107,7 +107,7 @@ def fit(
             check_batch_size(stage.train.batch_size, len(used), stage.train.accumulate)
     folder = RunFolder(run_folder, rank=jax.process_index())
 
-    def begun() -> dict[str, Any]:
+    def first_record() -> dict[str, Any]:
         if resume:
             record = folder.read_record()
             if record["seed"] != experiment.seed:
@@ -120,7 +120,7 @@ def fit(
         return record
 
     with lost_processes(folder.path):
-        record = from_first(begun)
+        record = from_first(first_record)
     with ExitStack() as open_things:
         with storage_errors(folder.log):
             console = open_things.enter_context(Console(folder.log, quiet=not is_first()))
@@ -134,17 +134,17 @@ def fit(
         if record["overfit"]:
             data = data.overfit(record["overfit"])
 
-        def found() -> dict[str, Any]:
+        def newest_progress() -> dict[str, Any]:
             newest = folder.checkpoints.newest() if resume else None
             folder.checkpoints.discard_after(newest.step if newest else -1)
             return encode(newest or TrainingProgress())
 
-        progress = decode(from_first(found))
+        progress = decode(from_first(newest_progress))
         with storage_errors(folder.metrics):
             metrics = MetricsFile(folder.metrics, keep=progress.rows, writes=is_first())
         tensorboard = TensorBoard(folder.tensorboard, purge_step=progress.step + 1 if resume else None)
         open_things.callback(tensorboard.close)
-        run = Run(
+        run = RunContext(
             experiment=experiment,
             folder=folder,
             devices=used,
@@ -154,19 +154,18 @@ def fit(
             stop=stop,
             metrics=metrics,
             tensorboard=tensorboard,
-            draw_curves=draw_curves,
             profile=profile and is_first(),
             progress=progress,
             began=began,
             open_things=open_things,
             agreement=Agreement(used) if jax.process_count() > 1 else None,
         )
-        logger.info("%s", _opening_words(run, resume))
+        logger.info("%s", _opening_line(run, resume))
         return _run_stages(run)
 
 
-def _run_stages(run: Run) -> Report:
-    """Runs the stages that are left, then every evaluation of the experiment."""
+def _run_stages(run: RunContext) -> Report:
+    """Runs the remaining stages, then every evaluation of the experiment."""
     stages = run.experiment.stages
     variables = None
     if run.progress.step:
@@ -181,11 +180,21 @@ def _run_stages(run: Run) -> Report:
             variables = _fit_without_gradients(run, stage, index, variables)
     if variables is None:
         raise UserError("the experiment has no stages: there is nothing to train")
-    return judge_finished(run, replicate(variables, run.devices))
+    return evaluate_finished(run, replicate(variables, run.devices))
 
 
-def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -> Variables:
-    """A gradient stage, from its first step or from where the checkpoint left it."""
+def _train(run: RunContext, stage: Gradient, index: int, variables: Variables | None) -> Variables:
+    """A gradient stage, from its first step or from that of the checkpoint.
+
+    Args:
+        run: whose progress is updated.
+        stage: to train.
+        index: of the stage.
+        variables: of the stage before or the checkpoint; None initializes them.
+
+    Returns:
+        The variables for evaluation and the next stage, on the run's devices.
+    """
     config, resumed = stage.train, run.progress
     last_stage = index == len(run.experiment.stages) - 1
     here = len(local(run.devices))
@@ -196,11 +205,11 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
             iterator.set_state(resumed.iterator)
         first = next(iterator)
         batches = chain([first], iterator)
-        share = jax.tree.map(lambda x: x[0], shard(first, here))
+        first_shard = jax.tree.map(lambda x: x[0], shard(first, here))
         if variables is None:
-            variables = _begin_model(run, index, first, share)
+            variables = _begin_model(run, index, first, first_shard)
         elif index == 0:
-            check_fits(run.model, variables, share, f"the checkpoint of step {resumed.step}")
+            check_fits(run.model, variables, first_shard, f"the checkpoint of step {resumed.step}")
     assert variables is not None  # no stage is complete at step 0, so there was a checkpoint
     check_freeze(variables["params"], stage.freeze)
     state = jax.jit(configured_state, static_argnums=1)(variables, config)
@@ -228,7 +237,7 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
     while True:
         at_end = done == config.steps
         evaluating = (at_end and last_stage) or _due(config.eval_every, done)
-        stopping = run.asked()
+        stopping = run.stop_signal()
         saving = at_end or evaluating or stopping is not None or _due(config.checkpoint_every, done)
         if saving and taken:
             watch.catch_up()
@@ -239,19 +248,19 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
                 sums=watch.meter.state(),
                 iterator=iterator.get_state() if iterator is not None else None,
             )
-            run.save(state.judged, _to_resume(state))
+            run.save(state.evaluation_variables, _to_resume(state))
         if stopping is not None:
-            run.leave(stopping)
+            run.raise_stopped(stopping)
         if evaluating and run.progress.evaluated != before + done:
             run.console.note("evaluating ...")
-            judge_saved(run, state.judged)
+            evaluate_saved(run, state.evaluation_variables)
             watch.restart_clock()
         if at_end:
             break
         profiler.before_step(taken)
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         batch = next(batches)
-        watch.waited(time.perf_counter() - asked)
+        watch.waited(time.perf_counter() - requested)
         state, outcome = step(state, shard(batch, here), key)
         if not taken:
             run.folder.write_json("cost.json", step.cost)
@@ -264,17 +273,22 @@ def _train(run: Run, stage: Gradient, index: int, variables: Variables | None) -
         close()  # worker processes, where it has any
     run.console.end_stage()
     run.progress = replace(run.progress, stage=index + 1, stage_step=0, sums={}, iterator=None)
-    return state.judged
+    return state.evaluation_variables
 
 
 def _to_resume(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds beside the variables that are judged."""
+    """What a checkpoint holds besides the variables for evaluation."""
     more = {} if state.averaged is None else {"variables": state.variables}
     return {"step": state.step, "opt_state": state.opt_state, **more}
 
 
 def _restored(state: TrainState, saved: dict[str, Any]) -> TrainState:
-    """The state that `saved` was taken from; `state` has the judged variables."""
+    """The state of a checkpoint.
+
+    Args:
+        state: with the checkpoint's variables for evaluation.
+        saved: what `_to_resume` gave when it was saved.
+    """
     variables = saved.get("variables", state.variables)
     collections = {name: tree for name, tree in variables.items() if name != "params"}
     return replace(
@@ -286,10 +300,10 @@ def _restored(state: TrainState, saved: dict[str, Any]) -> TrainState:
     )
 
 
-def _fit_without_gradients(run: Run, stage: Fit, index: int, variables: Variables | None) -> Variables:
-    """A stage that fits by other means; it counts as one step and is done whole or again.
+def _fit_without_gradients(run: RunContext, stage: Fit, index: int, variables: Variables | None) -> Variables:
+    """A stage without gradients; it counts as one step, and an interrupted one starts again.
 
-    The first process fits; others read the outcome.
+    The first process fits; the others read the result from the checkpoint.
     """
     logger.info("stage %s", stage.name)
     run.stop.waits = False
@@ -305,10 +319,17 @@ def _fit_without_gradients(run: Run, stage: Fit, index: int, variables: Variable
     return fitted if is_first() else run.folder.checkpoints.restore_variables(run.progress.step)
 
 
-def _begin_model(run: Run, index: int, batch: Batch, share: Batch) -> Variables:
-    """Draws the first parameters; shows what the model will be given."""
+def _begin_model(run: RunContext, index: int, batch: Batch, first_shard: Batch) -> Variables:
+    """Initializes the variables, and plots the first batch.
+
+    Args:
+        run: of the model.
+        index: of the stage.
+        batch: this process's, numpy [B, ...].
+        first_shard: its first device's, numpy [b, ...].
+    """
     key = jax.random.fold_in(run.key(index), 2**31 - 1)
-    variables = _initialised(run, initial_variables(run.model, key, share))
+    variables = _initialized(run, initial_variables(run.model, key, first_shard))
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
     logger.info("%s parameters", f"{count:,}")
     if is_first():
@@ -317,8 +338,8 @@ def _begin_model(run: Run, index: int, batch: Batch, share: Batch) -> Variables:
     return variables
 
 
-def _initialised(run: Run, variables: Variables) -> Variables:
-    """What the experiment starts from, in all processes; the first reads it."""
+def _initialized(run: RunContext, variables: Variables) -> Variables:
+    """The variables that the experiment starts from (`init`), in all processes; the first reads them."""
     found = variables
 
     def read() -> None:
@@ -331,21 +352,22 @@ def _initialised(run: Run, variables: Variables) -> Variables:
 
 
 def _note_resumption(record: dict[str, Any], devices: list[Device]) -> None:
-    """Adds this process to experiment.json; warns where its bits may differ from the run's so far."""
+    """Adds this process to the record; warns where an uninterrupted run may have other results."""
     here = machine(devices)
     for what in ("versions", "devices", "threads"):
         if record.get(what) != here[what]:
             logger.warning(
-                "%s differ from those the run began with (%s, now %s): it goes on, with other rounding",
+                "%s differ from those the run began with (%s, now %s): results may differ by rounding",
                 *(what, record.get(what), here[what]),
             )
     record["resumed"] = [*record.get("resumed", []), {"when": now(), **here}]
 
 
-def _opening_words(run: Run, resume: bool) -> str:
+def _opening_line(run: RunContext, resume: bool) -> str:
+    """The first line of the log."""
     device = run.devices[0]
     where = f"{len(run.devices)} x {device.device_kind}" if len(run.devices) > 1 else device.device_kind
-    start = f"continues at step {run.progress.step}" if resume else "begins"
+    start = f"resumes at step {run.progress.step}" if resume else "begins"
     if resume and not run.progress.step:
         start = "has no checkpoint yet and begins again"
     if jax.process_count() > 1:
@@ -359,5 +381,5 @@ def _opening_words(run: Run, resume: bool) -> str:
 
 
 def _due(every: int, done: int) -> bool:
-    """Whether something that happens every so many steps (0: never) happens after this one."""
+    """Whether something that happens every `every` steps (0: never) happens after step `done`."""
     return every > 0 and done > 0 and done % every == 0

@@ -1,7 +1,7 @@
-"""What a training step costs, as the compiler says of the program: memory, before any is trained, and work.
+"""What a training step costs according to the compiler: memory, before anything is trained, and operations.
 
-A step holds the state (parameters, the optimizer's sums, an average), gradients, the batch, and what the
-backward pass keeps of each image; the first two do not grow with the batch, the others grow in proportion:
+A step holds the state (parameters, the optimizer's state, an average), gradients, the batch, and the
+activations of each image; the first two do not grow with the batch, the others grow in proportion:
 
     bytes of a device = fixed + inputs x images of the device + work x images of its microbatch
 
@@ -29,10 +29,10 @@ class StepMemory:
     """What a training step needs on one device.
 
     Attributes:
-        images: of the device.
+        images: number of images on the device.
         state: bytes of parameters, statistics, the optimizer's state and the average.
-        inputs: bytes of the device's share of the batch.
-        work: bytes of all else that lives while the step runs, as the compiler planned it.
+        inputs: bytes of the device's shard of the batch.
+        work: bytes of all temporary buffers, as the compiler planned them.
     """
 
     images: int
@@ -42,20 +42,21 @@ class StepMemory:
 
     @property
     def total(self) -> int:
+        """Bytes in all."""
         return self.state + self.inputs + self.work
 
 
 class KnownCost:
-    """A step that tells what it costs: compiled once for each kind of batch, as without this class.
+    """A step that knows its cost: compiled once for each shape of batch, as without this class.
 
     Args:
         step: of `data_parallel`.
 
     Attributes:
-        cost: of the first program on one device: `flops`, arithmetic operations as XLA counts them, and
-            `bytes`, its arguments and all that lives while it runs; each left out where the device does not
-            tell. Empty before the first call, and in a run of several processes: pmap joins their parts of
-            a batch in its own call alone.
+        cost: of the first program on one device: `flops`, floating-point operations as XLA counts them, and
+            `bytes` of its arguments and temporary buffers; each left out where the device does not report it.
+            Empty before the first call, and in a run of several processes: pmap joins their shards of a
+            batch only in its own call.
     """
 
     def __init__(self, step: Callable[..., Any]) -> None:
@@ -74,6 +75,7 @@ class KnownCost:
 
 
 def _cost(program: Any) -> dict[str, float]:
+    """`flops` and `bytes` of a compiled program, those that the device reports."""
     cost: dict[str, float] = {}
     analysis = program.cost_analysis() or {}
     if "flops" in analysis:
@@ -88,15 +90,15 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     """Compiles the step of an experiment's first gradient stage for one device; nothing is run.
 
     Args:
-        experiment: whose step.
-        data: its data, opened: batches of them tell the shapes.
+        experiment: with the stage.
+        data: its data, opened; the step is compiled for the shapes of their batches.
         images: batch sizes of one device, each divisible by the stage's `accumulate`.
 
     Returns:
         The memory for each.
 
     Raises:
-        UserError: no stage trains by gradient, or the device does not tell.
+        UserError: no stage trains by gradient, or the device does not report memory.
     """
     stage = next((stage for stage in experiment.stages if isinstance(stage, Gradient)), None)
     if stage is None:
@@ -105,17 +107,17 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     step = data_parallel(configured_step(model, config, stage.freeze), local_devices(1))
     key = jax.random.key(0)
 
-    def begun(share: Batch) -> TrainState:
-        variables = dict(model.init({"params": key, "sample": key}, share, method="loss"))
+    def initial_state(batch: Batch) -> TrainState:
+        variables = dict(model.init({"params": key, "sample": key}, batch, method="loss"))
         return configured_state(variables, config)
 
     found = []
     for count in images:
         batch = next(iter(data.train(count, experiment.seed, 0)))
-        state = jax.eval_shape(begun, jax.tree.map(np.asarray, batch))
+        state = jax.eval_shape(initial_state, jax.tree.map(np.asarray, batch))
         plan = step.lower(state, shard(batch, 1), key).compile().memory_analysis()
         if plan is None:
-            raise UserError(f"{jax.default_backend()} does not tell how much memory a program needs")
+            raise UserError(f"{jax.default_backend()} does not report how much memory a program needs")
         inputs = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(batch))
         kept = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         found.append(StepMemory(count, kept, inputs, plan.temp_size_in_bytes))
@@ -123,13 +125,13 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
 
 
 def per_image(found: Sequence[StepMemory]) -> tuple[float, float]:
-    """The line through some totals, by least squares.
+    """Fits a line to the totals over the number of images, by least squares.
 
     Args:
         found: for two batch sizes or more.
 
     Returns:
-        Bytes whatever the batch, and bytes for each image of it.
+        (bytes of a batch of 0 images, bytes per image).
     """
     slope, fixed = np.polyfit([m.images for m in found], [m.total for m in found], 1)
     return float(fixed), float(slope)

@@ -23,14 +23,14 @@ Row = dict[str, float]
 class MetricsFile:
     """metrics.csv: one row for each write, one column for each name ever written, blank where absent.
 
-    The first column is `step`. Columns named `time/...` hold what no two runs share; all others are
-    equal in two runs of one seed.
+    The first column is `step`. Columns named `time/...` differ between runs; all others are equal in two
+    runs of one seed.
 
     Args:
         path: the file; made on the first row.
-        keep: rows to keep of an existing file, those before the checkpoint that the run continues
-            from; later ones will be written anew.
-        writes: False in a process that leaves the file to another.
+        keep: how many rows to keep of an existing file, those before the checkpoint that the run resumes
+            from; later ones will be written again.
+        writes: False in processes that do not write the file.
     """
 
     def __init__(self, path: Path, keep: int = 0, writes: bool = True) -> None:
@@ -53,7 +53,7 @@ class MetricsFile:
             row: with `step`; other names become columns when they first appear.
 
         Raises:
-            OSError: the disk is full; the rows before are as they were.
+            OSError: the disk is full; the rows before are unchanged.
         """
         row = {name: float(value) for name, value in row.items()}
         self.rows.append(row)
@@ -66,12 +66,13 @@ class MetricsFile:
             file.write(_line(self._columns, row))
 
     def sync(self) -> None:
-        """Waits until the rows are on the disk and not only with the operating system."""
+        """Waits until the operating system has written the rows to the disk."""
         if self._writes and self.path.exists():
             with self.path.open("rb+") as file:
                 os.fsync(file.fileno())
 
     def _grow(self, row: Mapping[str, float]) -> bool:
+        """Adds columns for the row's new names; whether there were any."""
         new = [name for name in row if name not in self._columns]
         self._columns += new
         return bool(new)
@@ -85,7 +86,7 @@ def read_metrics(path: Path) -> list[Row]:
     """Reads metrics.csv.
 
     Args:
-        path: the file; a last line cut short by a kill is left out.
+        path: the file; an incomplete last line, of a killed run, is left out.
 
     Returns:
         For each row, the values it has by column; no rows if there is no file.
@@ -100,10 +101,10 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 class Meter:
-    """Means of the steps since the last row, in float64, its state a dict that a checkpoint can hold.
+    """Means over the steps since the last row, in float64; its state is a dict that a checkpoint can hold.
 
     Args:
-        sums: what `state` returned.
+        sums: what `state` returned; None for none.
     """
 
     def __init__(self, sums: Mapping[str, float] | None = None) -> None:
@@ -116,7 +117,7 @@ class Meter:
             self._sums[f"sum/{name}"] = self._sums.get(f"sum/{name}", 0.0) + value
 
     def means(self) -> Row:
-        """Their means; nothing if nothing was added."""
+        """The means by name; empty if nothing was added."""
         count = self._sums.get("count", 0.0)
         return {k.removeprefix("sum/"): v / count for k, v in self._sums.items() if k != "count"}
 
@@ -131,12 +132,12 @@ class Meter:
 class TensorBoard:
     """Scalars for TensorBoard, through tensorboardX.
 
-    Its `SummaryWriter` writes from a thread, where a full disk is lost or hangs the run; here the
-    events are written at once.
+    Its `SummaryWriter` writes from a thread, where the error of a full disk is lost or hangs the run; here
+    the events are written at once.
 
     Args:
-        folder: of the event files; one more for each process of the run.
-        purge_step: TensorBoard forgets what earlier files say from this step on; None for a new run.
+        folder: of the event files; each start of the run adds one.
+        purge_step: TensorBoard ignores earlier files from this step on; None for a new run.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
@@ -160,13 +161,14 @@ class TensorBoard:
         self._events.flush()
 
     def close(self) -> None:
-        """Closes the event file; what a full disk did not take was reported when it was written."""
+        """Closes the event file; errors of a full disk were reported when it was written."""
         if self._events is not None:
             with suppress(OSError):
                 self._events.close()
             self._events = None
 
     def _start(self) -> Any:
+        """Opens an event file and writes its first event."""
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -188,12 +190,14 @@ def _event_protos() -> Any:
 
 
 def _format(cells: list[str]) -> str:
+    """Cells as a line of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 
 def _line(columns: list[str], row: Mapping[str, float]) -> str:
+    """A row as a line of a CSV file, blank in columns that it lacks."""
     return _format([_number(row[name]) if name in row else "" for name in columns])
 
 

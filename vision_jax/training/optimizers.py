@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules of a gradient stage.
 
 SGD with momentum as torch defines it: the decay is added to the gradient, the sum enters the
-momentum, and the learning rate multiplies the momentum last. AdamW decouples the decay (Loshchilov
+momentum, and the learning rate scales the momentum last. AdamW decouples the decay (Loshchilov
 and Hutter 2019). RMSProp (Tieleman and Hinton 2012) as Inception networks were trained with it (Szegedy
 et al. 2016, section 8): the gradient over the root of its mean square plus epsilon, before the momentum.
 Gradients are clipped by their global norm first. The schedules: a linear warm-up
@@ -36,7 +36,7 @@ Schedule = Callable[[Any], Float[Array, ""]]
 
 
 def check_config(config: TrainConfig) -> None:
-    """Checks the settings that no step could run with.
+    """Checks that the settings are within their ranges.
 
     Raises:
         UserError: naming the field, its value and what is allowed.
@@ -54,11 +54,11 @@ def peak_learning_rate(config: TrainConfig) -> float:
 
 @struct.dataclass
 class Numbers:
-    """What a step computes with: float32 scalars, equal on all devices. The fields are those of TrainConfig.
+    """The numbers of a TrainConfig as float32 scalars, equal on all devices; the fields have its names.
 
     Attributes:
         learning_rate: after the warm-up, for the batch size in use.
-        milestones: a tuple of them.
+        milestones: a tuple of scalars.
     """
 
     learning_rate: Any
@@ -75,6 +75,7 @@ class Numbers:
 
     @classmethod
     def of(cls, config: TrainConfig) -> Numbers:
+        """The numbers of a config, as numpy."""
         values = {name: getattr(config, name) for name in cls.__dataclass_fields__}
         return cls(**jax.tree.map(np.float32, {**values, "learning_rate": peak_learning_rate(config)}))
 
@@ -82,15 +83,15 @@ class Numbers:
 def learning_rate(config: TrainConfig, numbers: Numbers | None = None) -> Schedule:
     """The learning rate of each step.
 
-    In a warm-up of w steps, step s (from 0) takes (s + 1) / w of the peak: the line starts at 0
-    before the first step, and no step is spent on a rate of 0. Cosine reaches 0 after the last step.
+    In a warm-up of w steps, step s (from 0) has (s + 1) / w of the peak: no step has a rate of 0. Cosine
+    reaches 0 after the last step.
 
     Args:
         config: the schedule.
-        numbers: its numbers, where they are not the config's.
+        numbers: used instead of the config's; None uses those.
 
     Returns:
-        steps taken so far -> float32 scalar.
+        steps taken so far, int scalar -> learning rate, float32 scalar.
     """
     n = numbers or Numbers.of(config)
 
@@ -114,7 +115,7 @@ def decays(params: Any) -> Any:
     """Which parameters weight decay applies to: kernels, not biases and not the scales of norms.
 
     Returns:
-        The same tree of bools: True for arrays of two or more axes not named `bias` or `scale`.
+        A tree of the same structure: True for arrays of two or more axes not named `bias` or `scale`.
     """
 
     def is_kernel(path: tuple[Any, ...], leaf: Any) -> bool:
@@ -129,10 +130,10 @@ def optimizer(config: TrainConfig, numbers: Numbers | None = None) -> optax.Grad
 
     Args:
         config: the rule.
-        numbers: its numbers, where they are not the config's.
+        numbers: used instead of the config's; None uses those.
 
     Raises:
-        UserError: on a number that cannot be, naming the field.
+        UserError: a number is out of its range; the message names the field.
     """
     check_config(config)
     n = numbers or Numbers.of(config)

@@ -1,11 +1,11 @@
 """Data parallelism: one step, written from one device's view, on any number of devices.
 
-Each device holds the whole state and a part of the batch; the step itself says where devices add
+Each device holds the whole state and a shard of the batch; the step itself says where devices add
 (`jax.lax.psum(..., "data")`). Written for `jax.pmap` with unmapped state: the state has no leading
 device axis, so checkpoints and the host see plain arrays, and one device is not a special case.
 
 `out_axes=None` states that a value is equal on every device and does not check it: a step
-synchronises all that it returns there.
+synchronizes all that it returns there.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def data_parallel(
     Args:
         step: from one device's view; it may use the axis "data".
         devices: of the run, other processes' too; all if None.
-        out_axes: None for outputs that are equal on all devices, 0 for those split like the batch.
+        out_axes: None for outputs that are equal on all devices, 0 for those sharded like the batch.
         donate_argnums: arguments whose memory may be reused for the outputs; `()` for none.
 
     Returns:
-        The same function; its batch has a leading axis of this process's devices (`shard`), its state and
-        key have not.
+        The same function, compiled. The arrays of its batch have a leading axis of this process's devices
+        (`shard`); its state and key have none.
     """
     return jax.pmap(
         step,
@@ -54,14 +54,14 @@ def data_parallel(
 
 
 def cores() -> list[int]:
-    """The numbers of the processor's cores that this process may use; XLA starts a thread for each."""
+    """The indices of the CPU cores that this process may use; XLA starts a thread for each."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def summed(tree: Any) -> Any:
-    """`jax.lax.psum` over the devices; on one device the values themselves, which XLA would copy."""
+    """`jax.lax.psum` of arrays over the devices; on one device the arrays, which XLA would copy."""
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
@@ -69,24 +69,24 @@ def local_devices(count: int | None = None) -> list[Device]:
     """The first `count` of this process's devices, or all of them.
 
     Raises:
-        UserError: when there are not so many.
+        UserError: there are fewer.
     """
     devices = jax.local_devices()
     if count is None:
         return devices
     if not 1 <= count <= len(devices):
         raise UserError(
-            f"devices: {count} asked for, this machine has {len(devices)} ({devices[0].platform}); "
+            f"devices: {count} requested, this machine has {len(devices)} ({devices[0].platform}); "
             f"choose 1 to {len(devices)}"
         )
     return devices[:count]
 
 
 def all_devices(count: int | None = None) -> list[Device]:
-    """The first `count` devices of every process, or all; those of one process next to each other.
+    """The first `count` devices of every process, or all; those of one process are consecutive.
 
     Raises:
-        UserError: when this process has not so many.
+        UserError: this process has fewer.
     """
     here = len(local_devices(count))
     if jax.process_count() == 1:
@@ -95,15 +95,15 @@ def all_devices(count: int | None = None) -> list[Device]:
 
 
 def local(devices: Sequence[Device]) -> list[Device]:
-    """Those that are this process's."""
+    """Those devices that are this process's."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def check_batch_size(batch_size: int, devices: int, accumulate: int = 1) -> None:
-    """Every device must get as many images as the others, in every microbatch.
+    """Checks that a batch can be split evenly over devices and microbatches.
 
     Raises:
-        UserError: naming the nearest sizes that can be split.
+        UserError: it cannot; the message names the nearest sizes that can.
     """
     parts = devices * accumulate
     if batch_size < 1 or batch_size % parts:
@@ -117,7 +117,7 @@ def check_batch_size(batch_size: int, devices: int, accumulate: int = 1) -> None
 
 
 def shard(batch: Batch, devices: int) -> Batch:
-    """Splits the leading axis of every array, [B, ...] -> [devices, B / devices, ...], in order."""
+    """Splits the leading axis of every array, numpy [B, ...] -> [devices, B / devices, ...], in order."""
     return jax.tree.map(lambda x: np.reshape(x, (devices, -1, *np.shape(x)[1:])), batch)
 
 
@@ -127,12 +127,12 @@ def gather(outputs: Any) -> Any:
 
 
 def replicate(tree: Any, devices: Sequence[Device]) -> Any:
-    """Places a copy of every array on every device of this process, as the compiled step returns them.
+    """Puts a copy of every array on every device of this process, with the sharding of a step's outputs.
 
-    Starting from arrays placed otherwise works too, but compiles the step twice. The copies are real
-    ones, for a step that donates its state would take the memory from under the originals.
+    A step that starts from arrays of another sharding is compiled twice. The copies do not alias the
+    originals: a step that donates its state reuses their memory.
     """
     mesh = Mesh(np.asarray(local(devices)), (AXIS,))
-    # By way of the host: `may_alias=False` leaves numpy's memory alone, but not that of an array on one of
-    # several devices, and copying those there would compile a program for each shape.
+    # Through the host: `may_alias=False` copies numpy arrays, but may alias an array on one of several
+    # devices, and copying those on the device would compile a program for each shape.
     return jax.device_put(jax.device_get(tree), NamedSharding(mesh, PartitionSpec()), may_alias=False)

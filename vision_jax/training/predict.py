@@ -1,4 +1,4 @@
-"""A checkpoint put to use: judged on the evaluation data, or asked about new pictures."""
+"""A checkpoint in use: evaluated on the evaluation data, or predicting new images."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from vision_jax.types import Report, UserError
 
 Which = Literal["best", "last"]
 
-DRAWN_EXAMPLES = 8
+PLOTTED_EXAMPLES = 8
 
 
 def read_experiment_json(run_folder: Path | str) -> dict[str, Any]:
-    """What a run recorded of itself.
+    """Reads experiment.json.
 
     Args:
         run_folder: of the run.
@@ -55,7 +55,7 @@ def read_experiment_json(run_folder: Path | str) -> dict[str, Any]:
         overfit, versions, commit, devices, started, resumed.
 
     Raises:
-        UserError: this is no run folder.
+        UserError: it is not a run folder.
     """
     return RunFolder(run_folder).read_record()
 
@@ -66,7 +66,7 @@ def load_variables(run_folder: Path | str, which: Which = "last") -> Variables:
     Args:
         run_folder: of the run.
         which: the last checkpoint or the best; one whose variables are damaged is passed over with a warning.
-            The optimizer's state is not looked at.
+            The optimizer's state is not checked.
 
     Returns:
         {"params": ..., "batch_stats": ..., ...}, for `model.apply`.
@@ -99,7 +99,7 @@ def predictor(
         devices: how many local devices to use; all of them if None.
 
     Returns:
-        numpy batch (of `experiment.task.prepare`; of any size) -> predictions, as numpy.
+        batch, numpy [b, ...] of any b (from `experiment.task.prepare`) -> predictions, numpy [b, ...].
 
     Raises:
         UserError: no checkpoint, or no such evaluation.
@@ -117,9 +117,9 @@ def predictor(
 
     def predict(batch: Batch) -> Predictions:
         size = len(jax.tree.leaves(batch)[0])
-        filling = -size % len(used)
-        filled = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], filling, axis=0)]), batch)
-        predictions = gather(step(variables, shard(filled, len(used)), key))
+        padding = -size % len(used)
+        padded = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], padding, axis=0)]), batch)
+        predictions = gather(step(variables, shard(padded, len(used)), key))
         return jax.tree.map(lambda x: x[:size], predictions)
 
     return predict
@@ -133,10 +133,10 @@ def evaluate(
     out: Path | None = None,
     devices: int | None = None,
 ) -> dict[str, Report]:
-    """Judges a run's checkpoint on the experiment's evaluation data, opened with the run's classes.
+    """Evaluates a run's checkpoint on the experiment's evaluation data, opened with the run's classes.
 
     Args:
-        experiment: as the run was started with; its data may be others.
+        experiment: as the run was started with; its data may differ.
         run_folder: of the run.
         which: the last checkpoint or the best.
         out: for tables, figures, predictions.png and results.json; those of a named evaluation go to
@@ -158,8 +158,9 @@ def evaluate(
     folder = RunFolder(out if out is not None else Path(run_folder) / "evaluate")
     reports = {}
     for name, model in named_models(experiment, experiment.model(classes)).items():
-        judge = Judge(model, experiment.task, used, experiment.seed)
-        reports[name], picture = judge(variables, data, evaluation_batch_size(experiment, len(used)))
+        run_evaluation = EvaluationLoop(model, experiment.task, used, experiment.seed)
+        batch_size = evaluation_batch_size(experiment, len(used))
+        reports[name], picture = run_evaluation(variables, data, batch_size)
         below = "." if name == "default" else name
         folder.write_report(reports[name], below)
         folder.write_picture(f"{below}/predictions.png", picture)
@@ -167,22 +168,22 @@ def evaluate(
     return reports
 
 
-class Judge:
-    """One way to predict, compiled, that can pass over the evaluation data as often as wanted.
+class EvaluationLoop:
+    """One way to predict, compiled, for any number of passes over the evaluation data.
 
-    Where devices are of several processes, each predicts its part of every batch; all are given all
-    predictions, and judge them alike.
+    Where devices are of several processes, each process predicts its rows of every batch; all processes get
+    all predictions and compute the same metrics.
 
     Args:
         model: with `loss` and `predict`.
-        task: draws.
+        task: plots the predictions.
         devices: to predict on.
-        seed: of the experiment, for predictions that draw random numbers.
+        seed: of the experiment, for predictions that use random numbers.
         between: called between batches; may raise to stop the pass.
 
     Attributes:
-        image_seconds: that an image took in the last pass, loss, prediction and judging; without the first
-            batch, which compiles. NaN where there was no other.
+        image_seconds: seconds per image in the last pass, for loss, prediction and metrics, without the first
+            batch, which compiles; NaN where there was no other.
     """
 
     def __init__(
@@ -203,18 +204,21 @@ class Judge:
         """Passes over the evaluation data once.
 
         Args:
-            variables: on the judge's devices.
-            data: whose evaluation images are predicted and judged.
+            variables: on the loop's devices.
+            data: with the evaluation images and the evaluators.
             batch_size: divisible by the number of devices.
 
         Returns:
             The evaluators' reports in one, with the mean losses among the metrics, and a picture of
             the first images.
+
+        Raises:
+            UserError: there are no evaluation images.
         """
         evaluators = data.evaluators()
         totals: dict[str, tuple[float, float]] = {}
         pictures: list[Picture] = []
-        drawn = batches = 0
+        plotted = batches = 0
         second = last = time.perf_counter()
         for batch, losses, predictions in self._predict(variables, data.evaluation(batch_size)):
             for name, mean in losses.items():
@@ -222,9 +226,9 @@ class Judge:
                 totals[name] = total + float(mean.total), weight + float(mean.weight)
             for evaluator in evaluators:
                 evaluator.add(batch, predictions)
-            if drawn < DRAWN_EXAMPLES:
+            if plotted < PLOTTED_EXAMPLES:
                 pictures.append(self._task.plot_predictions(batch, predictions, data.classes))
-                drawn += batch_size
+                plotted += batch_size
             last = time.perf_counter()
             batches += 1
             second = last if batches == 1 else second
@@ -237,12 +241,12 @@ class Judge:
         return report, _stack(pictures)
 
     def _predict(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[tuple[Any, Any, Any]]:
-        """Yields (batch, losses, predictions), each while the devices work on the next batch."""
+        """Yields (batch, losses, predictions), each while the devices compute the next batch."""
         ahead = None
         for batch in batches:
             self._between()
-            share = shard(own_rows(batch, self._devices), len(local(self._devices)))
-            outputs = self._step(variables, share, self._key)
+            shards = shard(own_rows(batch, self._devices), len(local(self._devices)))
+            outputs = self._step(variables, shards, self._key)
             if ahead is not None:
                 yield self._fetched(*ahead)
             ahead = batch, outputs
@@ -250,6 +254,7 @@ class Judge:
             yield self._fetched(*ahead)
 
     def _fetched(self, batch: Batch, outputs: tuple[Any, Any]) -> tuple[Batch, Any, Predictions]:
+        """(batch, losses, predictions [B, ...] of all processes), as numpy."""
         losses, predictions = outputs
         return batch, jax.device_get(losses), gathered(gather(predictions), self._devices)
 
@@ -261,32 +266,38 @@ def named_models(experiment: Experiment, model: nn.Module) -> dict[str, nn.Modul
 
 
 def evaluation_batch_size(experiment: Experiment, devices: int) -> int:
-    """The batch size of the last gradient stage, 8 where there is none, made divisible by the devices."""
+    """The batch size of the last gradient stage, else 8, rounded up to a multiple of the devices."""
     sizes = [stage.train.batch_size for stage in experiment.stages if isinstance(stage, Gradient)]
     size = sizes[-1] if sizes else 8
     return size + -size % devices
 
 
 def evaluation_key(seed: int) -> Key[Array, ""]:
-    """The key of predictions that draw random numbers: the same at every evaluation."""
+    """The key of predictions that use random numbers: the same at every evaluation."""
     return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
 
 
 def _classes(run_folder: Path | str) -> Classes:
+    """The class names that a run recorded.
+
+    Raises:
+        UserError: the run was stopped before it recorded them.
+    """
     classes = read_experiment_json(run_folder)["classes"]
     if classes is None:
-        raise UserError(f"{run_folder} was stopped before its data were open; start the run anew")
+        raise UserError(f"{run_folder} was stopped before its data were opened; start the run again")
     return tuple(classes)
 
 
 def _mean_losses(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """`loss`, the sum of the terms' means, and each mean, from (total, weight) by name; 0 for 0 / 0."""
     means = {name: total / weight if weight > 0 else 0.0 for name, (total, weight) in totals.items()}
     loss = {"loss": sum(means.values())}
     return loss | means | loss
 
 
 def _stack(pictures: list[Picture]) -> Picture:
-    """One above the other, filled up with white on the right."""
+    """Stacks pictures vertically, padded with white on the right."""
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
     return np.concatenate(padded)

@@ -1,10 +1,9 @@
-"""A run as every part of its story sees it, and its judgement: one evaluation, and those at the end."""
+"""What all parts of the training loop share, and a run's evaluations, during training and at its end."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -16,11 +15,11 @@ import numpy as np
 from vision_jax.training.checkpoints import TrainingProgress
 from vision_jax.training.console import Console
 from vision_jax.training.distributed import Agreement, is_first
-from vision_jax.training.experiment import Data, Experiment, Picture
+from vision_jax.training.experiment import Data, Experiment
 from vision_jax.training.files import storage_errors
 from vision_jax.training.metrics import MetricsFile, Row, TensorBoard
 from vision_jax.training.parallel import Device
-from vision_jax.training.predict import Judge, evaluation_batch_size, named_models
+from vision_jax.training.predict import EvaluationLoop, evaluation_batch_size, named_models
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.training.state import Variables
 from vision_jax.training.stopping import Stopped, StopRequest
@@ -30,8 +29,18 @@ logger = logging.getLogger("vision_jax")
 
 
 @dataclass
-class Run:
-    """What every part of the story needs; `progress` is all that changes."""
+class RunContext:
+    """What all parts of the training loop need; `progress`, the evaluation loops and the report change.
+
+    Attributes:
+        devices: of all processes.
+        profile: whether this process traces some steps.
+        began: `time.perf_counter()` at the start of the process's work.
+        open_things: closed at the end of the run.
+        agreement: on stopping, between several processes; None for one process.
+        evaluation_loops: by the evaluation's name, compiled when first used.
+        report: of the last "default" evaluation of this process.
+    """
 
     experiment: Experiment
     folder: RunFolder
@@ -42,13 +51,12 @@ class Run:
     stop: StopRequest
     metrics: MetricsFile
     tensorboard: TensorBoard
-    draw_curves: Callable[[list[dict[str, float]]], Picture] | None
     profile: bool
     progress: TrainingProgress
     began: float
     open_things: ExitStack
     agreement: Agreement | None
-    judges: dict[str, Judge] = field(default_factory=dict)
+    evaluation_loops: dict[str, EvaluationLoop] = field(default_factory=dict)
     report: Report | None = None
 
     def write_row(self, row: Row) -> None:
@@ -69,33 +77,37 @@ class Run:
         """The root key of a stage."""
         return jax.random.fold_in(jax.random.key(self.experiment.seed), stage)
 
-    def asked(self) -> int | None:
-        """The signal by which any process was asked to stop; the same answer in all of them."""
+    def stop_signal(self) -> int | None:
+        """The signal that asked any of the processes to stop, None for none; the same in all of them."""
         if self.agreement is None:
             return self.stop.received
         return self.agreement(self.stop.received or 0) or None
 
-    def leave(self, signal: int) -> NoReturn:
-        """Ends a run that was asked to stop and whose state is saved."""
+    def raise_stopped(self, signal: int) -> NoReturn:
+        """Ends a run that was asked to stop and whose state is saved.
+
+        Raises:
+            Stopped: always.
+        """
         step = self.progress.step
         where = f"the state of step {step} is saved" if step else "before the first step"
         logger.warning("stopped, %s; continue with --resume %s", where, self.folder.path)
         raise Stopped(signal)
 
-    def leave_if_asked(self) -> None:
-        """The same, between the batches of an evaluation."""
-        signal = self.asked()
+    def raise_if_stopped(self) -> None:
+        """Ends the run if it was asked to stop; called between the batches of an evaluation."""
+        signal = self.stop_signal()
         if signal is not None:
-            self.leave(signal)
+            self.raise_stopped(signal)
 
 
-def judge_saved(run: Run, variables: Variables) -> None:
-    """Judges the state just saved, and adds the outcome to its checkpoint's record."""
+def evaluate_saved(run: RunContext, variables: Variables) -> None:
+    """Evaluates the state just saved, and adds the outcome to its checkpoint's record."""
     began = time.perf_counter()
-    run.report = _judge(run, "default", run.model, variables)
+    run.report = _evaluate(run, "default", run.model, variables)
     values = {f"val/{name}": float(value) for name, value in run.report.metrics.items()}
     row = {"step": float(run.progress.step), **values, "time/evaluation": time.perf_counter() - began}
-    row["time/image"] = run.judges["default"].image_seconds
+    row["time/image"] = run.evaluation_loops["default"].image_seconds
     run.write_row(row)
     metric = run.report.metrics.get(run.experiment.task.metric, float("nan"))
     if run.experiment.task.metric not in run.report.metrics:
@@ -111,49 +123,54 @@ def judge_saved(run: Run, variables: Variables) -> None:
     defined = [(name, value) for name, value in run.report.metrics.items() if not np.isnan(value)]
     shown = "  ".join(f"{name} {value:.4g}" for name, value in defined)
     logger.info("step %d  evaluation  %s", run.progress.step, shown)
-    _draw_curves(run)
+    _plot_curves(run)
 
 
-def judge_finished(run: Run, variables: Variables) -> Report:
-    """Every evaluation of the last checkpoint: "default" once more only if this process has not done it."""
+def evaluate_finished(run: RunContext, variables: Variables) -> Report:
+    """Every evaluation of the last checkpoint; "default" is skipped if this process has just done it.
+
+    Returns:
+        The report of "default".
+    """
     run.stop.waits = True
     if run.progress.evaluated != run.progress.step:
-        judge_saved(run, variables)
+        evaluate_saved(run, variables)
     elif run.report is None:
-        run.report = _judge(run, "default", run.model, variables)
+        run.report = _evaluate(run, "default", run.model, variables)
     assert run.report is not None
     results = {"default": dict(run.report.metrics)}
     tables = dict(run.report.tables)
     for name, model in named_models(run.experiment, run.model).items():
         if name == "default":
             continue
-        report = _judge(run, name, model, variables)
+        report = _evaluate(run, name, model, variables)
         results[name] = dict(report.metrics)
         row = {f"val/{name}/{metric}": float(value) for metric, value in report.metrics.items()}
-        row[f"time/image/{name}"] = run.judges[name].image_seconds
+        row[f"time/image/{name}"] = run.evaluation_loops[name].image_seconds
         run.write_row({"step": float(run.progress.step), **row})
     run.folder.write_json("results.json", results)
-    _draw_curves(run)
+    _plot_curves(run)
     for text in tables.values():
         logger.info("\n%s", text.rstrip())
     logger.info("done: %s", run.folder.path)
     return run.report
 
 
-def _judge(run: Run, name: str, model: nn.Module, variables: Variables) -> Report:
-    """One evaluation, its tables and figures written."""
-    if name not in run.judges:
-        run.judges[name] = Judge(
-            model, run.experiment.task, run.devices, run.experiment.seed, run.leave_if_asked
+def _evaluate(run: RunContext, name: str, model: nn.Module, variables: Variables) -> Report:
+    """One evaluation; writes its tables and figures."""
+    if name not in run.evaluation_loops:
+        run.evaluation_loops[name] = EvaluationLoop(
+            model, run.experiment.task, run.devices, run.experiment.seed, run.raise_if_stopped
         )
     batch_size = evaluation_batch_size(run.experiment, len(run.devices))
-    report, picture = run.judges[name](variables, run.data, batch_size)
+    report, picture = run.evaluation_loops[name](variables, run.data, batch_size)
     below = "." if name == "default" else f"evaluations/{name}"
     run.folder.write_report(report, below)
     run.folder.write_picture(f"{below}/predictions.png", picture)
     return report
 
 
-def _draw_curves(run: Run) -> None:
-    if run.draw_curves is not None and is_first():
-        run.folder.write_picture("curves.png", run.draw_curves(run.metrics.rows))
+def _plot_curves(run: RunContext) -> None:
+    plot_curves = run.experiment.task.plot_curves
+    if plot_curves is not None and is_first():
+        run.folder.write_picture("curves.png", plot_curves(run.metrics.rows))

@@ -1,15 +1,15 @@
-"""The run folder: all that is needed to understand a run, continue it and repeat it.
+"""The run folder: all that is needed to understand a run, resume it and repeat it.
 
-experiment.json      file, arguments, versions, commit, devices, classes, seed, overfit, when
+experiment.json      file, arguments, versions, commit, devices, classes, seed, overfit, dates
 experiment.py        a copy of the experiment's file
-metrics.csv          the numbers; tensorboard/ the same for TensorBoard; curves.png drawn
-train_batch.png      the first batch as the model sees it; predictions.png truth beside prediction
+metrics.csv          the metrics; tensorboard/ the same for TensorBoard; curves.png their plot
+train_batch.png      the first batch as the model sees it; predictions.png ground truth beside predictions
 *.md, *.png, *.json  the evaluators' tables and figures; evaluations/NAME/ those of other evaluations
 per_image*.npz       what each test image contributed to the last evaluation's metrics, for comparing arms
-cost.json            what XLA says of a training step: operations and bytes on one device
-results.json         the last evaluation's numbers, by evaluation
+cost.json            the cost of a training step according to XLA: operations and bytes on one device
+results.json         the metrics of the last evaluation, by its name
 checkpoints/         the last two and the best
-log.txt              what was said; log.RANK.txt by other processes
+log.txt              the log; log.RANK.txt of other processes
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class RunFolder:
             file: the experiment's file, to be copied.
 
         Raises:
-            UserError: the folder holds a run already, or cannot be written.
+            UserError: the folder has a run already, or cannot be written.
         """
         if self.metrics.exists() or self.checkpoints.steps():
             raise UserError(f"{self.path} holds a run already; continue it with --resume or choose another")
@@ -88,10 +88,10 @@ class RunFolder:
         self.write_record(record)
 
     def read_record(self) -> dict[str, Any]:
-        """experiment.json.
+        """Reads experiment.json.
 
         Raises:
-            UserError: this is no run folder.
+            UserError: it is not a run folder.
         """
         try:
             return json.loads(self.record.read_bytes())
@@ -101,7 +101,7 @@ class RunFolder:
             raise UserError(f"{self.record} cannot be read: {error}") from error
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Writes experiment.json; what JSON has no word for is written as its text."""
+        """Writes experiment.json; values that JSON has no type for are written as their text."""
         self.write_json(self.record.name, record)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -112,7 +112,7 @@ class RunFolder:
             write_atomically(self.path / name, json.dumps(content, indent=1, default=str) + "\n")
 
     def write_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Writes a PNG into the folder, made if it is missing."""
+        """Writes a picture, uint8 RGB, as a PNG into the folder, made if it is missing."""
         if self.rank:
             return
         from PIL import Image
@@ -140,7 +140,16 @@ def describe(
     metric: str,
     devices: list[Device],
 ) -> dict[str, Any]:
-    """What experiment.json says of a run at its start."""
+    """The content of experiment.json at the start of a run.
+
+    Args:
+        file: the experiment's file.
+        arguments: of the experiment's function.
+        seed, overfit: of the run.
+        steps: over all stages.
+        metric: the name of the one that decides the best checkpoint.
+        devices: of the run.
+    """
     return {
         "file": str(file) if file is not None else None,
         "arguments": dict(arguments or {}),
@@ -157,12 +166,15 @@ def describe(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "--") -> list[str]:
-    """What differs between the arguments of a run and others, by option, with both values.
+    """Describes the differences between the arguments of a run and others, one option each.
 
     Args:
         old: the run's, as experiment.json has them.
         new: the others, likewise.
         prefix: of an option's name.
+
+    Returns:
+        Such as "--canvas is [512, 384] in the run, not [256, 192]".
     """
     found = []
     for name in dict.fromkeys([*old, *new]):
@@ -175,14 +187,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "-
 
 
 def machine(devices: list[Device]) -> dict[str, Any]:
-    """What a run's bits depend on besides its seed: versions, devices and, on CPUs, threads."""
+    """What rounding depends on: versions, devices and, on CPUs, the number of threads."""
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
     names = [f"{d.platform}:{d.id} {d.device_kind}" for d in devices]
     return {"versions": versions, "devices": names, "threads": len(cores())}
 
 
 def commit(folder: Path) -> str | None:
-    """The git commit a folder is at, ` modified` where files differ; None outside a repository."""
+    """The git commit of a folder, followed by ` modified` where files differ; None outside a repository."""
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -199,5 +211,5 @@ def commit(folder: Path) -> str | None:
 
 
 def now() -> str:
-    """The local time, for people."""
+    """The local time in ISO 8601."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

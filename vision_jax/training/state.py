@@ -21,15 +21,15 @@ Variables = dict[str, Any]
 class TrainState:
     """The state of a gradient stage, equal on all devices.
 
-    The fields are of any type, for JAX builds the struct of shapes, numpy arrays and flags as well.
+    The fields are typed Any: JAX also builds the struct of shapes, of numpy arrays and of flags.
 
     Attributes:
         step: int32 scalar, optimizer steps taken in this stage.
-        params: the learnt parameters.
+        params: the parameters.
         collections: the model's other variables by collection, such as `batch_stats`.
         opt_state: the optimizer's.
         averaged: a moving average of parameters and collections, as `variables`; None where none is kept.
-        numbers: what the step reads of its settings (`Numbers`); it leaves them as they are.
+        numbers: the numbers of the stage's settings (`Numbers`), which the step reads and does not change.
     """
 
     step: Any
@@ -52,8 +52,8 @@ class TrainState:
         Args:
             variables: of the model.
             optimizer: the update rule.
-            ema: whether to keep a moving average; it begins as a copy, for a step that donates its state
-                must not find an array in it twice.
+            ema: whether to keep a moving average; it starts as a copy, since a donated state must not hold an
+                array twice.
             numbers: for a step that reads them from its state.
         """
         collections = {name: tree for name, tree in variables.items() if name != "params"}
@@ -67,33 +67,33 @@ class TrainState:
         return {"params": self.params, **self.collections}
 
     @property
-    def judged(self) -> Variables:
-        """What is evaluated, predicted with and handed on: the average where there is one."""
+    def evaluation_variables(self) -> Variables:
+        """For evaluation, prediction and the next stage: the moving average where there is one."""
         return self.variables if self.averaged is None else self.averaged
 
 
 def initial_variables(model: nn.Module, key: Key[Array, ""], batch: Batch) -> Variables:
-    """Draws a model's first parameters, as one program.
+    """Initializes a model's parameters, as one program.
 
     `jax.jit` leaves out what no output depends on, so the forward pass is traced but not compiled; and
-    the program is kept between runs, which single operations are too small for. On the CPU it is not
-    optimised: for some hundred draws that run once, LLVM would take six times as long.
+    the program is cached between runs, which single operations are too small for. On CPUs it is not
+    optimized: for a few hundred random arrays computed once, LLVM would take six times as long.
 
     Args:
         model: with a `loss` method.
-        key: parameters and the collection `sample` draw from it.
-        batch: one device's share; most models look at its shapes alone.
+        key: of the parameters' random numbers and of the collection `sample`.
+        batch: one device's shard [b, ...]; most models use its shapes alone.
 
     Returns:
         {"params": ..., and the model's other collections}, on the default device.
     """
 
-    def initialise(key: Key[Array, ""], batch: Batch) -> Variables:
+    def initialize(key: Key[Array, ""], batch: Batch) -> Variables:
         parameters, sample = jax.random.split(key)
         return dict(model.init({"params": parameters, "sample": sample}, batch, method="loss"))
 
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(initialise, compiler_options=options)(key, batch)
+    return jax.jit(initialize, compiler_options=options)(key, batch)
 
 
 def check_fits(model: nn.Module, variables: Variables, batch: Batch, where: str) -> None:
@@ -102,7 +102,7 @@ def check_fits(model: nn.Module, variables: Variables, batch: Batch, where: str)
     Args:
         model: as the experiment defines it now.
         variables: as they were saved.
-        batch: one device's share; only its shapes matter.
+        batch: one device's shard [b, ...]; only its shapes matter.
         where: the checkpoint, for the message.
 
     Raises:
@@ -121,6 +121,7 @@ def check_fits(model: nn.Module, variables: Variables, batch: Batch, where: str)
 
 
 def _shapes(tree: Any) -> dict[str, str]:
+    """Dtype and shape of each array, as text, by its path: {"params/head/bias": "float32[3]"}."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         "/".join(str(getattr(k, "key", k)) for k in path): f"{x.dtype}{list(x.shape)}" for path, x in leaves

@@ -1,15 +1,15 @@
 """One training step and one evaluation step, from one device's view; the axis is "data".
 
 A loss term is a sum and its weight. The step divides each device's sum by the weight of all
-devices, inside the differentiated function, and adds the gradients: N devices minimise exactly what
-one would, however unevenly pixels, objects and anchors fall on them. A mean of the devices' means
-would not (one device with 1 pixel of loss 9, one with 5 of loss 3: it says 6, the truth is 4).
+devices, inside the differentiated function, and adds the gradients: N devices minimize exactly what
+one would, however unevenly pixels, objects and anchors are distributed. A mean of the devices' means
+would not (one device with 1 pixel of loss 9, one with 5 of loss 3: it is 6, the mean is 4).
 
-The random key is the same on every device and in every microbatch: randomness of one example is the
-model's to draw, by the example's id, and then it depends on neither.
+The random key is the same on every device and in every microbatch: a model folds the example's id into it,
+so that the random numbers of an example depend on neither.
 
 In bfloat16 the model is called with its parameters cast, and its layers compute in their parameters'
-dtype (`vision_jax.layers`). What is learnt, the gradients' sums, statistics, and losses are float32: a
+dtype (`vision_jax.layers`). Stored parameters, sums of gradients, statistics and losses are float32: a
 model casts its raw outputs to float32 before anything is compared, summed or decoded.
 """
 
@@ -28,7 +28,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.training.experiment import Batch, Precision, Predictions, TrainConfig
-from vision_jax.training.freezing import Freeze, frozen, judging
+from vision_jax.training.freezing import Freeze, frozen, frozen_in_eval_mode
 from vision_jax.training.optimizers import Numbers, Schedule, learning_rate, optimizer
 from vision_jax.training.parallel import summed
 from vision_jax.training.state import TrainState, Variables
@@ -39,14 +39,14 @@ Scalars = dict[str, Float[Array, ""]]
 
 @struct.dataclass
 class StepMetrics:
-    """What a step reports, equal on all devices: scalars of JAX, of numpy on the host.
+    """The metrics of a step, equal on all devices: float32 scalars of JAX, of numpy on the host.
 
     Attributes:
         terms: each loss term's mean over the global batch, by name.
-        loss: their sum.
+        loss: the sum of the terms.
         grad_norm: the global norm of the gradient before clipping.
         learning_rate: of this step.
-        finite: bool, False where the loss or the gradient is not: the state was then left as it was.
+        finite: bool scalar, False where the loss or the gradient is not finite: the state is then unchanged.
     """
 
     terms: Any
@@ -69,36 +69,38 @@ def train_step(
     """Builds the step of a gradient stage.
 
     Under accumulation a term's weight is known only after the last microbatch, and the first one's
-    gradient needs it. So the weights come first, in a pass that computes nothing else: XLA keeps of the
-    forward pass what they depend on, which is nothing where they are counts of labels, and a detector's
-    proposals where they are counts of sampled regions. Adding up each term's own gradient instead would
+    gradient needs it. So the weights are computed first, in a separate pass: XLA keeps the part of the
+    forward pass that they depend on, which is nothing where they are counts of labels, and a detector's
+    proposals where they are counts of sampled regions. Summing each term's own gradient instead would
     take a backward pass and a copy of the gradient for each term.
 
-    Statistics of batch norm are those of one microbatch on all devices, so normalisation sees fewer
-    images than without accumulation. Each microbatch updates the statistics that the step began with, and
-    the mean of the outcomes is kept: running means are those of the whole batch, and are one step further.
+    Statistics of batch norm are those of one microbatch on all devices: fewer images than without
+    accumulation. Each microbatch updates the statistics of the step's start, and the mean of the results is
+    kept: running means are those of the whole batch, after one update.
 
     Args:
-        model: with `loss(batch, train=True) -> {name: Mean}`; draws from the collection `sample`.
-        rule: of the update.
-        rate: its learning rate, for the report.
+        model: with `loss(batch, train=True) -> {name: Mean}`; its random collection is `sample`.
+        rule: the optimizer.
+        rate: its learning rate, for the metrics.
         precision: of the model's parameters when it is called.
-        accumulate: microbatches that each device's share is taken in, dividing its size.
-        ema: decay of the state's average, which after t steps is that or (1 + t) / (10 + t), if less: the
-            first steps are not remembered for long. 0 where the state keeps none.
-        freeze: parts of the model that stay as they are (`freezing`).
+        accumulate: number of microbatches, dividing the size of a device's shard.
+        ema: decay of the state's moving average; after t steps the smaller of it and (1 + t) / (10 + t), so
+            that the first steps are forgotten soon. 0 where the state keeps none.
+        freeze: frozen parts of the model (`freezing`).
 
     Returns:
-        (state, this device's share of the batch, the stage's key) -> the next state, the metrics.
+        (state, this device's shard of the batch [b, ...], the stage's key) -> (the next state, the metrics).
     """
 
     def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(key, state.step)
-        still = frozen(state.params, freeze)
+        is_frozen = frozen(state.params, freeze)
 
         def apply(params: Any, part: Batch) -> tuple[dict[str, Mean], Variables]:
-            stopped = jax.tree.map(lambda x, stays: jax.lax.stop_gradient(x) if stays else x, params, still)
-            with judging(freeze):
+            stopped = jax.tree.map(
+                lambda x, fixed: jax.lax.stop_gradient(x) if fixed else x, params, is_frozen
+            )
+            with frozen_in_eval_mode(freeze):
                 means, collections = model.apply(
                     {"params": _cast(stopped, precision), **state.collections},
                     part,
@@ -111,12 +113,12 @@ def train_step(
 
         def objective(params: Any, part: Batch, weights: Scalars | None) -> tuple[Any, tuple[Any, Variables]]:
             means, collections = apply(params, part)
-            shares = _shares(means, summed(_weights(means)) if weights is None else weights)
-            return _sum(shares), (shares, collections)
+            partial = _partial_means(means, summed(_weights(means)) if weights is None else weights)
+            return _sum(partial), (partial, collections)
 
         differentiate = jax.grad(objective, has_aux=True)
         if accumulate == 1:
-            gradient, (shares, collections) = differentiate(state.params, batch, None)
+            gradient, (partial, collections) = differentiate(state.params, batch, None)
         else:
             parts = jax.tree.map(lambda x: jnp.reshape(x, (accumulate, -1, *jnp.shape(x)[1:])), batch)
             weights = jax.lax.map(lambda part: _weights(apply(state.params, part)[0]), parts)
@@ -126,20 +128,20 @@ def train_step(
                 more, outcome = differentiate(state.params, part, weights)
                 return jax.tree.map(jnp.add, gradient, more), outcome
 
-            nothing = jax.tree.map(jnp.zeros_like, state.params)
-            gradient, (shares, collections) = jax.lax.scan(add, nothing, parts)
-            shares = jax.tree.map(lambda x: x.sum(0), shares)
-            collections = _joined(state.collections, collections, lambda x: x.mean(0), lambda x: x.max(0))
+            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            gradient, (partial, collections) = jax.lax.scan(add, zeros, parts)
+            partial = jax.tree.map(lambda x: x.sum(0), partial)
+            collections = _reduced(state.collections, collections, lambda x: x.mean(0), lambda x: x.max(0))
 
-        gradient, terms = summed((gradient, shares))
+        gradient, terms = summed((gradient, partial))
         loss = _sum(terms)
         norm = optax.global_norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        params = jax.tree.map(lambda new, old, stays: old if stays else new, params, state.params, still)
-        collections = _synchronised(state.collections, collections)
+        params = jax.tree.map(lambda new, old, fixed: old if fixed else new, params, state.params, is_frozen)
+        collections = _synchronized(state.collections, collections)
         averaged = state.averaged
         if averaged is not None:
             averaged = _averaged(averaged, {"params": params, **collections}, state.step, ema)
@@ -160,7 +162,7 @@ def train_step(
 def configured_step(
     model: nn.Module, config: TrainConfig, freeze: Freeze = ()
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
-    """The step of a gradient stage, as its settings say, from a state of `configured_state`."""
+    """Builds the step of a gradient stage from its settings, for a state of `configured_state`."""
 
     def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, StepMetrics]:
         return train_step(
@@ -177,14 +179,19 @@ def configured_step(
 
 
 def configured_state(variables: Variables, config: TrainConfig) -> TrainState:
-    """The state that a gradient stage begins with."""
+    """The state at the start of a gradient stage."""
     return TrainState.create(variables, optimizer(config), ema=config.ema > 0, numbers=Numbers.of(config))
 
 
 def evaluation_step(
     model: nn.Module,
 ) -> Callable[[Variables, Batch, Key[Array, ""]], tuple[dict[str, Mean], Predictions]]:
-    """Builds the step of an evaluation: (variables, share, key) -> losses of all devices, own predictions."""
+    """Builds the step of an evaluation.
+
+    Returns:
+        (variables, this device's shard [b, ...], key) -> (loss terms summed over all devices, this shard's
+        predictions [b, ...]).
+    """
 
     def step(variables: Variables, batch: Batch, key: Key[Array, ""]) -> tuple[dict[str, Mean], Predictions]:
         rngs = {"sample": key}
@@ -196,7 +203,7 @@ def evaluation_step(
 
 
 def prediction_step(model: nn.Module) -> Callable[[Variables, Batch, Key[Array, ""]], Predictions]:
-    """Builds (variables, share of the batch, key) -> predictions, for batches without truth."""
+    """Builds (variables, this device's shard [b, ...], key) -> predictions; it needs no ground truth."""
 
     def step(variables: Variables, batch: Batch, key: Key[Array, ""]) -> Predictions:
         return model.apply(variables, batch, method="predict", rngs={"sample": key})
@@ -205,39 +212,47 @@ def prediction_step(model: nn.Module) -> Callable[[Variables, Batch, Key[Array, 
 
 
 def _cast(params: Any, precision: Precision) -> Any:
-    """Floating parameters in the wanted precision; their gradients come back in their own."""
+    """Casts floating parameters to a precision; their gradients have the parameters' own dtype."""
     return jax.tree.map(lambda x: x.astype(precision) if _is_float(x) else x, params)
 
 
 def _weights(means: dict[str, Mean]) -> Scalars:
+    """Each term's weight, float32, without a gradient."""
     return {name: jax.lax.stop_gradient(jnp.float32(mean.weight)) for name, mean in means.items()}
 
 
-def _shares(means: dict[str, Mean], weights: Scalars) -> Scalars:
-    """Each term's part of its global mean: this sum over the weight of the whole batch, 0 over 0."""
+def _partial_means(means: dict[str, Mean], weights: Scalars) -> Scalars:
+    """Each term's summand of its global mean: this sum over the weight of the whole batch; 0 for 0 / 0."""
     return {name: Mean(jnp.float32(mean.total), weights[name]).value() for name, mean in means.items()}
 
 
 def _sum(terms: Scalars) -> Float[Array, ""]:
+    """The sum of the terms, float32, in their order."""
     return functools.reduce(jnp.add, terms.values(), jnp.float32(0))
 
 
-def _synchronised(before: Variables, after: Variables) -> Variables:
-    """Makes statistics equal on all devices: the mean of floats, the largest of anything else."""
+def _synchronized(before: Variables, after: Variables) -> Variables:
+    """Makes statistics equal on all devices: the mean of floats, the maximum of other dtypes."""
     if jax.lax.axis_size(AXIS) == 1:
         return after
-    return _joined(before, after, lambda x: jax.lax.pmean(x, AXIS), lambda x: jax.lax.pmax(x, AXIS))
+    return _reduced(before, after, lambda x: jax.lax.pmean(x, AXIS), lambda x: jax.lax.pmax(x, AXIS))
 
 
-def _joined(
+def _reduced(
     before: Variables,
     after: Variables,
     mean: Callable[[Array], Array],
     largest: Callable[[Array], Array],
 ) -> Variables:
-    """The mean of what several devices or microbatches made of the statistics before.
+    """Reduces the statistics of several devices or microbatches to one.
 
-    It is that of their changes: what none of them changed stays as it was, to the bit.
+    The mean is taken of the changes, so that statistics which none has changed are bit-identical.
+
+    Args:
+        before: the statistics of the step's start, arrays of any shapes.
+        after: those of each device or microbatch; `mean` and `largest` reduce them to the shapes before.
+        mean: the reduction of floats.
+        largest: the reduction of other dtypes.
     """
 
     def one(old: Array, new: Array) -> Array:
@@ -249,7 +264,14 @@ def _joined(
 def _averaged(
     average: Variables, new: Variables, steps: Int[Array, ""], decay: float | Float[Array, ""]
 ) -> Variables:
-    """The moving average one step on; what is no float is as in the new variables."""
+    """Updates an exponential moving average; other dtypes than floats are those of the new variables.
+
+    Args:
+        average: after `steps` updates.
+        new: the variables of this step, of the same shapes.
+        steps: updates so far, int32.
+        decay: 0..1; the smaller of it and (1 + steps) / (10 + steps) is used.
+    """
     kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
 
     def one(old: Array, new: Array) -> Array:

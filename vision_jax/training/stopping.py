@@ -1,6 +1,6 @@
-"""Being asked to stop: SIGTERM from a cluster, SIGINT from a keyboard.
+"""Requests to stop: SIGTERM from a cluster, SIGINT from a keyboard.
 
-The first signal lets the step in hand finish, so that the state can be saved; a second one stops at
+After the first signal the current step is finished, so that the state can be saved; a second one stops at
 once. Python runs handlers in the main thread only; elsewhere (a notebook's worker) nothing is caught.
 """
 
@@ -19,7 +19,7 @@ class Stopped(SystemExit):
     """The run was asked to stop; the exit code is 128 and the signal's number (143, 130).
 
     Args:
-        number: the signal.
+        number: of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -31,9 +31,9 @@ class StopRequest:
     """Catches SIGTERM and SIGINT while it is open.
 
     Attributes:
-        received: the signal that came, or None.
-        waits: whether the loop will look at `received` soon. Where it will not (opening the data,
-            a stage without gradients) a signal raises `Stopped` on the spot.
+        received: the signal that was received, or None.
+        waits: whether the loop will check `received` soon. Where it will not (opening the data, a stage
+            without gradients) a signal raises `Stopped` at once.
     """
 
     def __init__(self) -> None:
@@ -52,13 +52,16 @@ class StopRequest:
             signal.signal(number, handler)
 
     def raise_if_received(self) -> None:
-        """Raises `Stopped` if a signal came."""
+        """Raises `Stopped` if a signal was received."""
         if self.received is not None:
             raise Stopped(self.received)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received is not None or not self.waits:
             self.received = number
-            logger.warning("stopped by %s, nothing more is saved", signal.Signals(number).name)
+            logger.warning(
+                "stopped by %s; the steps since the last checkpoint are not saved",
+                signal.Signals(number).name,
+            )
             raise Stopped(number)
         self.received = number

@@ -1,4 +1,4 @@
-"""What is measured at each step without holding up the next: losses, speed, traces; and the alarm."""
+"""What is measured at each step without delaying the next: losses, speed, traces; the check for NaN."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PROFILED_STEPS = (10, 15)
 
 
 class Watch:
-    """Reads the metrics of each step once the next is under way, and writes a row every few steps.
+    """Reads the metrics of each step once the next has started, and writes a row every `log_every` steps.
 
     Args:
         config: of the stage.
         before: steps taken in earlier stages.
         sums: of the steps since the last row, as the checkpoint holds them.
-        console: shows them.
+        console: prints them.
         write_row: takes each row of metrics.csv.
-        folder: the run's, for a batch whose loss is not finite.
+        folder: the run folder, for a batch whose loss is not finite.
         rank: this process's number; its part of such a batch carries it.
         began: `time.perf_counter()` at the start of the process's work.
     """
@@ -61,7 +61,7 @@ class Watch:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leaves the time until now (compilation, an evaluation) out of the speed."""
+        """Excludes the time until now (compilation, an evaluation) from the speed."""
         self._since = time.perf_counter()
         self._steps = 0
         self._waiting = 0.0
@@ -71,15 +71,15 @@ class Watch:
         self._waiting += seconds
 
     def started(self, done: int, batch: Batch, outcome: StepMetrics) -> None:
-        """Takes the promise of a step's metrics and reads those of the step before.
+        """Takes a step's metrics, which may not be computed yet, and reads those of the step before.
 
         Args:
             done: steps of the stage, this one included.
-            batch: what it was given.
-            outcome: still being computed.
+            batch: the step's.
+            outcome: the step's metrics.
 
         Raises:
-            UserError: the step before was not finite.
+            UserError: the loss or the gradient of the step before was not finite.
         """
         earlier, self._pending = self._pending, (done, batch, outcome)
         if earlier is not None:
@@ -89,7 +89,7 @@ class Watch:
         """Reads the last step's metrics too, waiting for it.
 
         Raises:
-            UserError: that step was not finite.
+            UserError: its loss or its gradient was not finite.
         """
         if self._pending is not None:
             earlier, self._pending = self._pending, None
@@ -127,7 +127,7 @@ class Watch:
             self.restart_clock()
 
     def _not_finite(self, step: int, values: Row, batch: Batch) -> UserError:
-        """Keeps the batch that led to a loss or gradient that is not finite; the state is as before it."""
+        """Saves the batch of a loss or gradient that is not finite; the state is unchanged by it."""
         path = self._folder / f"nonfinite_batch_step_{step}{self._suffix}"
         leaves = jax.tree_util.tree_leaves_with_path(batch)
         names = ["/".join(str(getattr(k, "name", getattr(k, "key", k))) for k in keys) for keys, _ in leaves]
@@ -142,7 +142,7 @@ class Watch:
 
 
 class Profiler:
-    """Traces a few steps a little after the start, when everything is compiled.
+    """Traces steps 10 to 15 of this process, when everything is compiled.
 
     Args:
         folder: of the trace.
