@@ -53,6 +53,7 @@ def addition(data: str, distortion: Distortion) -> Task:
 
 
 def _loading(source: ClassificationSource, distortion: Distortion) -> Loading:
+    """A split of digits, loaded as pairs of them."""
     canvas = (distortion.canvas, distortion.canvas)
 
     def collate(batch_size: int):
@@ -63,6 +64,7 @@ def _loading(source: ClassificationSource, distortion: Distortion) -> Loading:
 
 
 def _data(train: Loading, val: Loading, first: int | None = None) -> Data:
+    """The data of the task; of each split its `first` digits, or all."""
     return Data(
         classes=SUMS,
         train=lambda batch_size, seed, workers: train.train(NO_AUGMENT, batch_size, seed, workers, first),

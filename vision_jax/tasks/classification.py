@@ -116,6 +116,7 @@ def _data(
 
 
 def _loading(source: ClassificationSource, sides: Sides, distortion: Distortion | None) -> Loading:
+    """A split, loaded on a canvas in the orientation of most of its images."""
     canvas = oriented_canvas(sampled_sizes(source), sides)
 
     def collate(batch_size: int) -> Callable[[Sequence[ClassificationExample]], ClassificationBatch]:

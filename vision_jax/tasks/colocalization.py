@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vision_jax.data.digits.located import LocatedDigits
 from vision_jax.data.open import open_classification
 from vision_jax.data.transforms.augment import NO_AUGMENT
 from vision_jax.evaluation import CocoEvaluator, RecallEvaluator
 from vision_jax.tasks.detection import boxes_kind
 from vision_jax.tasks.objects import objects_task
-from vision_jax.training.experiment import Classes, Task
+from vision_jax.training.experiment import Classes, Evaluator, Task
 from vision_jax.types import UserError
 
 
@@ -39,6 +41,7 @@ def colocalization(data: str, digit: str, length: int = 100, distractors: int = 
     return objects_task(kind, (canvas, canvas), NO_AUGMENT)
 
 
-def _evaluators(source: LocatedDigits, first: int | None):
+def _evaluators(source: LocatedDigits, first: int | None) -> Sequence[Evaluator]:
+    """Fresh evaluators of a split, or of its `first` images."""
     records = [source.record(i) for i in range(len(source) if first is None else min(first, len(source)))]
     return RecallEvaluator(records), CocoEvaluator(records, source.classes)

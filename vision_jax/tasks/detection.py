@@ -68,6 +68,7 @@ def boxes_kind(
 
 
 def _evaluators(source: DetectionSource, first: int | None) -> Sequence[Evaluator]:
+    """Fresh evaluators of a split, or of its `first` images."""
     records = [source.record(i) for i in range(len(source) if first is None else min(first, len(source)))]
     ids = getattr(source, "category_ids", None)
     return (

@@ -95,16 +95,20 @@ class _First:
         return self._count
 
     def record(self, index: int) -> DetectionRecord:
+        """The annotations of an image."""
         return self._source.record(index)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB."""
         return self._source.image(index)
 
     def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
+        """The masks of an image's objects, in the order of its record."""
         return self._source.masks(index)
 
 
 def _evaluators(source: InstanceSource, first: int | None) -> Sequence[Evaluator]:
+    """Fresh evaluators of a split, or of its `first` images."""
     part = source if first is None else _First(source, first)
     return [CocoInstanceEvaluator(part, source.classes, getattr(source, "category_ids", None))]
 

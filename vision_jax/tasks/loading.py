@@ -82,6 +82,7 @@ class Loading:
         return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups(first))
 
     def _groups(self, first: int | None) -> Sequence[Hashable] | None:
+        """The key of each example; None where they are one group."""
         return None if self.groups is None else self.groups(first)
 
     def _fits_in_memory(self, zoom: float, copies: int, first: int | None) -> bool:

@@ -178,6 +178,8 @@ def _data(
 
 
 def _loading(kind: Kind, source: DetectionSource, canvas: Canvas, most: int) -> Loading:
+    """A split, loaded on a landscape or a portrait canvas with at most `most` objects an image."""
+
     def collate(batch_size: int) -> Callable[[Sequence[Any]], Batch]:
         return partial(kind.collate, canvas=canvas, max_objects=most, batch_size=batch_size)
 

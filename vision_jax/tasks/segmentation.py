@@ -167,6 +167,7 @@ def _data(
 
 
 def _loading(source: SegmentationSource, sides: Sides) -> Loading:
+    """A split, loaded on a canvas in the orientation of most of its images."""
     canvas = oriented_canvas(sampled_sizes(source), sides)
 
     def collate(batch_size: int) -> Callable[[Sequence[SegmentationExample]], SegmentationBatch]:

@@ -300,6 +300,7 @@ class Checkpoints:
         return self._manager
 
     def _prune(self, progress: TrainingProgress) -> None:
+        """Deletes all checkpoints but the last two, the best and this one."""
         steps = self.steps()
         keep = {*steps[-2:], progress.step, progress.best_step}
         for step in steps:
@@ -326,6 +327,11 @@ class Checkpoints:
         write_atomically(self.folder / str(progress.step) / RECORD, text)
 
     def _read_record(self, step: int) -> dict[str, Any]:
+        """The record of a checkpoint.
+
+        Raises:
+            OSError, ValueError, KeyError: it is missing, damaged, or incomplete.
+        """
         record = json.loads((self.folder / str(step) / RECORD).read_bytes())
         if record.pop("sha256") != _digest(record):
             raise ValueError("its own hash does not match")
@@ -345,6 +351,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def _hash(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -355,6 +362,7 @@ def _is_step(name: str) -> bool:
 
 
 def _digest(body: dict[str, Any]) -> str:
+    """SHA-256 of a record without its own hash."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 

@@ -273,6 +273,7 @@ class _Shard:
 
 
 def _check_address(address: str, processes: int | None, process: int | None) -> None:
+    """Raises a UserError unless the address and the numbers of a process are complete."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise UserError(

@@ -102,7 +102,9 @@ class BatchIterator(Protocol):
         """The position, as JSON-serializable values or bytes."""
         ...
 
-    def set_state(self, state: Any) -> None: ...
+    def set_state(self, state: Any) -> None:
+        """Moves to a position of `get_state`."""
+        ...
 
 
 @runtime_checkable
@@ -113,7 +115,9 @@ class Evaluator(Protocol):
         """Takes one batch and its predictions, both as numpy; skips examples that are not `example_valid`."""
         ...
 
-    def report(self) -> Report: ...
+    def report(self) -> Report:
+        """The metrics of all batches added."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -78,4 +78,5 @@ class _EvalMode:
 
 
 def _names(path: Sequence[Any]) -> list[str]:
+    """The names in a path of `jax.tree_util`."""
     return [str(part.key) for part in path]

@@ -126,6 +126,7 @@ class Meter:
         return dict(self._sums)
 
     def clear(self) -> None:
+        """Starts again from no step."""
         self._sums.clear()
 
 

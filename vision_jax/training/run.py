@@ -171,6 +171,7 @@ def _evaluate(run: RunContext, name: str, model: nn.Module, variables: Variables
 
 
 def _plot_curves(run: RunContext) -> None:
+    """Writes curves.png, where the task plots curves."""
     plot_curves = run.experiment.task.plot_curves
     if plot_curves is not None and is_first():
         run.folder.write_picture("curves.png", plot_curves(run.metrics.rows))

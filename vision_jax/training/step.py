@@ -281,4 +281,5 @@ def _averaged(
 
 
 def _is_float(x: Array) -> bool:
+    """Whether an array's dtype is a floating one."""
     return jnp.issubdtype(x.dtype, jnp.inexact)

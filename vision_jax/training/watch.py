@@ -96,6 +96,7 @@ class Watch:
             self._read(*earlier)
 
     def _read(self, done: int, batch: Batch, outcome: StepMetrics) -> None:
+        """Waits for a step's metrics, adds them to the means, and writes a row where one is due."""
         got = jax.device_get(outcome)
         loss = {"train/loss": float(got.loss)}
         values = loss | {f"train/{name}": float(value) for name, value in got.terms.items()} | loss
