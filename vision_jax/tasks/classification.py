@@ -14,7 +14,7 @@ from vision_jax.data.open import open_classification
 from vision_jax.data.pipeline.batching import classification_batch
 from vision_jax.data.pipeline.reading import read_classification
 from vision_jax.data.sources import ClassificationSource
-from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, Fit
+from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, FitCanvas
 from vision_jax.data.transforms.geometry import oriented
 from vision_jax.evaluation import ClassificationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, oriented_canvas, sampled_sizes
@@ -130,7 +130,7 @@ def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> 
     """A batch for `predict` from uint8 RGB images [h, w, 3]; each is resized in its own orientation."""
     canvases = [oriented((sides[1], sides[0]), *image.shape[:2]) for image in images]
     examples = [
-        Fit(canvas)(ClassificationExample(id, image, -1))
+        FitCanvas(canvas)(ClassificationExample(id, image, -1))
         for id, image, canvas in zip(ids, images, canvases, strict=True)
     ]
     canvas = max(h for h, _ in canvases), max(w for _, w in canvases)

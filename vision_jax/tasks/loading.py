@@ -10,7 +10,7 @@ from vision_jax.data.digits.distortions import Distort
 from vision_jax.data.digits.sums import DistortSum
 from vision_jax.data.pipeline.loader import evaluation_batches, train_batches
 from vision_jax.data.pipeline.reading import Examples
-from vision_jax.data.transforms.augment import Augment, Fit, train_transform
+from vision_jax.data.transforms.augment import Augment, FitCanvas, train_transform
 from vision_jax.data.transforms.geometry import Canvas
 
 # Resized images are cached between passes while they take no more bytes than this.
@@ -77,7 +77,7 @@ class Loading:
             batch_size: images a batch; the last one is padded.
             first: use only so many images; all if None.
         """
-        judged = Fit(self.canvas) if self.distort is None else self.distort.judged
+        judged = FitCanvas(self.canvas) if self.distort is None else self.distort.judged
         examples = Examples(self.source, self.read, judged, self._fits_in_memory(1, 1, first), first)
         return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups(first))
 

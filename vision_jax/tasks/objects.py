@@ -15,7 +15,7 @@ from vision_jax.data.examples import DetectionExample
 from vision_jax.data.pipeline.batching import count_objects
 from vision_jax.data.pipeline.loader import canvases
 from vision_jax.data.sources import DetectionSource
-from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, Fit
+from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, FitCanvas
 from vision_jax.data.transforms.geometry import Canvas
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides
 from vision_jax.tasks.loading import Loading
@@ -87,7 +87,7 @@ def objects_task(kind: Kind, canvas: Sides | None, augment: Augment, max_objects
     def prepare(images: Sequence[np.ndarray], ids: Sequence[int]) -> Batch:
         long, short = sides()
         examples = [kind.unannotated(id, image) for id, image in zip(ids, images, strict=True)]
-        fitted = [Fit((short, long))(example) for example in examples]
+        fitted = [FitCanvas((short, long))(example) for example in examples]
         return kind.collate(fitted, (short, long), 1, len(fitted))
 
     return Task(

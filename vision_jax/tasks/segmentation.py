@@ -17,7 +17,7 @@ from vision_jax.data.open import open_segmentation
 from vision_jax.data.pipeline.batching import segmentation_batch
 from vision_jax.data.pipeline.reading import read_segmentation
 from vision_jax.data.sources import SegmentationSource
-from vision_jax.data.transforms.augment import Augment, Fit
+from vision_jax.data.transforms.augment import Augment, FitCanvas
 from vision_jax.data.transforms.geometry import oriented, resize_labels
 from vision_jax.evaluation import BoundaryEvaluator, SegmentationEvaluator
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides, oriented_canvas, sampled_sizes
@@ -182,7 +182,9 @@ def _prepare(images: Sequence[np.ndarray], ids: Sequence[int], sides: Sides) -> 
     """A batch for `predict` from uint8 RGB images [h, w, 3]; each is resized in its own orientation."""
     canvases = [oriented((sides[1], sides[0]), *image.shape[:2]) for image in images]
     examples = [
-        Fit(canvas)(SegmentationExample(id, image, np.full(image.shape[:2], -1, np.int32), image.shape[:2]))
+        FitCanvas(canvas)(
+            SegmentationExample(id, image, np.full(image.shape[:2], -1, np.int32), image.shape[:2])
+        )
         for id, image, canvas in zip(ids, images, canvases, strict=True)
     ]
     canvas = max(h for h, _ in canvases), max(w for _, w in canvases)

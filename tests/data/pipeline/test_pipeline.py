@@ -17,7 +17,7 @@ from vision_jax.data.pipeline.batching import (
 from vision_jax.data.pipeline.loader import canvases, evaluation_batches, train_batches
 from vision_jax.data.pipeline.reading import Examples, read_classification, read_detection, read_segmentation
 from vision_jax.data.records import DetectionRecord
-from vision_jax.data.transforms.augment import Augment, Fit, train_transform
+from vision_jax.data.transforms.augment import Augment, FitCanvas, train_transform
 from vision_jax.types import UserError
 
 CANVAS = (24, 32)
@@ -193,7 +193,7 @@ def test_errors_of_the_loader_reach_the_caller():
 def test_evaluation_goes_over_all_once_in_order_and_fills_the_last_batch():
     source = Drawn()
     batches = evaluation_batches(
-        Examples(source, read_detection, Fit(CANVAS)),
+        Examples(source, read_detection, FitCanvas(CANVAS)),
         partial(detection_batch, canvas=CANVAS, max_objects=3, batch_size=4),
         4,
         canvases(source, CANVAS),
@@ -216,14 +216,14 @@ def test_evaluation_goes_over_all_once_in_order_and_fills_the_last_batch():
 
 def test_kept_examples_are_read_once_and_cannot_be_written():
     source = Drawn()
-    examples = Examples(source, read_detection, Fit(CANVAS), cache=True, first=5)
+    examples = Examples(source, read_detection, FitCanvas(CANVAS), cache=True, first=5)
     assert len(examples) == 5
     for _ in range(3):
         one = examples[2]
     assert source.read == {2: 1}
     with pytest.raises(ValueError, match="read-only"):
         one.image[0] = 0
-    np.testing.assert_array_equal(one.image, Examples(source, read_detection, Fit(CANVAS))[2].image)
+    np.testing.assert_array_equal(one.image, Examples(source, read_detection, FitCanvas(CANVAS))[2].image)
 
 
 def test_classification_and_segmentation_go_the_same_way():
@@ -236,7 +236,7 @@ def test_classification_and_segmentation_go_the_same_way():
     assert batch.labels.tolist() == [digits.record(int(id)).label for id in batch.id]
     scenes = SyntheticScenes(5).segmentation()
     whole = evaluation_batches(
-        Examples(scenes, read_segmentation, Fit((64, 64))),
+        Examples(scenes, read_segmentation, FitCanvas((64, 64))),
         partial(segmentation_batch, canvas=(64, 64), batch_size=2),
         2,
     )

@@ -13,7 +13,7 @@ from vision_jax.data.pipeline.batching import detection_batch
 from vision_jax.data.transforms.augment import (
     Augment,
     ColourJitter,
-    Fit,
+    FitCanvas,
     RandomCrop,
     ScaleJitter,
     TrainTransform,
@@ -137,7 +137,7 @@ def test_shrinking_averages_areas_and_labels_take_the_centre():
 @few
 @given(painted(), st.sampled_from([(48, 64), (64, 48), (50, 50)]))
 def test_fit_fills_one_side_and_answers_go_back_to_the_original(example, canvas):
-    out = Fit(canvas)(example)
+    out = FitCanvas(canvas)(example)
     height, width = oriented(canvas, *example.original_size)
     assert out.image.shape[0] == height or out.image.shape[1] == width
     assert out.image.shape[0] <= height
@@ -155,10 +155,10 @@ def test_canvas_lies_for_wide_images_and_stands_for_high_ones():
     assert oriented((240, 320), 640, 480) == (320, 240)
     assert oriented((320, 240), 480, 640) == (240, 320)
     assert oriented((320, 240), 50, 50) == (320, 240)
-    portrait = Fit((240, 320))(detection(np.zeros((640, 480, 3), np.uint8)))
+    portrait = FitCanvas((240, 320))(detection(np.zeros((640, 480, 3), np.uint8)))
     assert portrait.image.shape == (320, 240, 3)
     segment = SegmentationExample(0, np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.int32), (64, 48))
-    assert Fit((24, 32))(segment).image.shape == (24, 18, 3)
+    assert FitCanvas((24, 32))(segment).image.shape == (24, 18, 3)
 
 
 def test_crop_drops_what_is_mostly_gone_and_keeps_ignored_regions():
@@ -205,7 +205,7 @@ def test_without_jitter_everything_random_happens_after_the_prepared_size():
     prepared = transform.prepare(example)
     out = transform(prepared, np.random.default_rng(0))
     np.testing.assert_array_equal(out.image, prepared.image)
-    np.testing.assert_array_equal(out.image, Fit((30, 40))(example).image)
+    np.testing.assert_array_equal(out.image, FitCanvas((30, 40))(example).image)
     assert out.scale == prepared.scale
 
 

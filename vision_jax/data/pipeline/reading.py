@@ -88,8 +88,8 @@ class Examples(Generic[E]):
         Args:
             source: a source of the kind that `read` reads.
             read: (source, index) -> example, one of this module's `read_...`.
-            prepare: what is done to each example after reading, without randomness, such as `Fit` or a train
-                transform's `prepare`; kept examples are kept as it leaves them.
+            prepare: what is done to each example after reading, without randomness, such as `FitCanvas` or a
+                train transform's `prepare`; kept examples are kept as it leaves them.
             cache: whether prepared examples are kept in memory; changes no result.
             first: only the source's first so many examples; all if None.
         """

@@ -61,7 +61,7 @@ def adjust_colour(
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitCanvas:
     """Resizes an image so that it just fits its canvas, aspect kept; nothing is drawn.
 
     Attributes:
