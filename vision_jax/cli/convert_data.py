@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from vision_jax.data.convert import Encoding, convert, images_per_second
-from vision_jax.data.open import OPENERS, place_of, usual_task
+from vision_jax.data.open import OPENERS, location_of, usual_task
 from vision_jax.training.files import storage_errors
 from vision_jax.types import UserError
 
@@ -79,7 +79,7 @@ class _Progress:
 
 
 def _gain(options: ConvertOptions, task: str, before: tuple[Any, Any], after: tuple[Any, Any]) -> str:
-    place = place_of(options.data)
+    place = location_of(options.data)
     speeds = [images_per_second(sources[0], task, _MEASURED) for sources in (before, after)]
     count = len(after[0]) + (0 if after[1] is after[0] else len(after[1]))
     rows = [

@@ -14,15 +14,13 @@ from hypothesis.extra import numpy as hnp
 from vision_jax.data.codecs.masks import decode_runs, unpack_runs
 from vision_jax.data.convert import Encoding, convert, images_per_second
 from vision_jax.data.formats.records.files import Contents, SplitReader, SplitWriter, pack, unpack
-from vision_jax.data.formats.synthetic.scenes import Digits, SyntheticScenes
+from vision_jax.data.formats.synthetic.digits import Digits
+from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
 from vision_jax.data.open import (
-    OPENERS,
     open_classification,
     open_detection,
     open_instances,
     open_segmentation,
-    place_of,
-    usual_task,
 )
 from vision_jax.data.pipeline.batching import detection_batch
 from vision_jax.data.pipeline.loader import evaluation_batches, train_batches
@@ -427,12 +425,3 @@ def test_conversion_tells_its_progress(tmp_path, caplog):
     assert "one split only" not in caplog.text
     assert images_per_second(train, "detection") > 0
     assert json.loads((tmp_path / "r" / "records.json").read_text())["source"] == "a test"
-
-
-def test_what_a_spec_is_for_and_where_it_lies(tmp_path):
-    assert usual_task("coco:x") == usual_task("synthetic?seed=1") == usual_task("tfds:x") == "detection"
-    assert usual_task("folder:x") == usual_task("digits") == "classification"
-    assert usual_task("labels:x?classes=3") == "segmentation"
-    assert place_of("synthetic?seed=1") is None
-    assert place_of(f"voc:{tmp_path}?val=test") == tmp_path
-    assert set(OPENERS) == {"detection", "classification", "segmentation", "instances"}

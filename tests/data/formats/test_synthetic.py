@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vision_jax.data.formats.synthetic.scenes import Digits, SyntheticScenes
+from vision_jax.data.formats.synthetic.digits import Digits
+from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
 from vision_jax.data.formats.synthetic.shapes import CLASSES, place, random_shape
 from vision_jax.data.open import open_classification
 from vision_jax.types import UserError

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from vision_jax.data.formats.synthetic.scenes import Digits, SyntheticScenes
+from vision_jax.data.formats.synthetic.digits import Digits
+from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
 from vision_jax.data.pipeline.batching import (
     classification_batch,
     count_objects,

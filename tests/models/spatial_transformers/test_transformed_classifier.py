@@ -10,7 +10,7 @@ import pytest
 
 from tests import batches
 from vision_jax.data.digits.distortions import framed
-from vision_jax.data.formats.synthetic.scenes import Digits
+from vision_jax.data.formats.synthetic.digits import Digits
 from vision_jax.models.spatial_transformers.spatial_transformer import (
     Affine,
     SpatialTransformer,

@@ -175,9 +175,7 @@ def collect(
     return annotations, kept
 
 
-def doubt_units(
-    boxes: Float64[np.ndarray, "n 4"], findings: Findings, describe: Callable[[int], str]
-) -> None:
+def warn_units(boxes: Float64[np.ndarray, "n 4"], findings: Findings, describe: Callable[[int], str]) -> None:
     """Reports boxes that are hardly in pixels: all of a split within 0..1, or all under a pixel.
 
     Args:

@@ -14,7 +14,7 @@ from vision_jax.types import UserError
 _logger = logging.getLogger("vision_jax")
 
 
-def doubt_classes(classes: Sequence[str], where: str) -> None:
+def warn_similar_classes(classes: Sequence[str], where: str) -> None:
     """Warns of classes whose names differ in case or spaces alone.
 
     Args:
@@ -32,7 +32,7 @@ def doubt_classes(classes: Sequence[str], where: str) -> None:
             )  # fmt: skip
 
 
-def doubt_single_class(train: Any, val: Any, where: str) -> None:
+def warn_single_class(train: Any, val: Any, where: str) -> None:
     """Warns where images are to be told apart by class, and there is one class."""
     if len(train.classes) == 1:
         _logger.warning(
@@ -64,7 +64,7 @@ def nothing_wanted(source: Any, first: int | None = None) -> str | None:
     return f"its {count} images have no object: are the annotations those of these images?"
 
 
-def doubt_empty(train: Any, val: Any, where: str) -> None:
+def warn_no_objects(train: Any, val: Any, where: str) -> None:
     """Warns of splits in which no object is to be found."""
     splits = {"training split": train} | ({} if val is train else {"evaluation split": val})
     for name, source in splits.items():

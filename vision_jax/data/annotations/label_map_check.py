@@ -93,10 +93,10 @@ def check_training_maps(counts: MapCounts, classes: Sequence[str], where: str, n
             f"looked at, and index 255, which is void, covers {counts.void:.0%}: nothing could be learned. "
             f"{_advice(classes, named)}"
         )
-    doubt_maps(counts, classes, where, named)
+    warn_label_maps(counts, classes, where, named)
 
 
-def doubt_maps(counts: MapCounts, classes: Sequence[str], where: str, named: bool = True) -> None:
+def warn_label_maps(counts: MapCounts, classes: Sequence[str], where: str, named: bool = True) -> None:
     """Warns where 255 may stand for a class in some maps, or where one class or none is labeled.
 
     Args as for `check_training_maps`.

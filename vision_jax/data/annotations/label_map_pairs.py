@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vision_jax.data.annotations.label_map_check import MapCounts, check_training_maps, doubt_maps
+from vision_jax.data.annotations.label_map_check import MapCounts, check_training_maps, warn_label_maps
 from vision_jax.data.annotations.label_maps import to_labels
 from vision_jax.data.codecs.images import read_image, read_indices, read_size
 
@@ -81,7 +81,7 @@ class LabelMapPairs:
         return read_indices(self._pairs[index][1], self._colors, self._by_color)
 
 
-def look_over(
+def check_label_maps(
     train: LabelMapPairs, val: LabelMapPairs, where: str, named: bool = True
 ) -> tuple[LabelMapPairs, LabelMapPairs]:
     """Looks at some label maps of both splits, and returns the splits.
@@ -96,5 +96,5 @@ def look_over(
     """
     check_training_maps(train.counts(), train.classes, f"{where}, training split", named)
     if val is not train:
-        doubt_maps(val.counts(), val.classes, f"{where}, evaluation split", named)
+        warn_label_maps(val.counts(), val.classes, f"{where}, evaluation split", named)
     return train, val

@@ -3,6 +3,8 @@
     DIR/train-images-idx3-ubyte[.gz]   DIR/train-labels-idx1-ubyte[.gz]
     DIR/t10k-images-idx3-ubyte[.gz]    DIR/t10k-labels-idx1-ubyte[.gz]
 
+Kind `idx`, for classification; option `length=N`: train on the first N images.
+
 An IDX file is two zero bytes, a type code (8: unsigned byte), the number of dimensions, each dimension as a
 big-endian 32-bit integer, then the values, last dimension fastest. Grey images [n, h, w] get three equal
 channels; [n, h, w, 3] is RGB as it is. The classes are the labels' numbers, "0" to the largest in either
@@ -25,6 +27,7 @@ from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations.boxes import labels_by_name
 from vision_jax.data.files.listing import entries, read_lines
+from vision_jax.data.format import Format, Opener
 from vision_jax.data.records import ClassificationRecord
 from vision_jax.types import UserError
 
@@ -165,3 +168,6 @@ def _find(root: Path, starts: list[str]) -> Path:
         if found:
             return found[0]
     raise UserError(f"{root}: no IDX file {' or '.join(start + '-idx*-ubyte[.gz]' for start in starts)}")
+
+
+FORMATS = {"idx": Format({"classification": Opener(open_idx, {"length": int})})}

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from vision_jax.data.annotations.checks import doubt_empty
+from vision_jax.data.annotations.checks import warn_no_objects
 from vision_jax.data.files.listing import find, folders, locate, shown_name
 from vision_jax.data.files.other_formats import describe_folder, describe_json
 from vision_jax.data.files.splits import choose, hold_out, report_single, role
@@ -73,7 +73,7 @@ def open_coco_segmentation(
     training, evaluated = _open(
         CocoSegmentation, semantic_classes, place, classes, train, val, images, holdout
     )
-    doubt_empty(training.objects, evaluated.objects, str(place))
+    warn_no_objects(training.objects, evaluated.objects, str(place))
     return training, evaluated
 
 

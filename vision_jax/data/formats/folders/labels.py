@@ -46,7 +46,7 @@ import numpy as np
 
 from vision_jax.data.annotations.boxes import Findings
 from vision_jax.data.annotations.class_listing import find_listing
-from vision_jax.data.annotations.label_map_pairs import LabelMapPairs, look_over
+from vision_jax.data.annotations.label_map_pairs import LabelMapPairs, check_label_maps
 from vision_jax.data.annotations.label_maps import (
     counted_meaning,
     named_meaning,
@@ -113,14 +113,14 @@ def open_label_folder(
         return LabelMapPairs(chosen, names, meaning, colors=colors, by_color=colors is not None)
 
     if train_name != val_name:
-        return look_over(split(pairs[train_name]), split(pairs[val_name]), str(root))
+        return check_label_maps(split(pairs[train_name]), split(pairs[val_name]), str(root))
     whole = pairs[train_name]
     if holdout and len(whole) > 1:
         kept, held = hold_out([image.name for image, _ in whole], holdout)
-        return look_over(split([whole[i] for i in kept]), split([whole[i] for i in held]), str(root))
+        return check_label_maps(split([whole[i] for i in kept]), split([whole[i] for i in held]), str(root))
     report_single(str(root), train_name, len(whole))
     source = split(whole)
-    return look_over(source, source, str(root))
+    return check_label_maps(source, source, str(root))
 
 
 def _splits(root: Path) -> dict[str, tuple[Path, Path]]:

@@ -1,4 +1,4 @@
-"""Scenes that need no data: shapes and handwritten digits on textured, cluttered grounds; and digits alone.
+"""Scenes that need no data: shapes and handwritten digits on textured, cluttered grounds.
 
 Each scene is a function of (seed, index) and nothing else. Later objects lie over earlier ones and hide up to
 half of each, never more. Boxes are the tight boxes of the exact visible masks, areas are the masks' pixels; a
@@ -10,14 +10,12 @@ they cannot be told from rectangles and rings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from vision_jax.data.formats.synthetic.digits import load_digits
 from vision_jax.data.formats.synthetic.shapes import CLASSES, Placed, place, random_shape
 from vision_jax.data.formats.synthetic.textures import background, fill, light_and_noise
 from vision_jax.data.records import ClassificationRecord, DetectionRecord
@@ -39,15 +37,6 @@ class _Layout:
     labels: list[int]
     placed: list[Placed]
     owner: Int[np.ndarray, "h w"]
-
-
-def _load_digits() -> tuple[UInt8[np.ndarray, "n 8 8"], Int[np.ndarray, " n"]]:
-    # Read as a file: importing sklearn.datasets, and SciPy with it, takes seconds of a program's start.
-    package = find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise UserError("the handwritten digits are not installed: pip install scikit-learn")
-    table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", np.uint8, delimiter=",")
-    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int32)
 
 
 class SyntheticScenes:
@@ -95,7 +84,7 @@ class SyntheticScenes:
         self._objects = objects
         self._size = size
         self._max_hidden = max_hidden
-        pictures, numbers = _load_digits()
+        pictures, numbers = load_digits()
         self._digits = pictures[numbers > 1]
         self._records: dict[int, DetectionRecord] = {}
 
@@ -250,37 +239,3 @@ class SyntheticSegmentation:
     def labels(self, index: int) -> Int[np.ndarray, "h w"]:
         """int32, 0 for the background, 1.. for the shapes; nothing is void."""
         return self._scenes.label_map(index) + 1
-
-
-class Digits:
-    """The 1,797 handwritten 8x8 digits that scikit-learn ships (Alpaydin and Kaynak 1998), to classify.
-
-    The first 1,437 are for training, the other 360 for validation.
-
-    Attributes:
-        classes: "0" to "9".
-    """
-
-    classes: tuple[str, ...] = tuple("0123456789")
-
-    def __init__(self, split: Literal["train", "val"]):
-        """Reads the pictures.
-
-        Args:
-            split: train or val.
-        """
-        pictures, labels = _load_digits()
-        part = slice(None, 1437) if split == "train" else slice(1437, None)
-        self._first = part.start or 0
-        self._pictures, self._labels = pictures[part], labels[part]
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def record(self, index: int) -> ClassificationRecord:
-        return ClassificationRecord(index, f"digit_{self._first + index:04d}", int(self._labels[index]))
-
-    def image(self, index: int) -> UInt8[np.ndarray, "8 8 3"]:
-        """Grey in three channels, 0..255."""
-        grey = (self._pictures[index].astype(np.uint16) * 255 // 16).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)

@@ -38,7 +38,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vision_jax.data.annotations.boxes import Findings, Objects, collect, labels_by_name
-from vision_jax.data.annotations.label_map_check import MapCounts, check_training_maps, doubt_maps
+from vision_jax.data.annotations.label_map_check import MapCounts, check_training_maps, warn_label_maps
 from vision_jax.data.annotations.label_maps import (
     counted_meaning,
     named_meaning,
@@ -319,7 +319,7 @@ def open_tfds(
     if task == "segmentation":
         check_training_maps(first.counts(), first.classes, f"{root}, split {parts[0]}")
         if second is not first:
-            doubt_maps(second.counts(), second.classes, f"{root}, split {parts[1]}")
+            warn_label_maps(second.counts(), second.classes, f"{root}, split {parts[1]}")
     if first is second:
         remedy = "?train=train[:80%]&val=train[80%:] after the folder keeps a fifth back"
         report_single(str(root), parts[0], len(first), remedy)

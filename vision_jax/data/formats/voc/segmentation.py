@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vision_jax.data.annotations.class_listing import find_listing
-from vision_jax.data.annotations.label_map_pairs import LabelMapPairs, look_over
+from vision_jax.data.annotations.label_map_pairs import LabelMapPairs, check_label_maps
 from vision_jax.data.annotations.label_maps import named_meaning, of_run, with_foreground
 from vision_jax.data.annotations.palette import PALETTE
 from vision_jax.data.formats.voc.lists import Lists
@@ -73,4 +73,4 @@ def open_voc_segmentation(
         return LabelMapPairs(pairs, known, meaning, advice, colors, by_color=colors is not PALETTE)
 
     lists = Lists.read(root, "Segmentation", maps, train, val, lambda name: name in maps)
-    return look_over(*lists.open(split, holdout), str(root), named=listing is not None)
+    return check_label_maps(*lists.open(split, holdout), str(root), named=listing is not None)
