@@ -4,13 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from vision_jax.data.open import open_segmentation
 from vision_jax.tasks import segmentation
-from vision_jax.tasks.segmentation import run_lengths
 from vision_jax.types import Segmentation, SegmentationBatch, UserError
 
 SPEC = "synthetic?length=4&val_length=3&canvas=128"
@@ -77,20 +73,6 @@ def test_answers_cover_the_image_at_its_own_size():
     ]
     assert answers[0]["segmentation"] == {"size": [60, 200], "counts": [0, 6180, 5820]}
     assert answers[1]["segmentation"] == {"size": [60, 200], "counts": [6180, 5820]}
-
-
-def test_run_lengths_of_a_worked_example():
-    mask = np.array([[1, 0, 1], [1, 1, 0]], bool)
-    assert run_lengths(mask) == [0, 2, 1, 2, 1]
-    assert run_lengths(~mask) == [2, 1, 2, 1]
-
-
-@settings(max_examples=30, deadline=None)
-@given(arrays.arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))))
-def test_run_lengths_can_be_undone(mask):
-    counts = run_lengths(mask)
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    np.testing.assert_array_equal(flat.reshape(mask.shape, order="F"), mask)
 
 
 def test_a_summary_counts_pixels(tmp_path):

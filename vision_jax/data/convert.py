@@ -32,6 +32,7 @@ from vision_jax.data.pipeline.reading import (
     read_instances,
     read_segmentation,
 )
+from vision_jax.data.sources import spread
 from vision_jax.data.transforms.geometry import Canvas, Example, fit_factor, oriented, scale_by
 from vision_jax.types import UserError, is_system_name
 
@@ -119,13 +120,13 @@ def images_per_second(source: Any, task: str, most: int = 256) -> float:
     Returns:
         Images a second; NaN where there are none.
     """
-    picked = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
-    if not len(picked):
+    picked = spread(len(source), most)
+    if not picked:
         return float("nan")
     read = _READ[task]
-    read(source, int(picked[0]))
+    read(source, picked[0])
     start = time.perf_counter()
-    for index in picked.tolist():
+    for index in picked:
         read(source, index)
     return len(picked) / (time.perf_counter() - start)
 

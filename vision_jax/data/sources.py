@@ -10,6 +10,19 @@ from jaxtyping import Bool, Int, UInt8
 from vision_jax.data.records import ClassificationRecord, DetectionRecord
 
 
+def spread(length: int, count: int) -> list[int]:
+    """Indices of at most `count` of a split's records, evenly spread from the first to the last.
+
+    Args:
+        length: records in the split, 0 or more.
+        count: 0 or more; 1 gives the first record.
+
+    Returns:
+        Ascending indices, each once: all of them where there are no more than `count`.
+    """
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
+
+
 @runtime_checkable
 class ClassificationSource(Protocol):
     """A split of labelled images, in random access."""

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from vision_jax.data.sources import spread
 from vision_jax.types import UserError
 
 Sides = tuple[int, int]  # (long, short) in pixels
@@ -80,7 +81,6 @@ class Images(Protocol):
 
 
 def sampled_sizes(source: Images) -> Int[np.ndarray, "n 2"]:
-    """(height, width) in pixels, int32, of at most 64 images, evenly spread; reads these images."""
-    count = len(source)
-    picked = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int)) if count else []
-    return np.array([source.image(int(i)).shape[:2] for i in picked], np.int32).reshape(-1, 2)
+    """(height, width) of at most 64 images, in pixels, int32, evenly spread; reads these images."""
+    sizes = [source.image(i).shape[:2] for i in spread(len(source), _LOOKED_AT)]
+    return np.array(sizes, np.int32).reshape(-1, 2)

@@ -14,7 +14,7 @@ from vision_jax.data.annotations.checks import nothing_wanted
 from vision_jax.data.examples import DetectionExample
 from vision_jax.data.pipeline.batching import count_objects
 from vision_jax.data.pipeline.loader import canvases
-from vision_jax.data.sources import DetectionSource
+from vision_jax.data.sources import DetectionSource, spread
 from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, FitCanvas
 from vision_jax.data.transforms.geometry import Canvas
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides
@@ -104,9 +104,7 @@ def objects_task(kind: Kind, canvas: Sides | None, augment: Augment, max_objects
 
 def sizes(source: DetectionSource) -> Int[np.ndarray, "n 2"]:
     """(height, width) of at most 256 images, evenly spread: int32, pixels; reads no image."""
-    count = len(source)
-    picked = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int)) if count else []
-    records = [source.record(int(i)) for i in picked]
+    records = [source.record(i) for i in spread(len(source), _LOOKED_AT)]
     return np.array([(record.height, record.width) for record in records], np.int32).reshape(-1, 2)
 
 

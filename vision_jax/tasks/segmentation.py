@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Int
 
 from vision_jax.data.annotations.class_frequency import class_counts, median_frequency_weights
+from vision_jax.data.codecs.masks import encode_runs
 from vision_jax.data.examples import SegmentationExample
 from vision_jax.data.open import open_segmentation
 from vision_jax.data.pipeline.batching import segmentation_batch
 from vision_jax.data.pipeline.reading import read_segmentation
-from vision_jax.data.sources import SegmentationSource
+from vision_jax.data.sources import SegmentationSource, spread
 from vision_jax.data.transforms.augment import Augment, FitCanvas
 from vision_jax.data.transforms.geometry import oriented, resize_labels
 from vision_jax.evaluation import BoundaryEvaluator, SegmentationEvaluator
@@ -203,7 +204,7 @@ def _to_json(batch: SegmentationBatch, predictions: Segmentation, classes: Class
                     "category_id": int(k) + 1,
                     "category": classes[int(k)],
                     "area": int((labels == k).sum()),
-                    "segmentation": {"size": list(labels.shape), "counts": run_lengths(labels == k)},
+                    "segmentation": {"size": list(labels.shape), "counts": encode_runs(labels == k).tolist()},
                 }
                 for k in np.unique(labels)
             ]
@@ -218,21 +219,6 @@ def _at_original_size(
     height, width = np.asarray(batch.size[b])
     rows, columns = np.asarray(batch.original_size[b])
     return resize_labels(labels[:height, :width], (int(rows), int(columns)))
-
-
-def run_lengths(mask: np.ndarray) -> list[int]:
-    """Lengths of alternating runs of False and True, column after column, beginning with False.
-
-    The counts of COCO's uncompressed run-length encoding.
-
-    Args:
-        mask: bool [h, w].
-    """
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    bounds = np.concatenate([[0], changes, [len(flat)]]) if len(flat) else np.array([0])
-    counts = np.diff(bounds).tolist()
-    return [0, *counts] if len(flat) and flat[0] else counts
 
 
 def _summary(
@@ -277,8 +263,8 @@ def _pixels(source: SegmentationSource, count: int, num_classes: int) -> tuple[I
         num_classes: K.
     """
     total, void = np.zeros(num_classes, np.int64), 0
-    for i in np.unique(np.linspace(0, count - 1, min(count, _COUNTED)).astype(int)) if count else []:
-        labels = source.labels(int(i))
+    for i in spread(count, _COUNTED):
+        labels = source.labels(i)
         total += np.bincount(labels[labels >= 0], minlength=num_classes)
         void += int((labels < 0).sum())
     return total, void

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
-from vision_jax.data.sources import SegmentationSource
+from vision_jax.data.sources import SegmentationSource, spread
 
 
 def class_counts(source: SegmentationSource, most: int | None = None) -> Int64[np.ndarray, "images k"]:
@@ -18,10 +18,10 @@ def class_counts(source: SegmentationSource, most: int | None = None) -> Int64[n
     Returns:
         The counts, in the order of the source.
     """
-    images = len(source) if most is None else min(most, len(source))
-    counts = np.zeros((images, len(source.classes)), np.int64)
-    for row in range(images):
-        labels = source.labels(row * len(source) // images)
+    read = spread(len(source), len(source) if most is None else most)
+    counts = np.zeros((len(read), len(source.classes)), np.int64)
+    for row, index in enumerate(read):
+        labels = source.labels(index)
         counts[row] = np.bincount(labels[labels >= 0], minlength=len(source.classes))
     return counts
 

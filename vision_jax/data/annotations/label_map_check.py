@@ -17,6 +17,7 @@ from jaxtyping import Int
 
 from vision_jax.data.annotations.label_maps import VOID
 from vision_jax.data.files.listing import listed
+from vision_jax.data.sources import spread
 from vision_jax.types import UserError
 
 _LOOKED_AT = 64
@@ -49,7 +50,7 @@ class MapCounts:
             meaning: {index: label}, -1 for void.
         """
         present, pixels, void = [], 0, 0
-        for position in np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(int)).tolist():
+        for position in spread(count, _LOOKED_AT):
             try:
                 indices, counts = np.unique(read(position), return_counts=True)
             except UserError:
