@@ -10,7 +10,7 @@ accuracy 0.894 on 101 validation images (mean of 3 seeds; the commonest class ev
 in 27 minutes on 2 CPU cores; seed 0, 0.584, reaches 0.604 in 2,250 steps (experiments/results/segmenter.md):
 
     vision-jax train experiments/segmenter.py --data labels:FOLDER --canvas 240 180 --balance mild \
-        --train.steps 1500 --train.learning-rate 2e-3 --augment.scale 0.9 1.6 --augment.colour 0.3
+        --train.steps 1500 --train.learning-rate 2e-3 --augment.scale 0.9 1.6 --augment.color 0.3
 """
 
 from __future__ import annotations

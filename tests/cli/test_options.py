@@ -50,7 +50,7 @@ MISTAKES = [
     ("faster_rcnn --augment.hflip 2", "augment.hflip is 2: give a number from 0 to 1"),
     ("faster_rcnn --augment.scale 2 1", "augment.scale is 2 1: give the smaller value first"),
     ("faster_rcnn --augment.scale 1 inf", "augment.scale is 1 inf: give for each value a number above 0"),
-    ("faster_rcnn --augment.colour nan", "augment.colour is nan"),
+    ("faster_rcnn --augment.color nan", "augment.color is nan"),
     ("mask_rcnn --anchor-sizes 16 32", "--anchor-sizes 16 32: give 5 values, one for each level"),
     ("mask_rcnn --neck c4 --anchor-sizes", "--anchor-sizes (no value): give one value or more"),
     ("mask_rcnn --mask-features 0", "--mask-features 0: give 1 or more"),

@@ -63,7 +63,7 @@ def test_every_evaluation_image_comes_once_at_any_batch_size():
 
 
 def test_training_is_augmented_and_overfitting_is_not():
-    data = detection(SPEC, augment=Augment(hflip=1, colour=0.5)).open(None)
+    data = detection(SPEC, augment=Augment(hflip=1, color=0.5)).open(None)
     few = data.overfit(2)
     batch = next(few.train(4, 0, 0))
     assert set(batch.id.tolist()) == {0, 1}

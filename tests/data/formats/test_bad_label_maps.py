@@ -93,7 +93,7 @@ def test_of_many_strange_indices_a_few_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["labels", "voc", "coco"])
-@pytest.mark.parametrize("augment", [Augment(), Augment(scale=(0.5, 2.0), crop=1.0, colour=0.5, vflip=0.5)])
+@pytest.mark.parametrize("augment", [Augment(), Augment(scale=(0.5, 2.0), crop=1.0, color=0.5, vflip=0.5)])
 def test_one_pixel_and_nothing_but_void_go_through_the_pipeline(tmp_path, kind, augment):
     """Image a has one pixel, of class 1; b is void everywhere."""
     maps = {"a": np.ones((1, 1), np.uint8), "b": np.full((20, 30), 255, np.uint8)}

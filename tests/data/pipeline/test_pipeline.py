@@ -22,7 +22,7 @@ from vision_jax.data.transforms.augment import Augment, FitCanvas, train_transfo
 from vision_jax.types import UserError
 
 CANVAS = (24, 32)
-TRANSFORM = train_transform(Augment(vflip=0.5, scale=(0.5, 2.0), crop=0.5, colour=0.4), CANVAS)
+TRANSFORM = train_transform(Augment(vflip=0.5, scale=(0.5, 2.0), crop=0.5, color=0.4), CANVAS)
 
 
 class Drawn:

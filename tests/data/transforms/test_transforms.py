@@ -12,12 +12,12 @@ from vision_jax.data.examples import ClassificationExample, DetectionExample, Se
 from vision_jax.data.pipeline.batching import detection_batch
 from vision_jax.data.transforms.augment import (
     Augment,
-    ColourJitter,
+    ColorJitter,
     FitCanvas,
     RandomCrop,
     ScaleJitter,
     TrainTransform,
-    adjust_colour,
+    adjust_color,
     train_transform,
 )
 from vision_jax.data.transforms.geometry import crop, flip_horizontal, flip_vertical, oriented, resize
@@ -211,24 +211,24 @@ def test_without_jitter_everything_random_happens_after_the_prepared_size():
 
 def test_changed_colors_by_hand():
     red, grey = np.uint8([[[200, 0, 0]]]), np.uint8([[[100, 100, 100]]])
-    np.testing.assert_array_equal(adjust_colour(grey, brightness=1.5), [[[150, 150, 150]]])
-    np.testing.assert_array_equal(adjust_colour(grey, saturation=0.0, hue=0.3), grey)
+    np.testing.assert_array_equal(adjust_color(grey, brightness=1.5), [[[150, 150, 150]]])
+    np.testing.assert_array_equal(adjust_color(grey, saturation=0.0, hue=0.3), grey)
     luma = round(0.299 * 200)
-    np.testing.assert_array_equal(adjust_colour(red, saturation=0.0), [[[luma] * 3]])
-    np.testing.assert_array_equal(adjust_colour(red, hue=1.0), red)
+    np.testing.assert_array_equal(adjust_color(red, saturation=0.0), [[[luma] * 3]])
+    np.testing.assert_array_equal(adjust_color(red, hue=1.0), red)
     pair = np.uint8([[[50, 50, 50], [150, 150, 150]]])
-    np.testing.assert_array_equal(adjust_colour(pair, contrast=0.5)[0, :, 0], [75, 125])
-    turned = adjust_colour(np.uint8([[[120, 100, 90]]]), hue=0.5)[0, 0].astype(float)
+    np.testing.assert_array_equal(adjust_color(pair, contrast=0.5)[0, :, 0], [75, 125])
+    turned = adjust_color(np.uint8([[[120, 100, 90]]]), hue=0.5)[0, 0].astype(float)
     weights = [0.299, 0.587, 0.114]
     assert turned @ weights == pytest.approx(np.array([120, 100, 90]) @ weights, abs=1)
     assert turned[0] < 100 < turned[2]
-    assert adjust_colour(np.uint8([[[250, 5, 5]]]), brightness=2.0, contrast=2.0).min() == 0
+    assert adjust_color(np.uint8([[[250, 5, 5]]]), brightness=2.0, contrast=2.0).min() == 0
 
 
 @few
 @given(painted(), seeds)
 def test_nothing_is_written_to_the_given_example_and_draws_repeat(example, seed):
-    chain = replace(CHAIN, augment=replace(CHAIN.augment, colour=0.5))
+    chain = replace(CHAIN, augment=replace(CHAIN.augment, color=0.5))
     before, boxes = example.image.copy(), example.boxes.copy()
     example.image.flags.writeable = False
     one, two = (chain(chain.prepare(example), np.random.default_rng(seed)) for _ in range(2))
@@ -244,11 +244,11 @@ def test_classification_examples_pass_and_transforms_pickle():
     out = transform(transform.prepare(example), np.random.default_rng(0))
     assert (out.id, out.label) == (3, 1)
     assert out.image.max() == out.image.min() == 7
-    assert ColourJitter(0.0)(example, np.random.default_rng(0)).image.mean() == 7
+    assert ColorJitter(0.0)(example, np.random.default_rng(0)).image.mean() == 7
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("hflip", 1.5), ("scale", (2.0, 1.0)), ("scale", (0.0, 1.0)), ("colour", -1.0)]
+    ("field", "value"), [("hflip", 1.5), ("scale", (2.0, 1.0)), ("scale", (0.0, 1.0)), ("color", -1.0)]
 )
 def test_impossible_settings_are_named(field, value):
     with pytest.raises(UserError, match=f"augment.{field}"):

@@ -30,7 +30,7 @@ from vision_jax.types import Fraction, Positive, Rising, UserError, check_fields
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
-def adjust_colour(
+def adjust_color(
     image: UInt8[np.ndarray, "h w 3"],
     brightness: float = 1.0,
     contrast: float = 1.0,
@@ -166,7 +166,7 @@ class ScaleJitter:
 
 
 @dataclass(frozen=True)
-class ColourJitter:
+class ColorJitter:
     """Random brightness, contrast, saturation and hue.
 
     Attributes:
@@ -178,7 +178,7 @@ class ColourJitter:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         b, c, s, h = self.strength * (2 * rng.random(4) - 1)
-        return replace(example, image=adjust_colour(example.image, 1 + b, 1 + c, 1 + s, h / 8))
+        return replace(example, image=adjust_color(example.image, 1 + b, 1 + c, 1 + s, h / 8))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Augment:
         crop: probability of cutting out a random part before that.
         crop_area: smallest area of that part, as a fraction of the image's.
         min_visible: an object is dropped when less than this fraction of its box is left by a cut.
-        colour: strength of colour jitter, 0 (none) to 1.
+        color: strength of color jitter, 0 (none) to 1.
     """
 
     hflip: Fraction = 0.5
@@ -202,7 +202,7 @@ class Augment:
     crop: Fraction = 0.0
     crop_area: Fraction = 0.3
     min_visible: Fraction = 0.25
-    colour: Fraction = 0.0
+    color: Fraction = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self, "augment")
@@ -243,7 +243,7 @@ class TrainTransform:
             example = cut(example, rng)
         example = ScaleJitter(self.canvas, augment.scale, augment.min_visible)(example, rng)
         example = Flip(augment.hflip, augment.vflip)(example, rng)
-        return ColourJitter(augment.colour)(example, rng) if augment.colour else example
+        return ColorJitter(augment.color)(example, rng) if augment.color else example
 
 
 def train_transform(augment: Augment, canvas: Canvas) -> TrainTransform:
