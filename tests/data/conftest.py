@@ -76,10 +76,10 @@ class Folders:
 
     def lists(self, folder: str = "Main", **names: list[str]) -> str:
         """Lists of names in ImageSets; returns the data set's spec."""
-        place = self.root / "ImageSets" / folder
-        place.mkdir(parents=True, exist_ok=True)
+        lists = self.root / "ImageSets" / folder
+        lists.mkdir(parents=True, exist_ok=True)
         for split, lines in names.items():
-            (place / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines))
+            (lists / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines))
         return f"voc:{self.root}"
 
     def masks(self, kind: str, **maps: Any) -> str:

@@ -52,7 +52,7 @@ def test_evaluation_pairs_are_always_the_same():
     source = gray_digits(30)
     pair = DistortSum(Distort(Distortion(42, turn=45, anywhere=True), source))
     example = ClassificationExample(4, source.image(4), 4)
-    one, two = pair.judged(example), pair.judged(example)
+    one, two = pair.for_evaluation(example), pair.for_evaluation(example)
     np.testing.assert_array_equal(one.image, two.image)
     assert one.label == two.label
 

@@ -9,7 +9,7 @@ from PIL import Image
 from vision_jax.data.codecs.masks import decode_runs, unpack_runs
 from vision_jax.data.open import open_instances
 from vision_jax.data.transforms.augment import Augment
-from vision_jax.data.transforms.frames import draw_mask
+from vision_jax.data.transforms.frames import render_mask
 from vision_jax.tasks import instances
 from vision_jax.types import InstanceBatch, Instances, UserError
 
@@ -74,7 +74,7 @@ def test_crops_and_bitmaps_are_the_same_masks(canvas):
         assert whole.masks.shape[2:] == canvas
         assert (whole.frames == [0, 0, *canvas]).all()
         for b, n in np.argwhere(cut.valid):
-            mask = draw_mask(cut.masks[b, n], cut.frames[b, n], *canvas) > 127
+            mask = render_mask(cut.masks[b, n], cut.frames[b, n], *canvas) > 127
             bitmap = whole.masks[b, n] > 127
             assert (mask & bitmap).sum() / (mask | bitmap).sum() > 0.9
 
@@ -145,7 +145,7 @@ def test_polygons_crowds_and_unknown_shapes_reach_the_batch(coco, kind):
     (batch,) = data.evaluation(1)
     np.testing.assert_array_equal(batch.valid, [[True, False, True]])
     np.testing.assert_array_equal(batch.ignore, [[False, True, False]])
-    drawn = [draw_mask(m, f, 32, 64) > 127 for m, f in zip(batch.masks[0], batch.frames[0], strict=True)]
+    drawn = [render_mask(m, f, 32, 64) > 127 for m, f in zip(batch.masks[0], batch.frames[0], strict=True)]
     np.testing.assert_array_equal(drawn, open_instances(coco)[0].masks(0))
     np.testing.assert_array_equal(np.sum(drawn, axis=(1, 2)), [200, 16, 0])
 

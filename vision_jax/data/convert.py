@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Shaped, UInt8
 
 from vision_jax.data.codecs.masks import encode_runs, pack_runs
 from vision_jax.data.formats.records.files import Contents, Split, SplitWriter, pack_json
@@ -80,7 +80,7 @@ def convert(
     """Writes a data set's records.
 
     Args:
-        sources: (training, judging) of the task; one and the same where there is one split.
+        sources: (training, evaluation) of the task; one and the same where there is one split.
         task: detection, classification, segmentation or instances.
         out: a folder that does not exist yet, or is empty.
         encoding: of the pictures.
@@ -139,6 +139,7 @@ def _write_split(
     encoding: Encoding,
     progress: Callable[[str, int, int], None],
 ) -> Split:
+    """Writes all images of a split, in order, and returns what `records.json` says of it."""
     writer = SplitWriter(folder, name)
     rows = []
     length = len(source)
@@ -164,6 +165,7 @@ def _ahead(make: Callable[[int], T], length: int) -> Iterator[T]:
 
 
 def _detection(source: Any, index: int, encoding: Encoding) -> Record:
+    """A record of an image with boxes, float64 in pixels of the stored picture, and its row of the table."""
     record = source.record(index)
     example = encoding.fit(read_detection(source, index))
     height, width = example.image.shape[:2]
@@ -183,6 +185,7 @@ def _detection(source: Any, index: int, encoding: Encoding) -> Record:
 
 
 def _instances(source: Any, index: int, encoding: Encoding) -> Record:
+    """As `_detection`, with int32 run lengths of all objects one after another, and where each starts."""
     arrays, row = _detection(source, index, encoding)
     size = row["sizes"]
     whole = source.masks(index)
@@ -216,6 +219,7 @@ def _fitted(mask: Bool[np.ndarray, "h w"], size: Canvas) -> Bool[np.ndarray, "nh
 
 
 def _classification(source: Any, index: int, encoding: Encoding) -> Record:
+    """A record of a labeled image, and its row of the table."""
     record = source.record(index)
     example = encoding.fit(read_classification(source, index))
     row = {"names": record.name, "ids": record.id, "labels": record.label}
@@ -223,6 +227,7 @@ def _classification(source: Any, index: int, encoding: Encoding) -> Record:
 
 
 def _segmentation(source: Any, index: int, encoding: Encoding) -> Record:
+    """A record of an image and its label map, a PNG of 8 or 16 bits, its largest value void; and its row."""
     example = encoding.fit(read_segmentation(source, index))
     kind = np.uint8 if len(source.classes) < 256 else np.uint16
     void = np.iinfo(kind).max
@@ -249,7 +254,8 @@ def _table(rows: list[dict[str, Any]], task: str) -> dict[str, np.ndarray]:
     """The rows of a split's images as flat arrays."""
     table = {"names": pack_json([row["names"] for row in rows])}
 
-    def joined(name: str, dtype: type, *width: int) -> np.ndarray:
+    def joined(name: str, dtype: type, *width: int) -> Shaped[np.ndarray, "n *width"]:
+        """A column of all rows after one another, [n, *width], empty where there is no row."""
         return np.concatenate([np.zeros((0, *width), dtype), *(row[name] for row in rows)]).astype(dtype)
 
     if task == "segmentation":

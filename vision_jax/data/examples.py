@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 @dataclass(frozen=True)
 class ClassificationExample:
-    """One labelled image on its way through the transforms."""
+    """One labeled image on its way through the transforms."""
 
     id: int
     image: UInt8[np.ndarray, "h w 3"]
@@ -59,7 +59,7 @@ class InstanceExample(DetectionExample):
     Attributes:
         masks: uint8, each object's coverage of the cells of its frame, 0 (none) to 255 (all).
         frames: float32, (x1, y1, x2, y2) in pixels of `image` as it is now, inside it or not.
-        full: whether the masks are full bitmaps, which a batch draws onto its canvas, instead of crops, which
+        full: whether the masks are full bitmaps, which a batch renders on its canvas, instead of crops, which
             it takes as they are.
     """
 

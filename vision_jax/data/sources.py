@@ -25,15 +25,19 @@ def spread(length: int, count: int) -> list[int]:
 
 @runtime_checkable
 class ClassificationSource(Protocol):
-    """A split of labelled images, in random access."""
+    """A split of labeled images, in random access."""
 
     classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
 
-    def record(self, index: int) -> ClassificationRecord: ...
+    def record(self, index: int) -> ClassificationRecord:
+        """The class of one image."""
+        ...
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Its pixels: RGB, EXIF rotation applied."""
+        ...
 
 
 @runtime_checkable
@@ -65,7 +69,9 @@ class SegmentationSource(Protocol):
         """The image file's name; the id is the index."""
         ...
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]: ...
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Its pixels: RGB, EXIF rotation applied."""
+        ...
 
     def labels(self, index: int) -> Int[np.ndarray, "h w"]:
         """int32, 0..K-1, -1 where void; the image's size."""
@@ -77,7 +83,8 @@ class InstanceSource(DetectionSource, Protocol):
     """A split of images with boxes and masks, in random access.
 
     A source whose shapes are COCO's may also have `segmentations(index)`, each box's `segmentation` as COCO's
-    files hold it: AP is then judged against what COCO's tools draw.
+    files hold it: AP is then evaluated against the masks that COCO's
+    tools make of it.
     """
 
     def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:

@@ -77,8 +77,8 @@ class Loading:
             batch_size: images a batch; the last one is padded.
             first: use only so many images; all if None.
         """
-        judged = FitCanvas(self.canvas) if self.distort is None else self.distort.judged
-        examples = Examples(self.source, self.read, judged, self._fits_in_memory(1, 1, first), first)
+        prepare = FitCanvas(self.canvas) if self.distort is None else self.distort.for_evaluation
+        examples = Examples(self.source, self.read, prepare, self._fits_in_memory(1, 1, first), first)
         return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups(first))
 
     def _groups(self, first: int | None) -> Sequence[Hashable] | None:

@@ -55,7 +55,7 @@ def test_classes_without_a_color_have_vocs(folders):
     np.testing.assert_array_equal(source.labels(0), [[0, 1, 2]])
 
 
-def test_grey_masks_whose_values_are_colors(folders):
+def test_gray_masks_whose_values_are_colors(folders):
     spec = folders.masks("labels", a=np.array([[0, 255], [255, 0]]))
     (folders.root / "labelmap.txt").write_text("background:0,0,0::\ncell:255,255,255::")
     source, _ = open_segmentation(spec)
@@ -67,7 +67,7 @@ def test_other_colors_are_named_with_the_file_that_would_list_them(folders):
     source, _ = open_segmentation(spec)
     with pytest.raises(UserError, match=r"a\.png: .*\(250, 50, 83\) at row 0, column 1.*labelmap\.txt"):
         source.labels(0)
-    with pytest.raises(UserError, match=r"stored as colours .*labelmap\.txt"):
+    with pytest.raises(UserError, match=r"stored as colors .*labelmap\.txt"):
         open_segmentation(folders.masks("labels", a=COLORS[MAP]))
 
 

@@ -13,10 +13,10 @@ from vision_jax.types import UserError
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
-GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
 
 
-def _grey3(values):
+def _gray3(values):
     return np.repeat(np.asarray(values, np.uint8)[..., None], 3, axis=-1)
 
 
@@ -29,33 +29,33 @@ def test_rgb_is_unchanged_and_writable(tmp_path):
 
 
 def test_gray_images_get_three_equal_channels(tmp_path):
-    Image.fromarray(GREY).save(tmp_path / "x.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _grey3(GREY))
+    Image.fromarray(GRAY).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _gray3(GRAY))
 
 
 def test_bilevel_is_black_and_white(tmp_path):
-    Image.fromarray(GREY > 127).save(tmp_path / "x.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _grey3((GREY > 127) * 255))
+    Image.fromarray(GRAY > 127).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _gray3((GRAY > 127) * 255))
 
 
 def test_an_alpha_channel_is_dropped(tmp_path):
     alpha = RNG.integers(0, 256, (6, 9, 1), dtype=np.uint8)
     Image.fromarray(np.concatenate([PICTURE, alpha], axis=-1)).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), PICTURE)
-    Image.fromarray(np.concatenate([GREY[..., None], alpha], axis=-1)).save(tmp_path / "la.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), _grey3(GREY))
+    Image.fromarray(np.concatenate([GRAY[..., None], alpha], axis=-1)).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), _gray3(GRAY))
 
 
 @pytest.mark.parametrize("transparency", [None, 1, b"\x00\x80\xff"])
 @pytest.mark.filterwarnings("error")
 def test_palette_is_looked_up(tmp_path, transparency):
-    colours = np.array([[255, 0, 0], [0, 200, 10], [1, 2, 3]], np.uint8)
+    colors = np.array([[255, 0, 0], [0, 200, 10], [1, 2, 3]], np.uint8)
     indices = RNG.integers(0, 3, (6, 9), dtype=np.uint8)
     image = Image.fromarray(indices, mode="L")
-    image.putpalette(colours.ravel().tolist())
+    image.putpalette(colors.ravel().tolist())
     options = {} if transparency is None else {"transparency": transparency}
     image.save(tmp_path / "x.png", **options)
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), colours[indices])
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), colors[indices])
     np.testing.assert_array_equal(read_indices(tmp_path / "x.png"), indices)
 
 
@@ -64,10 +64,10 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, suffix):
     values = np.array([[0, 257, 300], [32768, 65278, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / f"x{suffix}")
     expected = [[0, 1, 1], [128, 254, 255]]  # value / 257, rounded: 300 / 257 = 1.17, 32768 / 257 = 127.50
-    np.testing.assert_array_equal(read_image(tmp_path / f"x{suffix}"), _grey3(expected))
+    np.testing.assert_array_equal(read_image(tmp_path / f"x{suffix}"), _gray3(expected))
 
 
-def test_sixteen_bit_colour_is_scaled(tmp_path):
+def test_sixteen_bit_color_is_scaled(tmp_path):
     import cv2
 
     wide = PICTURE.astype(np.uint16) * 257
@@ -77,9 +77,9 @@ def test_sixteen_bit_colour_is_scaled(tmp_path):
 
 def test_floating_point_images_become_bytes(tmp_path):
     Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / "unit.tif")
-    np.testing.assert_array_equal(read_image(tmp_path / "unit.tif"), _grey3([[0, 128, 255]]))
+    np.testing.assert_array_equal(read_image(tmp_path / "unit.tif"), _gray3([[0, 128, 255]]))
     Image.fromarray(np.array([[0, 7, 255]], np.float32)).save(tmp_path / "bytes.tif")
-    np.testing.assert_array_equal(read_image(tmp_path / "bytes.tif"), _grey3([[0, 7, 255]]))
+    np.testing.assert_array_equal(read_image(tmp_path / "bytes.tif"), _gray3([[0, 7, 255]]))
     Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / "nan.tif")
     with pytest.raises(UserError, match=r"nan\.tif.*NaN"):
         read_image(tmp_path / "nan.tif")
@@ -123,7 +123,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     assert read_size(path) == expected.shape[:2]
 
 
-def test_exif_of_a_photograph(tmp_path):
+def test_exif_of_a_cameras_image(tmp_path):
     path = tmp_path / "x.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -169,19 +169,19 @@ def test_missing_file_is_named(tmp_path):
 
 
 def test_label_maps_keep_their_indices(tmp_path):
-    Image.fromarray(GREY).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_indices(tmp_path / "grey.png"), GREY)
-    wide = GREY.astype(np.uint16) * 200
+    Image.fromarray(GRAY).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(read_indices(tmp_path / "gray.png"), GRAY)
+    wide = GRAY.astype(np.uint16) * 200
     Image.fromarray(wide).save(tmp_path / "wide.png")
     np.testing.assert_array_equal(read_indices(tmp_path / "wide.png"), wide)
     assert read_indices(tmp_path / "wide.png").dtype == np.int32
-    Image.fromarray(PICTURE).save(tmp_path / "colour.png")
-    with pytest.raises(UserError, match=r"colour\.png: a label map must be .* stored as colours \(RGB\)"):
-        read_indices(tmp_path / "colour.png")
+    Image.fromarray(PICTURE).save(tmp_path / "color.png")
+    with pytest.raises(UserError, match=r"color\.png: a label map must be .* stored as colors \(RGB\)"):
+        read_indices(tmp_path / "color.png")
 
 
 def _small_png(values, bits):
-    """A grey PNG of 1, 2 or 4 bits a pixel (RFC 2083), which Pillow does not write."""
+    """A gray PNG of 1, 2 or 4 bits a pixel (RFC 2083), which Pillow does not write."""
 
     def chunk(kind, content):
         end = struct.pack(">I", zlib.crc32(kind + content))
@@ -207,23 +207,23 @@ def test_label_maps_of_few_bits_keep_their_indices(tmp_path, bits):
     (tmp_path / "x.png").write_bytes(_small_png(values, bits))
     np.testing.assert_array_equal(read_indices(tmp_path / "x.png"), values)
     white = [[value * 255 // (2**bits - 1) for value in row] for row in values]
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _grey3(white))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _gray3(white))
 
 
-def test_label_maps_of_colours_are_looked_up_where_those_are_known(tmp_path):
-    colours = np.array([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 0, 1]], np.uint8)
+def test_label_maps_of_colors_are_looked_up_where_those_are_known(tmp_path):
+    colors = np.array([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 0, 1]], np.uint8)
     indices = np.array([[3, 2, 1], [0, 1, 3]])
     for suffix, mode in ((".png", "RGB"), (".png", "RGBA"), (".bmp", "RGB")):
-        Image.fromarray(colours[indices]).convert(mode).save(tmp_path / f"x{suffix}")
-        found = read_indices(tmp_path / f"x{suffix}", colours)
+        Image.fromarray(colors[indices]).convert(mode).save(tmp_path / f"x{suffix}")
+        found = read_indices(tmp_path / f"x{suffix}", colors)
         assert found.dtype == np.int32
         np.testing.assert_array_equal(found, indices)
-    for colour in ([0, 1, 0], [255, 255, 255]):
-        pixels = colours[indices]
-        pixels[1, 0] = colour
+    for color in ([0, 1, 0], [255, 255, 255]):
+        pixels = colors[indices]
+        pixels[1, 0] = color
         Image.fromarray(pixels).save(tmp_path / "x.png")
         with pytest.raises(UserError, match=r"x\.png: .* at row 1, column 0 \(from 0\) is not one of those"):
-            read_indices(tmp_path / "x.png", colours)
+            read_indices(tmp_path / "x.png", colors)
 
 
 @pytest.mark.parametrize(

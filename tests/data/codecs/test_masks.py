@@ -1,4 +1,4 @@
-"""Run lengths are exact and as COCO writes them; polygons cover the pixels whose centres are inside."""
+"""Run lengths are exact and as COCO writes them; polygons cover the pixels whose centers are inside."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_rectangle_covers_its_pixels():
 
 
 def _holds(points, x, y):
-    """Even-odd rule for one place, by counting edges crossed on the way to the left."""
+    """Even-odd rule for one point, by counting edges crossed on the way to the left."""
     inside = False
     for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, axis=0), strict=True):
         if (ay <= y) != (by <= y) and ax + (y - ay) / (by - ay) * (bx - ax) <= x:
@@ -74,7 +74,7 @@ def _holds(points, x, y):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.floats(-3, 12), st.floats(-3, 12)), min_size=3, max_size=7))
 def test_polygons_hold_the_centres_inside_them(points):
-    corners = np.round(np.array(points), 3) + np.array([1e-4, 1.41421e-4])  # no centre exactly on an edge
+    corners = np.round(np.array(points), 3) + np.array([1e-4, 1.41421e-4])  # no center exactly on an edge
     mask = fill_polygon(corners, 8, 9)
     expected = [[_holds(corners, x + 0.5, y + 0.5) for x in range(9)] for y in range(8)]
     np.testing.assert_array_equal(mask, expected)

@@ -77,7 +77,7 @@ KINDS = {
     "DICOM": (b"\x01" * 128 + b"DICM", "DICOM"),
     "zeros": (b"\0" * 4096, "zeros alone in its first"),
     "damaged PNG": (b"\x89PNG\r\n\x1a\n", "begins as a PNG file but is damaged"),
-    "floating-point colours": (
+    "floating-point colors": (
         cv2.imencode(".tiff", np.zeros((4, 4, 3), np.float32))[1].tobytes(),
         "TIFF of a kind that cannot be read here",
     ),
@@ -133,7 +133,7 @@ def test_a_large_image_is_called_too_large_and_can_be_allowed(tmp_path, pillows_
     (tmp_path / "huge.png").write_bytes(png_of_size(40_000, 40_000))  # which Pillow itself refuses
     with pytest.raises(UserError, match=r"too large: 1,600,000,000 pixels.*VISION_JAX_MAX_PIXELS=1600000000"):
         read_image(tmp_path / "huge.png")
-    # `predict` goes on with the others, and says so.
+    # `predict` answers the others, and says so.
     Image.fromarray(PICTURE).save(tmp_path / "small.png")
     photos = [(tmp_path / name, name) for name in ("map.png", "small.png")]
     assert [name for _, name, _ in _read(photos)] == ["small.png"]
@@ -200,7 +200,7 @@ READ = {
     "animated PNG": (encoded(RGB, "PNG", save_all=True, append_images=[Image.new("RGB", (9, 6))]), 0),
     "transparent palette": (encoded(RGB.quantize(64), "PNG", transparency=0), 40),
     "16 bits and alpha": (wide(".png", np.dstack([PICTURE[..., ::-1], PICTURE[..., :1]])), 0),
-    "16-bit colours of a TIFF": (wide(".tiff", PICTURE[..., ::-1]), 0),
+    "16-bit colors of a TIFF": (wide(".tiff", PICTURE[..., ::-1]), 0),
     "JPEG 2000": (encoded(RGB, "JPEG2000"), 0),
 }
 

@@ -1,4 +1,4 @@
-"""Distorted digits: where pixels go, by hand; what is drawn, by its statistics; the same from a seed."""
+"""Distorted digits: where pixels go, by hand; what is sampled, by its statistics; the same from a seed."""
 
 import pickle
 
@@ -24,7 +24,7 @@ def spot(row: int, column: int, size: int = 1) -> np.ndarray:
     return digit
 
 
-def centre_of_mass(image: np.ndarray) -> np.ndarray:
+def center_of_mass(image: np.ndarray) -> np.ndarray:
     """(x, y) in pixels from the corner."""
     mass = image[..., 0].astype(np.float64)
     y, x = np.mgrid[: len(mass), : mass.shape[1]] + 0.5
@@ -52,16 +52,16 @@ def test_nothing_drawn_leaves_the_digit_in_the_middle():
 def test_a_place_is_where_it_says_and_the_frame_inside(seed):
     digit = spot(10, 4, 4)  # its middle is at (6, 12): (-8, -2) from the frame's
     image, middle = distort(digit, DISTORTIONS["T"], rng(seed))
-    np.testing.assert_allclose(centre_of_mass(image) - middle, [-8, -2], atol=0.02)
+    np.testing.assert_allclose(center_of_mass(image) - middle, [-8, -2], atol=0.02)
     assert (np.abs(middle - 30) <= 16).all()
 
 
 def test_a_turn_keeps_distances_from_the_middle_and_spreads_over_its_range():
-    """A spot to the right of the middle goes around it by the angle drawn."""
+    """A spot to the right of the middle goes around it by the angle sampled."""
     digit = spot(13, 22, 2)  # its middle is at (23, 14)
     angles = []
     for seed in range(300):
-        offset = centre_of_mass(distort(digit, DISTORTIONS["R"], rng(seed))[0]) - 14
+        offset = center_of_mass(distort(digit, DISTORTIONS["R"], rng(seed))[0]) - 14
         assert np.hypot(*offset) == pytest.approx(9, abs=0.15)
         angles.append(np.rad2deg(np.arctan2(offset[1], offset[0])))
     assert -91 < min(angles) < -80
@@ -72,7 +72,7 @@ def test_a_turn_keeps_distances_from_the_middle_and_spreads_over_its_range():
 def test_a_scale_spreads_over_its_range():
     digit = spot(13, 22, 2)
     radii = [
-        np.hypot(*(centre_of_mass(image) - middle)) / 9
+        np.hypot(*(center_of_mass(image) - middle)) / 9
         for image, middle in (distort(digit, DISTORTIONS["RTS"], rng(seed)) for seed in range(300))
     ]
     assert 0.68 < min(radii) < 0.73
@@ -87,7 +87,7 @@ def test_corners_move_as_far_as_they_are_said_to_and_never_fold_the_frame():
     for seed in range(400):
         image, _ = distort(digit, DISTORTIONS["P"], rng(seed))
         if image.any():  # one in some hundred is seen from so far aside that its middle is gone
-            moved.append(centre_of_mass(image) - 21)
+            moved.append(center_of_mass(image) - 21)
         assert distort(whole, DISTORTIONS["P"], rng(seed))[0].any()
     assert len(moved) > 395
     assert np.std(moved) == pytest.approx(5 / np.sqrt(2), rel=0.1)
@@ -103,12 +103,12 @@ def test_beyond_a_horizon_there_is_nothing():
         assert (image < 128).any() or image.all()
 
 
-def test_bending_moves_each_place_by_its_own_draw():
-    """By the spread of the control points where one is, less between them; places far apart independently."""
+def test_bending_moves_each_position_by_its_own_sample():
+    """By the spread of the control points where one is, less between; positions far apart independently."""
     digits = [spot(8, 8, 2), spot(18, 18, 2)]
     moved = np.array(
         [
-            [centre_of_mass(distort(digit, DISTORTIONS["E"], rng(s))[0]) for digit in digits]
+            [center_of_mass(distort(digit, DISTORTIONS["E"], rng(s))[0]) for digit in digits]
             for s in range(300)
         ]
     )
@@ -135,15 +135,15 @@ def test_distractors_need_other_digits():
         distort(np.zeros((28, 28, 3), np.uint8), DISTORTIONS["TC"], np.random.default_rng(0))
 
 
-def test_digits_that_are_judged_are_always_the_same_and_those_trained_on_never():
+def test_digits_for_evaluation_are_always_the_same_and_those_trained_on_never():
     digits = source()
     change = Distort(DISTORTIONS["TC"], digits)
     example = ClassificationExample(3, digits.image(3), 3)
     np.testing.assert_array_equal(
-        change.judged(example).image, pickle.loads(pickle.dumps(change)).judged(example).image
+        change.for_evaluation(example).image, pickle.loads(pickle.dumps(change)).for_evaluation(example).image
     )
-    other = change.judged(ClassificationExample(4, digits.image(3), 3)).image
-    assert (change.judged(example).image != other).any()
+    other = change.for_evaluation(ClassificationExample(4, digits.image(3), 3)).image
+    assert (change.for_evaluation(example).image != other).any()
     prepared = change.prepare(example)
     assert (change(prepared, rng(0)).image != change(prepared, rng(1)).image).any()
     np.testing.assert_array_equal(change(prepared, rng(0)).image, change(prepared, rng(0)).image)

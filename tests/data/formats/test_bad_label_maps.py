@@ -61,12 +61,12 @@ def test_label_maps_that_make_no_sense(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
-def test_label_maps_of_colours_are_refused_whether_or_not_classes_are_counted(tmp_path, mode):
+def test_label_maps_of_colors_are_refused_whether_or_not_classes_are_counted(tmp_path, mode):
     _save(tmp_path / "images/a.jpg", (2, 3))
     (tmp_path / "labels").mkdir()
     path = tmp_path / f"labels/a.{'tif' if mode == 'CMYK' else 'png'}"
     Image.fromarray(np.full((2, 3), 1, np.uint8)).convert("RGB").convert(mode).save(path)
-    words = rf"labels/a\..*: a label map must be a grey or palette image .* \({mode}\): write the index"
+    words = rf"labels/a\..*: a label map must be a gray or palette image .* \({mode}\): write the index"
     with pytest.raises(UserError, match=words):
         open_segmentation(f"labels:{tmp_path}")
     source, _ = open_segmentation(f"labels:{tmp_path}?classes=2")

@@ -1,4 +1,4 @@
-"""Masks of 0 and 255, where 255 is void: refused, doubted, or read as the foreground they are."""
+"""Masks of 0 and 255, where 255 is void: refused, warned of, or read as the foreground they are."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_a_named_class_that_never_occurs_beside_much_void_is_a_warning(folders, 
     assert "the 1 label maps looked at have no pixel of 'nucleus', while index 255" in said()
 
 
-def test_maps_as_they_should_be_are_not_doubted(folders, said):
+def test_maps_as_they_should_be_give_no_warning(folders, said):
     border = MASK // 255
     border[2, 3:8] = 255
     spec = folders.masks("labels", a=border, b=MASK // 255, c=np.zeros((8, 10)), d=np.full((8, 10), 255))
@@ -107,9 +107,9 @@ def test_void_everywhere_is_said(folders, said):
 @pytest.mark.parametrize("kind", ["labels", "voc"])
 def test_label_maps_saved_as_jpeg_are_refused(folders, kind, suffix):
     folders.masks(kind, a=MASK // 255)
-    place = folders.root / ("labels" if kind == "labels" else "SegmentationClass")
-    (place / "a.png").unlink()
-    Image.fromarray(MASK // 255).save(place / f"a.{suffix}", quality=95)
+    labels = folders.root / ("labels" if kind == "labels" else "SegmentationClass")
+    (labels / "a.png").unlink()
+    Image.fromarray(MASK // 255).save(labels / f"a.{suffix}", quality=95)
     _named(folders, "background", "cell")
     source, _ = open_segmentation(f"{kind}:{folders.root}")
     with pytest.raises(

@@ -35,9 +35,9 @@ def _content(images, annotations, categories=((3, "dog"), (7, "cat"), (5, "bird"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two images to train on, one to judge on, in COCO's own layout."""
-    for place in ("train2017/a.png", "train2017/b.png", "val2017/c.png"):
-        _save(tmp_path / place, value=ord(place[-5]))
+    """Two images to train on, one to evaluate on, in COCO's own layout."""
+    for name in ("train2017/a.png", "train2017/b.png", "val2017/c.png"):
+        _save(tmp_path / name, value=ord(name[-5]))
     train = _content(
         [(42, "a.png"), (7, "b.png")],
         [
@@ -237,8 +237,8 @@ def test_real_masks_are_those_of_pycocotools():
         shapes = val.segmentations(index)
         for ours, shape, annotation in zip(val.masks(index), shapes, annotations, strict=True):
             expected = theirs.annToMask(annotation) > 0
-            drawn = theirs.annToMask({**annotation, "segmentation": shape}) > 0
-            np.testing.assert_array_equal(drawn, expected)
+            rasterized = theirs.annToMask({**annotation, "segmentation": shape}) > 0
+            np.testing.assert_array_equal(rasterized, expected)
             if annotation["iscrowd"]:
                 np.testing.assert_array_equal(ours, expected)
             elif expected.sum() > 1000:

@@ -151,29 +151,29 @@ def test_splits_options_and_one_json(tmp_path):
 def by_pixels(ground, masks, labels):
     """The rule of the module, said for one pixel after the other."""
     painted = ground.copy()
-    for place in np.ndindex(ground.shape):
-        here = [i for i, mask in enumerate(masks) if mask[place]]
+    for pixel in np.ndindex(ground.shape):
+        here = [i for i, mask in enumerate(masks) if mask[pixel]]
         objects = [i for i in here if labels[i] >= 0]
         if objects:
-            painted[place] = labels[min(objects, key=lambda i: (masks[i].sum(), -i))]
+            painted[pixel] = labels[min(objects, key=lambda i: (masks[i].sum(), -i))]
         elif here:
-            painted[place] = -1
+            painted[pixel] = -1
     return painted
 
 
 @st.composite
-def overlapping(draw):
+def objects_on_each_other(draw):
     height, width = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     count = draw(st.integers(0, 5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    share = draw(st.sampled_from([0.2, 0.5, 0.9]))
-    masks = rng.random((count, height, width)) < share
+    fraction = draw(st.sampled_from([0.2, 0.5, 0.9]))
+    masks = rng.random((count, height, width)) < fraction
     ground = rng.integers(-1, 1, (height, width)).astype(np.int32)
     return ground, masks, rng.integers(-1, 4, count).tolist()
 
 
 @settings(max_examples=200, deadline=None)
-@given(overlapping())
+@given(objects_on_each_other())
 def test_painting_is_the_rule_pixel_by_pixel(scene):
     ground, masks, labels = scene
     before = ground.copy()

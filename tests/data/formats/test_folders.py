@@ -212,7 +212,7 @@ def test_one_folder_of_label_maps(tmp_path, caplog):
         assert (train.labels(index) == int(train.name(index)[0])).all()
 
 
-def test_a_turned_photograph_fits_its_label_map(tmp_path):
+def test_a_turned_image_fits_its_label_map(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "images").mkdir()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vision_jax.data.formats.synthetic.digits import Digits
 from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
-from vision_jax.data.formats.synthetic.shapes import CLASSES, place, random_shape
+from vision_jax.data.formats.synthetic.shapes import CLASSES, random_shape, rasterize
 from vision_jax.data.open import open_classification
 from vision_jax.types import UserError
 
@@ -82,15 +82,15 @@ def test_objects_are_painted_where_their_masks_are():
     assert min(differences) > 25
 
 
-def test_colour_says_nothing_about_the_class():
+def test_color_says_nothing_about_the_class():
     scenes = SyntheticScenes(100, seed=3, objects=(1, 1), size=(40.0, 80.0))
-    colours = np.array([scenes.image(i)[scenes.masks(i)[0]].mean(0) for i in range(100)])
+    colors = np.array([scenes.image(i)[scenes.masks(i)[0]].mean(0) for i in range(100)])
     labels = np.array([scenes.record(index).labels[0] for index in range(100)])
-    overall = colours.std(0)
+    overall = colors.std(0)
     for label in range(7):
-        ours = colours[labels == label]
+        ours = colors[labels == label]
         # Six standard errors: a palette per class would be many times that.
-        assert (np.abs(ours.mean(0) - colours.mean(0)) < 6 * overall / np.sqrt(len(ours))).all()
+        assert (np.abs(ours.mean(0) - colors.mean(0)) < 6 * overall / np.sqrt(len(ours))).all()
         assert (ours.std(0) > 0.4 * overall).all()
 
 
@@ -106,33 +106,33 @@ def test_colour_says_nothing_about_the_class():
 def test_shapes_have_the_asked_size_and_stay_inside(name, seed, size, angle, x, y):
     digits = SyntheticScenes(0)._digits
     shape = random_shape(name, np.random.default_rng(seed), digits)
-    placed = place(shape, size, angle, (x, y), (140, 160))
+    placed = rasterize(shape, size, angle, (x, y), (140, 160))
     mask = np.zeros((140, 160), bool)
     mask[placed.window] = placed.inside
     rows, columns = np.nonzero(mask)
     extent = max(np.ptp(rows), np.ptp(columns)) + 1
-    # Sharp corners may hold no pixel's centre: a tip of 36 degrees is three pixels long before one wide.
+    # Sharp corners may hold no pixel's center: a tip of 36 degrees is three pixels long before one wide.
     assert size - 4.5 <= extent <= size + 1.01
     middle = ((columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2)
-    assert np.abs(np.array(middle) - placed.centre).max() <= 3
+    assert np.abs(np.array(middle) - placed.center).max() <= 3
     assert not placed.inside[[0, -1]].all()
 
 
 def test_circle_and_rectangle_masks_have_the_right_areas():
     rng = np.random.default_rng(0)
-    circle = place(
+    circle = rasterize(
         random_shape("circle", rng, np.zeros((1, 8, 8), np.uint8)), 100, 1.0, (0.3, 0.6), (256, 256)
     )
     assert np.count_nonzero(circle.inside) == pytest.approx(np.pi * 50**2, rel=0.005)
     shape = random_shape("rectangle", np.random.default_rng(1), np.zeros((1, 8, 8), np.uint8))
     half_width, half_height = shape.hull.max(0)
-    upright = place(shape, 100, 0.0, (0.5, 0.5), (256, 256))
+    upright = rasterize(shape, 100, 0.0, (0.5, 0.5), (256, 256))
     assert np.count_nonzero(upright.inside) == pytest.approx(1e4 * half_height / half_width, rel=0.02)
     assert upright.coverage.sum() == pytest.approx(1e4 * half_height / half_width, rel=0.01)
 
 
 def test_star_has_five_tips_and_a_ring_a_hole():
-    star = place(
+    star = rasterize(
         random_shape("star", np.random.default_rng(0), np.zeros((1, 8, 8), np.uint8)),
         100, 0.0, (0.5, 0.5), (256, 256),
     )  # fmt: skip
@@ -145,7 +145,7 @@ def test_star_has_five_tips_and_a_ring_a_hole():
     distance = np.hypot(rows + 0.5 - middle_row, columns + 0.5 - tip)
     far = np.sort(angles[distance > 0.8 * radius])
     assert np.count_nonzero(np.diff(far) > 0.5) in (4, 5)
-    ring = place(
+    ring = rasterize(
         random_shape("ring", np.random.default_rng(0), np.zeros((1, 8, 8), np.uint8)),
         100, 0.0, (0.5, 0.5), (256, 256),
     )  # fmt: skip

@@ -74,21 +74,21 @@ def test_beside_voc_annotations_lists_and_maps(folders):
 
 def test_beside_coco_files_and_label_maps(folders, tmp_path):
     spec = folders.coco()
-    for place in (".", "__MACOSX", ".ipynb_checkpoints"):
-        (tmp_path / place).mkdir(exist_ok=True)
-        (tmp_path / place / "._train_annotations.json").write_bytes(b"\0\5")
-        (tmp_path / place / "._data.json").write_bytes(b"\0\5")
+    for folder in (".", "__MACOSX", ".ipynb_checkpoints"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "._train_annotations.json").write_bytes(b"\0\5")
+        (tmp_path / folder / "._data.json").write_bytes(b"\0\5")
     (tmp_path / ".ipynb_checkpoints/train-annotations.json").write_text("{}")
     assert len(open_detection(spec)[0]) == 2
     spec = folders.masks("labels", x=np.eye(4))
-    for place in ("images", "labels"):
-        shutil.copytree(tmp_path / place, tmp_path / place / ".ipynb_checkpoints")
+    for folder in ("images", "labels"):
+        shutil.copytree(tmp_path / folder, tmp_path / folder / ".ipynb_checkpoints")
     assert len(open_segmentation(spec)[0]) == 1
 
 
 def test_folders_beside_the_splits_are_named(folders, tmp_path, said):
-    for place in ("train/cat", "train/dog", "dev/cat", "docs"):
-        folders.image(f"{place}/x.png")
+    for folder in ("train/cat", "train/dog", "dev/cat", "docs"):
+        folders.image(f"{folder}/x.png")
     train, val = open_classification(f"folder:{tmp_path}")
     assert train is val
     assert "the folders 'dev', 'docs' beside the splits 'train' are passed over" in said()

@@ -229,7 +229,7 @@ def test_label_maps_without_names(prepared):
         open_segmentation(f"tfds:{prepared[0]}?classes=3", ("sky",))
 
 
-def test_label_maps_with_names_and_grey_pictures_of_any_name(prepared, caplog):
+def test_label_maps_with_names_and_gray_pictures_of_any_name(prepared, caplog):
     train, val = open_segmentation(f"tfds:{prepared[1]}")
     assert train is val
     assert "train[80%:]" in caplog.text
@@ -308,13 +308,13 @@ def test_no_tensorflow_is_imported_though_it_be_there(prepared, tmp_path):
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
 from vision_jax.data.open import open_classification, open_detection, open_segmentation
-place = "tfds:" + {str(prepared[0])!r}
-open_detection(place)[0].image(0)
-open_classification(place)[0].record(0)
-open_segmentation(place + "?classes=3")[0].labels(0)
+spec = "tfds:" + {str(prepared[0])!r}
+open_detection(spec)[0].image(0)
+open_classification(spec)[0].record(0)
+open_segmentation(spec + "?classes=3")[0].labels(0)
 assert "tensorflow" not in sys.modules, "imported"
 try:
-    open_detection(place, "cat")
+    open_detection(spec, "cat")
 except Exception as error:
     assert "('cat',) for one" in str(error), error
 else:

@@ -66,7 +66,7 @@ def test_records_hold_boxes_classes_and_difficult_objects(folder):
     np.testing.assert_array_equal(copy.image(0), train.image(0))
 
 
-def test_judging_on_another_split(folder):
+def test_evaluation_on_another_split(folder):
     train, test = open_detection(f"voc:{folder}?val=test")
     assert (train.record(0).name, test.record(0).name) == ("a.png", "ccc.png")
 

@@ -75,7 +75,7 @@ def test_masks_of_objects_are_read_with_their_classes(folder, caplog):
     np.testing.assert_array_equal(renamed.record(0).labels, [2])
 
 
-def test_numbers_in_another_order_are_matched_by_overlap(folder, caplog):
+def test_numbers_in_another_order_are_matched_by_iou(folder, caplog):
     add(
         folder, "a",
         [("dog", 0, 0, 10, 10), ("cat", 12, 5, 28, 19), ("dog", 20, 0, 30, 4)],
@@ -108,7 +108,7 @@ def test_boxes_that_are_nearly_one_go_by_their_numbers(folder, caplog):
 
 
 def test_numbers_count_for_a_quarter():
-    boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10]], np.float32)  # overlapping by 60 / 140
+    boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10]], np.float32)  # their IoU is 60 / 140
     numbers = np.array([1, 2], np.int32)
     values = np.array([1, 2])
     np.testing.assert_array_equal(match(boxes, values, boxes, numbers), [1, 2])

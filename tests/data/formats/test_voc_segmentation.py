@@ -1,4 +1,4 @@
-"""VOC label maps: what numbers and colours mean, void, lists, and files that do not belong together."""
+"""VOC label maps: what numbers and colors mean, void, lists, and files that do not belong together."""
 
 import logging
 import pickle
@@ -13,7 +13,7 @@ from vision_jax.data.open import open_instances, open_segmentation
 from vision_jax.data.sources import SegmentationSource
 from vision_jax.types import UserError
 
-# The colours in which the VOC development kit shows its 21 classes, and void.
+# The colors in which the VOC development kit shows its 21 classes, and void.
 KIT = [
     (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),
     (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128),
@@ -26,11 +26,11 @@ LABELS = np.array([[0, -1, -1, -1], [0, -1, 15, -1], [20, -1, -1, -1]])
 
 
 def picture(stored, kind):
-    """A label map as a palette image, as grey, or in the palette's colours."""
+    """A label map as a palette image, as gray, or in the palette's colors."""
     image = Image.fromarray(np.asarray(stored, np.uint8))
-    if kind == "grey":
+    if kind == "gray":
         return image
-    image.putpalette([value for colour in [*KIT, *[VOID] * 235] for value in colour])
+    image.putpalette([value for color in [*KIT, *[VOID] * 235] for value in color])
     return image if kind == "palette" else image.convert("RGB")
 
 
@@ -51,17 +51,17 @@ def listing(root, **splits):
 @pytest.fixture
 def folder(tmp_path):
     add(tmp_path, "a", STORED)
-    add(tmp_path, "b", STORED.T, "grey")
+    add(tmp_path, "b", STORED.T, "gray")
     add(tmp_path, "c", np.full((2, 2), 3))
     listing(tmp_path, train=["a", "c"], val=["b"])
     return tmp_path
 
 
-def test_the_colours_are_those_of_the_kit():
+def test_the_colors_are_those_of_the_kit():
     assert PALETTE.dtype == np.uint8
     np.testing.assert_array_equal(PALETTE[:21], KIT)
     np.testing.assert_array_equal(PALETTE[255], VOID)
-    assert len({tuple(colour) for colour in PALETTE.tolist()}) == 256
+    assert len({tuple(color) for color in PALETTE.tolist()}) == 256
 
 
 def test_label_maps_of_voc_are_read_with_void_pixels(folder, caplog):
@@ -82,8 +82,8 @@ def test_label_maps_of_voc_are_read_with_void_pixels(folder, caplog):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_maps_in_exactly_vocs_colours_are_read_by_them(folder, mode):
-    picture(STORED, "colours").convert(mode).save(folder / "SegmentationClass/a.png")
+def test_maps_in_exactly_vocs_colors_are_read_by_them(folder, mode):
+    picture(STORED, "colors").convert(mode).save(folder / "SegmentationClass/a.png")
     np.testing.assert_array_equal(open_segmentation(f"voc:{folder}")[0].labels(0), LABELS)
     pixels = PALETTE[np.arange(256).reshape(16, 16)]
     add(folder, "a", np.zeros((16, 16)))
@@ -93,17 +93,17 @@ def test_maps_in_exactly_vocs_colours_are_read_by_them(folder, mode):
     np.testing.assert_array_equal(labels.ravel(), [*range(255), -1])
 
 
-def test_maps_in_other_colours_are_refused(folder):
-    pixels = np.array(picture(STORED, "colours"))
+def test_maps_in_other_colors_are_refused(folder):
+    pixels = np.array(picture(STORED, "colors"))
     pixels[1, 2] = (192, 128, 127)
     Image.fromarray(pixels).save(folder / "SegmentationClass/a.png")
     with pytest.raises(
-        UserError, match=r"a\.png: .*stored as colours \(RGB\), and \(192, 128, 127\) at row 1,"
+        UserError, match=r"a\.png: .*stored as colors \(RGB\), and \(192, 128, 127\) at row 1,"
     ):
         open_segmentation(f"voc:{folder}")[0].labels(0)
 
 
-def test_object_maps_in_vocs_colours_are_read_by_them(folder):
+def test_object_maps_in_vocs_colors_are_read_by_them(folder):
     (folder / "Annotations").mkdir()
     tags = "".join(
         f"<{tag}>{value}</{tag}>" for tag, value in {"xmin": 3, "ymin": 2, "xmax": 3, "ymax": 2}.items()
@@ -112,7 +112,7 @@ def test_object_maps_in_vocs_colours_are_read_by_them(folder):
         thing = f"<object><name>cat</name><bndbox>{tags}</bndbox></object>" if name == "a" else ""
         (folder / f"Annotations/{name}.xml").write_text(f"<annotation>{thing}</annotation>")
         add(folder, name, np.zeros((3, 4)), maps="SegmentationObject")
-    add(folder, "a", np.where(STORED == 15, 1, np.where(STORED == 20, 0, STORED)), "colours",
+    add(folder, "a", np.where(STORED == 15, 1, np.where(STORED == 20, 0, STORED)), "colors",
         maps="SegmentationObject")  # fmt: skip
     train, _ = open_instances(f"voc:{folder}")
     np.testing.assert_array_equal(train.masks(0), [STORED == 15])
@@ -159,7 +159,7 @@ def test_what_is_wrong_is_named(folder):
         with pytest.raises(UserError, match=words):
             read(open_segmentation(f"voc:{folder}")[0])
 
-    add(folder, "a", np.where(STORED == 20, 33, STORED), "grey")
+    add(folder, "a", np.where(STORED == 20, 33, STORED), "gray")
     refused(
         r"a\.png: holds the indices \[33\], but the classes are 0 to 20 and void is \[255\]: name the "
         r"classes in .*/classes\.txt",

@@ -49,10 +49,10 @@ def test_detection_batch_by_hand():
 
 
 def test_canvas_turns_and_a_mixed_batch_gets_one_that_holds_both():
-    lying, standing = detection(0, (6, 8), 0), detection(1, (8, 6), 0)
-    assert detection_batch([standing], (6, 8), 1, 1).image.shape == (1, 8, 6, 3)
-    assert detection_batch([lying], (8, 6), 1, 1).image.shape == (1, 6, 8, 3)
-    assert detection_batch([lying, standing], (6, 8), 1, 2).image.shape == (2, 8, 8, 3)
+    landscape, portrait = detection(0, (6, 8), 0), detection(1, (8, 6), 0)
+    assert detection_batch([portrait], (6, 8), 1, 1).image.shape == (1, 8, 6, 3)
+    assert detection_batch([landscape], (8, 6), 1, 1).image.shape == (1, 6, 8, 3)
+    assert detection_batch([landscape, portrait], (6, 8), 1, 2).image.shape == (2, 8, 8, 3)
 
 
 def test_no_box_is_dropped_silently():
@@ -113,10 +113,8 @@ class Records:
 
     def record(self, index):
         n = self.counts[index]
-        boxes = np.tile(np.float32([0, 0, 1, 1]), (n, 1))
-        return DetectionRecord(
-            index, "", 9, 9, boxes, np.zeros(n, np.int32), np.zeros(n, bool), np.ones(n, np.float32)
-        )
+        boxes = np.tile(np.float64([0, 0, 1, 1]), (n, 1))
+        return DetectionRecord(index, "", 9, 9, boxes, np.zeros(n, np.int32), np.zeros(n, bool), np.ones(n))
 
     def image(self, index):
         raise AssertionError("counting reads no pixels")

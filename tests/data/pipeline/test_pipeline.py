@@ -25,8 +25,8 @@ CANVAS = (24, 32)
 TRANSFORM = train_transform(Augment(vflip=0.5, scale=(0.5, 2.0), crop=0.5, color=0.4), CANVAS)
 
 
-class Drawn:
-    """Eleven small images, a third of them standing; boxes and pixels depend on the index."""
+class Generated:
+    """Eleven small images, a third of them portraits; boxes and pixels depend on the index."""
 
     classes = ("a", "b")
 
@@ -41,12 +41,10 @@ class Drawn:
         rng = np.random.default_rng(index)
         height, width = (48, 64) if index % 3 else (64, 48)
         corner = rng.uniform(0, 20, (index % 4, 2))
-        boxes = np.concatenate([corner, corner + rng.uniform(5, 20, corner.shape)], 1).astype(np.float32)
+        boxes = np.concatenate([corner, corner + rng.uniform(5, 20, corner.shape)], 1)
         n = len(boxes)
         labels, ignore = np.arange(n, dtype=np.int32) % 2, np.zeros(n, bool)
-        return DetectionRecord(
-            100 + index, f"{index}.png", height, width, boxes, labels, ignore, np.ones(n, np.float32)
-        )
+        return DetectionRecord(100 + index, f"{index}.png", height, width, boxes, labels, ignore, np.ones(n))
 
     def image(self, index):
         self.read[index] += 1
@@ -55,7 +53,7 @@ class Drawn:
 
 
 def training(seed=0, workers=0, cache=False, source=None, batch_size=4, **options):
-    source = Drawn() if source is None else source
+    source = Generated() if source is None else source
     return train_batches(
         Examples(source, read_detection, TRANSFORM.prepare, cache),
         TRANSFORM,
@@ -108,7 +106,7 @@ def test_worker_processes_change_nothing(reference):
 
 
 @pytest.mark.parametrize("at", [0, 1, 7])
-def test_a_restored_position_goes_on_with_the_same_bits(reference, at):
+def test_a_restored_position_gives_bit_identical_batches(reference, at):
     first = training()
     take(first, at)
     state = json.loads(json.dumps(first.get_state()))
@@ -121,7 +119,7 @@ def test_a_restored_position_goes_on_with_the_same_bits(reference, at):
     assert all(map(same, take(first, 3), reference[at : at + 3]))
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 2}, {"source": Drawn(10)}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 2}, {"source": Generated(10)}])
 def test_a_position_in_other_data_is_refused(change):
     state = training().get_state()
     with pytest.raises(UserError, match="resume with the run's own data"):
@@ -129,7 +127,7 @@ def test_a_position_in_other_data_is_refused(change):
 
 
 def test_the_first_batches_are_the_first_pass():
-    source = Drawn(12)
+    source = Generated(12)
     collate = partial(detection_batch, canvas=(32, 32), max_objects=3, batch_size=4)
     transform = train_transform(Augment(), (32, 32))
     iterator = train_batches(Examples(source, read_detection), transform, collate, 4)
@@ -142,10 +140,10 @@ def test_every_image_is_seen_equally_often_and_passes_differ():
     ids = [batch.id.tolist() for batch in take(iterator, 44)]
     counts = Counter(id for batch in ids for id in batch)
     assert set(counts.values()) == {16}
-    standing = {100, 103, 106, 109}
-    assert all(set(batch) <= standing or not set(batch) & standing for batch in ids)
-    passes = [tuple(batch) for batch in ids if set(batch) <= standing]
-    assert all(set(one) == standing for one in passes)
+    portrait = {100, 103, 106, 109}
+    assert all(set(batch) <= portrait or not set(batch) & portrait for batch in ids)
+    passes = [tuple(batch) for batch in ids if set(batch) <= portrait]
+    assert all(set(one) == portrait for one in passes)
     assert len(set(passes)) > 8
 
 
@@ -156,7 +154,7 @@ def test_an_image_is_varied_anew_each_time(reference):
 
 
 def test_a_group_smaller_than_a_batch_still_fills_it():
-    source = Drawn(3)
+    source = Generated(3)
     iterator = training(source=source)
     batches = take(iterator, 6)
     shapes = Counter(batch.image.shape[1:3] for batch in batches)
@@ -167,7 +165,7 @@ def test_a_group_smaller_than_a_batch_still_fills_it():
 
 def test_no_images_is_a_clear_error():
     with pytest.raises(UserError, match="no image to train on"):
-        training(source=Drawn(0))
+        training(source=Generated(0))
 
 
 def test_batches_of_one_are_the_examples_of_larger_batches():
@@ -175,14 +173,14 @@ def test_batches_of_one_are_the_examples_of_larger_batches():
 
     def ids(batch_size, count):
         collate = partial(detection_batch, canvas=(32, 32), max_objects=3, batch_size=batch_size)
-        iterator = train_batches(Examples(Drawn(12), read_detection), transform, collate, batch_size)
+        iterator = train_batches(Examples(Generated(12), read_detection), transform, collate, batch_size)
         return [id for batch in take(iterator, count) for id in batch.id.tolist()]
 
     assert ids(1, 24) == ids(2, 12)
 
 
 def test_errors_of_the_loader_reach_the_caller():
-    source = Drawn()
+    source = Generated()
     examples = Examples(source, read_detection, TRANSFORM.prepare)
     collate = partial(detection_batch, canvas=CANVAS, max_objects=1, batch_size=4)
     iterator = train_batches(examples, TRANSFORM, collate, 4, groups=canvases(source, CANVAS))
@@ -192,7 +190,7 @@ def test_errors_of_the_loader_reach_the_caller():
 
 
 def test_evaluation_goes_over_all_once_in_order_and_fills_the_last_batch():
-    source = Drawn()
+    source = Generated()
     batches = evaluation_batches(
         Examples(source, read_detection, FitCanvas(CANVAS)),
         partial(detection_batch, canvas=CANVAS, max_objects=3, batch_size=4),
@@ -211,12 +209,12 @@ def test_evaluation_goes_over_all_once_in_order_and_fills_the_last_batch():
         assert [batch.image.shape[1:3] for batch in seen] == [(32, 24), (24, 32), (24, 32)]
     plain = np.round(source.record(1).boxes / 2, 4)
     np.testing.assert_allclose(seen[1].boxes[0, :1], plain, atol=1e-3)
-    empty = evaluation_batches(Examples(Drawn(0), read_detection), partial(detection_batch), 4)
+    empty = evaluation_batches(Examples(Generated(0), read_detection), partial(detection_batch), 4)
     assert list(empty) == []
 
 
 def test_kept_examples_are_read_once_and_cannot_be_written():
-    source = Drawn()
+    source = Generated()
     examples = Examples(source, read_detection, FitCanvas(CANVAS), cache=True, first=5)
     assert len(examples) == 5
     for _ in range(3):
@@ -246,7 +244,7 @@ def test_classification_and_segmentation_go_the_same_way():
 
 
 def test_square_canvases_need_no_records_and_counts_may_be_known():
-    class Mute(Drawn):
+    class Mute(Generated):
         max_objects = 8
 
         def record(self, index):
@@ -257,22 +255,22 @@ def test_square_canvases_need_no_records_and_counts_may_be_known():
 
 
 @pytest.mark.parametrize(("count", "workers"), [(3, 0), pytest.param(2, 2, marks=pytest.mark.slow)])
-def test_shares_are_the_batches_of_one_reader_and_read_nothing_else(count, workers):
+def test_shards_are_the_batches_of_one_reader_and_read_nothing_else(count, workers):
     whole = take(training(batch_size=6), 7)
-    sources = [Drawn() for _ in range(count)]
-    shares = [
+    sources = [Generated() for _ in range(count)]
+    shards = [
         training(batch_size=6, source=source, workers=workers).shard(i, count)
         for i, source in enumerate(sources)
     ]
-    shares[1].set_state(training(batch_size=6).get_state())
+    shards[1].set_state(training(batch_size=6).get_state())
     for batch in whole:
-        for i, share in enumerate(shares):
-            part = next(share)
+        for i, shard in enumerate(shards):
+            part = next(shard)
             for name in ("image", "boxes", "labels", "id", "example_valid"):
                 np.testing.assert_array_equal(getattr(part, name), getattr(batch, name)[i::count])
-    assert shares[0].get_state() == {"next": 7, "seed": 0, "batch_size": 6, "examples": 11}
-    for share, source in zip(shares, sources, strict=True):
-        share.close()
+    assert shards[0].get_state() == {"next": 7, "seed": 0, "batch_size": 6, "examples": 11}
+    for shard, source in zip(shards, sources, strict=True):
+        shard.close()
         # Read ahead are a few batches of two images, never the third batch's six.
         assert workers or sum(source.read.values()) <= 2 * (7 + 6)
     with pytest.raises(ValueError, match="do not divide into 4"):

@@ -14,7 +14,7 @@ from vision_jax.data.pipeline.batching import check, detection_batch, instance_b
 from vision_jax.data.pipeline.reading import read_instances
 from vision_jax.data.records import DetectionRecord
 from vision_jax.data.transforms.augment import Augment, TrainTransform
-from vision_jax.data.transforms.frames import cut_masks, draw_mask
+from vision_jax.data.transforms.frames import cut_masks, render_mask
 from vision_jax.data.transforms.geometry import crop, flip_horizontal, flip_vertical, resize
 from vision_jax.types import UserError
 
@@ -30,14 +30,14 @@ class One:
     classes = ("a",)
 
     def __init__(self, masks, boxes):
-        self._masks, self._boxes = masks, np.array(boxes, np.float32).reshape(-1, 4)
+        self._masks, self._boxes = masks, np.array(boxes, np.float64).reshape(-1, 4)
 
     def __len__(self):
         return 1
 
     def record(self, index):
         n, height, width = self._masks.shape
-        rest = np.zeros(n, np.int32), np.zeros(n, bool), np.ones(n, np.float32)
+        rest = np.zeros(n, np.int32), np.zeros(n, bool), np.ones(n)
         return DetectionRecord(5, "", height, width, self._boxes, *rest)
 
     def image(self, index):
@@ -80,9 +80,9 @@ def replaced(source, masks, boxes):
     return changed
 
 
-def drawn(example, row=0):
+def rendered(example, row=0):
     """An example's mask in the pixels of its image, as it is now."""
-    return draw_mask(example.masks[row], example.frames[row], *example.image.shape[:2]) > 127
+    return render_mask(example.masks[row], example.frames[row], *example.image.shape[:2]) > 127
 
 
 def test_crops_of_masks_by_hand():
@@ -110,14 +110,14 @@ def test_a_cell_holds_the_covered_part_of_its_area(height, width, size, seed):
 def test_drawn_polygons_by_hand():
     mask = np.array([[10, 20], [30, 40]], np.uint8)
     np.testing.assert_array_equal(
-        draw_mask(mask, np.array([1, 0, 5, 2], np.float32), 3, 6),
+        render_mask(mask, np.array([1, 0, 5, 2], np.float32), 3, 6),
         [[0, 10, 10, 20, 20, 0], [0, 30, 30, 40, 40, 0], [0, 0, 0, 0, 0, 0]],
     )
     # over the border: the rows at 0.5 and 1.5 fall into the lower half of -2..2
     np.testing.assert_array_equal(
-        draw_mask(mask, np.array([-1, -2, 1, 2], np.float32), 3, 2), [[40, 0], [40, 0], [0, 0]]
+        render_mask(mask, np.array([-1, -2, 1, 2], np.float32), 3, 2), [[40, 0], [40, 0], [0, 0]]
     )
-    assert not draw_mask(mask, np.array([7, 0, 9, 2], np.float32), 3, 6).any()
+    assert not render_mask(mask, np.array([7, 0, 9, 2], np.float32), 3, 6).any()
 
 
 def test_transforms_of_masks_by_hand():
@@ -151,21 +151,21 @@ def test_a_crop_drops_masks_with_their_boxes():
     example = read_instances(One(masks, [[0, 0, 10, 10], [15, 5, 30, 15], [30, 0, 40, 4]]), 0, 30)
     part = crop(example, 0, 12, 20, 20)
     assert len(part.boxes) == len(part.masks) == len(part.frames) == 1
-    np.testing.assert_array_equal(drawn(part), masks[1, :, 12:32])
+    np.testing.assert_array_equal(rendered(part), masks[1, :, 12:32])
 
 
 @few
 @given(blobs(), st.integers(0, 2**32 - 1), st.integers(20, 40))
 def test_crop_and_bitmap_and_pixels_agree_through_the_whole_chain(source, seed, size):
-    """Up to the border, where a crop's cells, a bitmap's pixels and blended colours may differ."""
+    """Up to the border, where a crop's cells, a bitmap's pixels and blended colors may differ."""
     cell = np.ceil(max(source.record(0).boxes[0, 2:] - source.record(0).boxes[0, :2]) / size)
     full, cut = around(source, 1 + int(cell)), read_instances(source, 0, size)
     full, cut = (CHAIN(CHAIN.prepare(e), np.random.default_rng(seed)) for e in (full, cut))
     np.testing.assert_array_equal(full.image, cut.image)
     assert len(full.masks) == 3 * len(cut.masks)
     for row in range(len(cut.masks)):
-        inside, outside = drawn(full, 0), ~drawn(full, 2)
-        mask = drawn(cut, row)
+        inside, outside = rendered(full, 0), ~rendered(full, 2)
+        mask = rendered(cut, row)
         assert mask[inside].all()
         assert not mask[outside].any()
         white = full.image[..., 0] > 127
@@ -181,7 +181,7 @@ def test_a_bitmap_resized_is_the_nearest_label(source, height, width):
     mask = source.masks(0)[0]
     rows = ((2 * np.arange(height) + 1) * mask.shape[0]) // (2 * height)
     columns = ((2 * np.arange(width) + 1) * mask.shape[1]) // (2 * width)
-    np.testing.assert_array_equal(drawn(out), mask[rows[:, None], columns])
+    np.testing.assert_array_equal(rendered(out), mask[rows[:, None], columns])
 
 
 def test_what_is_given_is_not_written_to():
@@ -206,7 +206,7 @@ def test_a_scene_is_read_with_its_masks():
         np.testing.assert_array_equal(bitmaps.masks, masks * 255)
         np.testing.assert_array_equal(bitmaps.frames, [[0, 0, 64, 64]] * len(masks))
         for row, mask in enumerate(masks):
-            np.testing.assert_array_equal(drawn(crops, row), mask)  # cells are smaller than pixels
+            np.testing.assert_array_equal(rendered(crops, row), mask)  # cells are smaller than pixels
 
 
 def _pair(size):

@@ -122,7 +122,7 @@ def test_resizing_multiplies_boxes_and_records_the_ratio(example, height, width)
     assert out.original_size == example.original_size
 
 
-def test_shrinking_averages_areas_and_labels_take_the_centre():
+def test_shrinking_averages_areas_and_labels_take_the_center():
     image = np.arange(16, dtype=np.uint8).reshape(4, 4) * 10
     example = SegmentationExample(
         0, np.repeat(image[..., None], 3, 2), np.arange(16, dtype=np.int32).reshape(4, 4), (4, 4)
@@ -210,9 +210,9 @@ def test_without_jitter_everything_random_happens_after_the_prepared_size():
 
 
 def test_changed_colors_by_hand():
-    red, grey = np.uint8([[[200, 0, 0]]]), np.uint8([[[100, 100, 100]]])
-    np.testing.assert_array_equal(adjust_color(grey, brightness=1.5), [[[150, 150, 150]]])
-    np.testing.assert_array_equal(adjust_color(grey, saturation=0.0, hue=0.3), grey)
+    red, gray = np.uint8([[[200, 0, 0]]]), np.uint8([[[100, 100, 100]]])
+    np.testing.assert_array_equal(adjust_color(gray, brightness=1.5), [[[150, 150, 150]]])
+    np.testing.assert_array_equal(adjust_color(gray, saturation=0.0, hue=0.3), gray)
     luma = round(0.299 * 200)
     np.testing.assert_array_equal(adjust_color(red, saturation=0.0), [[[luma] * 3]])
     np.testing.assert_array_equal(adjust_color(red, hue=1.0), red)

@@ -201,7 +201,8 @@ def warn_units(boxes: Float64[np.ndarray, "n 4"], findings: Findings, describe: 
         findings.add(kind, first, len(boxes))
 
 
-def _box_text(box: np.ndarray) -> str:
+def _box_text(box: Float64[np.ndarray, "4"]) -> str:
+    """A box for messages, with what each number is."""
     return "x1 {:g}, y1 {:g}, x2 {:g}, y2 {:g}".format(*box)
 
 

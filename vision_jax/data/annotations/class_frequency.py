@@ -1,4 +1,4 @@
-"""How often classes occur in label maps, and weights for a loss under which rare ones are learnt too."""
+"""How often classes occur in label maps, and weights for a loss under which rare ones are learned too."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def median_frequency_weights(
 ) -> Float64[np.ndarray, " k"]:
     """Median frequency balancing (Eigen and Fergus 2015; SegNet, Badrinarayanan et al. 2017, section 4).
 
-    A class's frequency is its share of the labelled pixels of the images in which it occurs, so that a class
-    is rare for being small, not for being absent from many images. Its weight is the median of the classes'
-    frequencies over its own.
+    A class's frequency is its fraction of the labeled pixels of the images in which it occurs, so that a
+    class is rare for being small, not for being absent from many images. Its weight is the median of the
+    classes' frequencies over its own.
 
     Args:
         counts: pixels of each class in each image, without void.
@@ -42,9 +42,9 @@ def median_frequency_weights(
     Returns:
         The weights; 0 of classes without a pixel, which do not enter the median either.
     """
-    labelled = np.where(counts > 0, counts.sum(axis=1, keepdims=True), 0).sum(axis=0)
-    frequency = counts.sum(axis=0)[labelled > 0] / labelled[labelled > 0]
+    labeled = np.where(counts > 0, counts.sum(axis=1, keepdims=True), 0).sum(axis=0)
+    frequency = counts.sum(axis=0)[labeled > 0] / labeled[labeled > 0]
     weights = np.zeros(counts.shape[1])
     if len(frequency):
-        weights[labelled > 0] = (np.median(frequency) / frequency) ** power
+        weights[labeled > 0] = (np.median(frequency) / frequency) ** power
     return weights

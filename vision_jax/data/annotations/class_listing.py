@@ -1,8 +1,8 @@
 """Files that name the classes of label maps, and the colors in which some programs write them.
 
-    classes.txt        a name a line, from index 0 labelmap.txt       name:r,g,b:parts:actions      CVAT's and
-    Datumaro's "Segmentation mask" and "PASCAL VOC" label_colors.txt   r g b name                    CamVid's
-    own, and CVAT's "CamVid"
+    classes.txt        a name a line, from index 0
+    labelmap.txt       name:r,g,b:parts:actions   CVAT's and Datumaro's "Segmentation mask" and "PASCAL VOC"
+    label_colors.txt   r g b name                 CamVid's own, and CVAT's "CamVid"
 
 The first of them that is there counts. A line that begins with "#" is a comment in the last two. A class
 without a color has VOC's of its line (`vision_jax.data.formats.voc.maps`).
@@ -81,6 +81,7 @@ def find_listing(root: Path, usual: UInt8[np.ndarray, "256 3"]) -> Listing | Non
 
 
 def _of_labelmap(line: str, where: str) -> tuple[str, tuple[int, int, int] | None]:
+    """A class's name and its color, 0..255 each; None where the line gives none."""
     name, *rest = line.split(":")
     color = rest[0].strip() if rest else ""
     if not color:
@@ -89,6 +90,7 @@ def _of_labelmap(line: str, where: str) -> tuple[str, tuple[int, int, int] | Non
 
 
 def _of_label_colors(line: str, where: str) -> tuple[str, tuple[int, int, int]]:
+    """A class's name and its color, 0..255 each."""
     match = _WITH_COLORS.fullmatch(line)
     complaint = f"{where}: {line!r}: expected r g b name"
     if match is None:
@@ -97,6 +99,7 @@ def _of_label_colors(line: str, where: str) -> tuple[str, tuple[int, int, int]]:
 
 
 def _rgb(parts: tuple[str, ...] | list[str], complaint: str) -> tuple[int, int, int]:
+    """Three texts as a color, 0..255 each; else a `UserError` that begins with the complaint."""
     values = [int(part) for part in parts if part.strip().isdigit()]
     if len(values) != 3 or len(parts) != 3 or max(values) > 255:
         raise UserError(f"{complaint}, each of r, g and b a whole number from 0 to 255")

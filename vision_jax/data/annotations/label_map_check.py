@@ -76,7 +76,7 @@ class MapCounts:
 
 
 def check_training_maps(counts: MapCounts, classes: Sequence[str], where: str, named: bool = True) -> None:
-    """Refuses or doubts the maps of a training split; see the module's text.
+    """Refuses the maps of a training split, or warns of them; see the module's text.
 
     Args:
         counts: of its maps.

@@ -39,7 +39,7 @@ class LabelMapPairs:
             meaning: {stored index: label}, -1 for void; other indices are errors when met.
             advice: what to do about those, `{}` standing for the first.
             colors: of the indices, by which label maps stored as RGB are read; None refuses them.
-            by_color: whether palette images, and grey ones of larger values than there are classes, are read
+            by_color: whether palette images, and gray ones of larger values than there are classes, are read
                 by their colors too, where all of these stand for indices.
         """
         self.classes = classes
@@ -78,6 +78,11 @@ class LabelMapPairs:
         return MapCounts.of(len(self), self._stored, self._meaning)
 
     def _stored(self, index: int) -> Int[np.ndarray, "h w"]:
+        """A label map's indices as stored, int32, 0 or more.
+
+        Raises:
+            UserError: the file is unreadable.
+        """
         return read_indices(self._pairs[index][1], self._colors, self._by_color)
 
 

@@ -2,14 +2,14 @@
 
 Whatever the file holds, `read_image` gives uint8 [h, w, 3]:
 
-- grey and bilevel pictures have their value repeated in the three channels;
-- a palette is looked up; alpha is dropped (the colours of transparent pixels are those stored);
+- gray and bilevel pictures have their value repeated in the three channels;
+- a palette is looked up; alpha is dropped (the colors of transparent pixels are those stored);
 - 16 bits per channel are scaled, 0..65535 -> 0..255, not clipped; floating point is read as 0..1 where no
   value is above 1, as 0..255 otherwise;
 - CMYK and YCbCr are converted; the first frame of an animation is taken;
 - the EXIF orientation (EXIF 2.32, tag 0x0112: how the camera was held) is applied.
 
-Annotations are drawn by some tools on the upright picture and by others on the stored rows and columns. A
+Annotations are made by some tools on the upright picture and by others on the stored rows and columns. A
 caller that knows the size which its annotations speak of passes it: the orientation is then applied unless
 only the stored, unturned picture has that size, and a picture that has it neither way is a `UserError`. An
 unreadable or truncated file is a `UserError` too, which says what the file is
@@ -18,7 +18,7 @@ unreadable or truncated file is a `UserError` too, which says what the file is
 A picture of more than 178,956,970 pixels is refused, since a small file can claim more than the memory holds;
 the environment variable VISION_JAX_MAX_PIXELS sets another limit.
 
-Label maps are read by `read_indices`: what a grey image stores, or a palette image's indices, not colours.
+Label maps are read by `read_indices`: what a gray image stores, or a palette image's indices, not colors.
 
 A picture may also lie inside another file: `Encoded` is its content and says where it comes from.
 """
@@ -36,7 +36,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from vision_jax.data.codecs.unreadable import explain
@@ -66,7 +66,7 @@ _UPRIGHT = {
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
 _LARGEST_INDEX = 65535
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
-_SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey values of 2 and 4 bits by
+_SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies gray values of 2 and 4 bits by
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Encoded:
 
     Attributes:
         content: what the image file would hold.
-        where: the other file and the place in it, for messages.
+        where: the other file and the position in it, for messages.
     """
 
     content: bytes
@@ -162,43 +162,43 @@ def read_image(
 
 
 def read_indices(
-    path: Path | Encoded, colours: UInt8[np.ndarray, "n 3"] | None = None, by_color: bool = False
+    path: Path | Encoded, colors: UInt8[np.ndarray, "n 3"] | None = None, by_color: bool = False
 ) -> Int[np.ndarray, "h w"]:
-    """Reads a label map: the stored values of a grey image, the indices of a palette image.
+    """Reads a label map: the stored values of a gray image, the indices of a palette image.
 
     Args:
         path: an image of one channel, 1 to 16 bits, or the content of one; EXIF is not looked at.
-        colours: the colour of each index, by which a map stored as RGB is read, without its alpha; None
+        colors: the color of each index, by which a map stored as RGB is read, without its alpha; None
             refuses such maps.
-        by_color: whether maps of one channel are read by their colors too: those with a palette, and grey
-            ones with a value that is no row of `colours`' distinct ones; where a color stands for nothing,
+        by_color: whether maps of one channel are read by their colors too: those with a palette, and gray
+            ones with a value that is no row of `colors`' distinct ones; where a color stands for nothing,
             their values are taken.
 
     Returns:
         int32 indices, 0..65535, not mapped in any way.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated, compressed with loss (JPEG), or holds colours
+        UserError: the file is missing, unreadable, truncated, compressed with loss (JPEG), or holds colors
             that stand for no index or values that are none.
     """
     with _opened(path) as image:
         if image.format in _LOSSY:
             raise UserError(
                 f"{path}: this label map is stored as {image.format}, whose compression alters the indices: "
-                "write it anew from its source as a grey or palette PNG"
+                "write it anew from its source as a gray or palette PNG"
             )
-        if colours is not None and image.mode in ("RGB", "RGBA"):
-            return _look_up(np.array(image)[..., :3], colours, path)
+        if colors is not None and image.mode in ("RGB", "RGBA"):
+            return _look_up(np.array(image)[..., :3], colors, path)
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-            kinds = {"LA": "grey with transparency", "F": "floating point"}
+            kinds = {"LA": "gray with transparency", "F": "floating point"}
             raise UserError(
-                f"{path}: a label map must be a grey or palette image whose values are class indices, but "
-                f"this one is stored as {kinds.get(image.mode, 'colours')} ({image.mode}): write the index "
-                f"of each pixel's class, in a grey or palette PNG, or list the color of each class in a "
+                f"{path}: a label map must be a gray or palette image whose values are class indices, but "
+                f"this one is stored as {kinds.get(image.mode, 'colors')} ({image.mode}): write the index "
+                f"of each pixel's class, in a gray or palette PNG, or list the color of each class in a "
                 f"labelmap.txt (name:r,g,b::)"
             )
-        if by_color and colours is not None and image.mode in ("P", "L"):
-            colored = _look_up_one_channel(image, colours, path)
+        if by_color and colors is not None and image.mode in ("P", "L"):
+            colored = _look_up_one_channel(image, colors, path)
             if colored is not None:
                 return colored
         tiles = getattr(image, "tile", ())
@@ -214,16 +214,16 @@ def read_indices(
 
 
 def _look_up_one_channel(
-    image: Image.Image, colours: UInt8[np.ndarray, "n 3"], path: Path | Encoded
+    image: Image.Image, colors: UInt8[np.ndarray, "n 3"], path: Path | Encoded
 ) -> Int[np.ndarray, "h w"] | None:
     """The index of each pixel's color; None where the values are to be taken as they are."""
     if image.mode == "L":
-        distinct = len(np.unique(colours[:-1], axis=0))
+        distinct = len(np.unique(colors[:-1], axis=0))
         values = np.array(image)
-        if values[values < 255].max(initial=0) < distinct and not (colours[:-1] == 255).all(1).any():
+        if values[values < 255].max(initial=0) < distinct and not (colors[:-1] == 255).all(1).any():
             return None
     try:
-        return _look_up(np.array(image.convert("RGB")), colours, path)
+        return _look_up(np.array(image.convert("RGB")), colors, path)
     except UserError:
         return None
 
@@ -306,7 +306,7 @@ def _too_large(path: Path | Encoded, pixels: int, limit: int) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation still to be applied: 1 where there is none, or none that makes sense."""
+    """The EXIF orientation yet to be applied: 1 where there is none, or none that makes sense."""
     if image.format == "TIFF":
         return 1  # Pillow turns TIFF pictures itself as it loads them
     if image.format == "PNG" and not any(key in image.info for key in _EXIF_OF_PNG):
@@ -318,20 +318,26 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) in pixels with the EXIF orientation applied."""
     sideways = _orientation(image) in (5, 6, 7, 8)
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 def _rgb(image: Image.Image, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an image in any of Pillow's modes as uint8 RGB; the module's text says how.
+
+    Raises:
+        UserError: colors or values that have no 8-bit RGB, such as CIE L*a*b*.
+    """
     if image.mode == "RGB":
         return np.array(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _grey_to_rgb(np.array(image).astype(np.float32) / 257, path)
+        return _gray_to_rgb(np.array(image).astype(np.float32) / 257, path)
     if image.mode == "F":
         values = np.array(image)
-        return _grey_to_rgb(values * 255 if values.max(initial=0) <= 1 else values, path)
+        return _gray_to_rgb(values * 255 if values.max(initial=0) <= 1 else values, path)
     if image.mode == "LAB":
-        raise UserError(f"{path}: colours are stored as CIE L*a*b*, which is not read here: save it as RGB")
+        raise UserError(f"{path}: colors are stored as CIE L*a*b*, which is not read here: save it as RGB")
     if image.mode in ("RGBa", "La"):  # multiplied by alpha
         image = image.convert(image.mode[:-1] + "A")
     if image.mode == "P":
@@ -340,29 +346,37 @@ def _rgb(image: Image.Image, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]
 
 
 def _look_up(
-    pixels: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "n 3"], path: Path | Encoded
+    pixels: UInt8[np.ndarray, "h w 3"], colors: UInt8[np.ndarray, "n 3"], path: Path | Encoded
 ) -> Int[np.ndarray, "h w"]:
-    """The index of each pixel's colour."""
-    numbers, known = (rgb.astype(np.int32) @ np.array([65536, 256, 1], np.int32) for rgb in (pixels, colours))
+    """The index of each pixel's color, int32: of several rows of one color the first.
+
+    Raises:
+        UserError: a color that is not among them.
+    """
+    numbers, known = (rgb.astype(np.int32) @ np.array([65536, 256, 1], np.int32) for rgb in (pixels, colors))
     order = np.argsort(known, kind="stable").astype(np.int32)
     indices = order[np.searchsorted(known[order[:-1]], numbers)]
     strange = np.argwhere(known[indices] != numbers)
     if len(strange):
         row, column = strange[0].tolist()
         raise UserError(
-            f"{path}: this label map is stored as colours (RGB), and {tuple(pixels[row, column].tolist())} "
+            f"{path}: this label map is stored as colors (RGB), and {tuple(pixels[row, column].tolist())} "
             f"at row {row}, column {column} (from 0) is not one of those that stand for indices: write the "
-            f"index of each pixel's class, in a grey or palette PNG, or list the color of each class in a "
+            f"index of each pixel's class, in a gray or palette PNG, or list the color of each class in a "
             f"labelmap.txt (name:r,g,b::)"
         )
     return indices
 
 
-def _grey_to_rgb(values: np.ndarray, path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]:
-    """Repeats grey values, 0..255 as floating point, in three channels."""
+def _gray_to_rgb(values: Float[np.ndarray, "h w"], path: Path | Encoded) -> UInt8[np.ndarray, "h w 3"]:
+    """Repeats gray values, 0..255, rounded, in three channels.
+
+    Raises:
+        UserError: values outside that range, or NaN.
+    """
     if not (values.min(initial=0) >= 0 and values.max(initial=0) <= 255):
         raise UserError(
-            f"{path}: grey values outside the range of the format (0..65535 for integers, 0..1 or 0..255 for "
+            f"{path}: gray values outside the range of the format (0..65535 for integers, 0..1 or 0..255 for "
             f"floating point, none of them NaN): rescale the image"
         )
     return np.repeat(np.rint(values).astype(np.uint8)[..., None], 3, axis=-1)

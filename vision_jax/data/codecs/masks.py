@@ -5,8 +5,8 @@ zeros and ones down the columns, column after column, zeros first. Files hold th
 as text in which each length, from the fourth on less the length two before, is cut into groups of five bits,
 lowest first, one character each: 48 + bits + 32 if more follow; the top bit of the last group is the sign.
 
-A polygon covers the pixels whose centres (at +0.5) are inside by the even-odd rule; an object of several
-polygons covers the union of them. COCO's own rasteriser goes by a polyline sampled at five points a pixel,
+A polygon covers the pixels whose centers (at +0.5) are inside by the even-odd rule; an object of several
+polygons covers the union of them. COCO's own rasterizer goes by a polyline sampled at five points a pixel,
 and so differs along the border.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 
 def encode_runs(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, " runs"]:
@@ -86,7 +86,7 @@ def unpack_runs(text: str) -> Int[np.ndarray, " runs"]:
 def fill_polygon(
     points: Float[np.ndarray, "n 2"], height: int, width: int
 ) -> Bool[np.ndarray, "{height} {width}"]:
-    """The pixels whose centres a polygon holds, by the even-odd rule.
+    """The pixels whose centers a polygon holds, by the even-odd rule.
 
     Args:
         points: (x, y) of the corners, in order, closed by itself; they may lie outside the image.
@@ -95,7 +95,7 @@ def fill_polygon(
     Returns:
         The mask.
     """
-    x, y = points[:, 0] - 0.5, points[:, 1] - 0.5  # pixel centres are now at integers
+    x, y = points[:, 0] - 0.5, points[:, 1] - 0.5  # pixel centers are now at integers
     next_x, next_y = np.roll(x, -1), np.roll(y, -1)
     first = _pixel(np.minimum(y, next_y), height)
     rows_crossed = _pixel(np.maximum(y, next_y), height) - first
@@ -117,8 +117,8 @@ def fill_polygon(
     return mask
 
 
-def _pixel(position: np.ndarray, limit: int) -> np.ndarray:
-    """The first pixel whose centre is at a position or after it, 0..limit."""
+def _pixel(position: Float[np.ndarray, " n"], limit: int) -> Int[np.ndarray, " n"]:
+    """Along one axis, the first pixel whose center is at a position or after it, int64 in 0..limit."""
     return np.clip(np.ceil(position), 0, limit).astype(np.int64)
 
 
@@ -139,7 +139,7 @@ class Shapes:
     runs: Bool[np.ndarray, " objects"]
 
     @classmethod
-    def pack(cls, objects: Sequence[Sequence[np.ndarray]], runs: Sequence[bool]) -> Shapes:
+    def pack(cls, objects: Sequence[Sequence[Num[np.ndarray, " _"]]], runs: Sequence[bool]) -> Shapes:
         """Packs each object's pieces: polygons (x, y, x, y, ...), or one array of run lengths."""
         pieces = [piece for item in objects for piece in item]
         return cls(
@@ -149,7 +149,7 @@ class Shapes:
             runs=np.array(runs, bool),
         )
 
-    def pieces(self, index: int) -> list[np.ndarray]:
+    def pieces(self, index: int) -> list[Float[np.ndarray, " _"]]:
         """The polygons or run lengths of an object, as packed."""
         span = range(self.starts[index], self.starts[index + 1])
         return [self.numbers[self.piece_starts[p] : self.piece_starts[p + 1]] for p in span]

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 
 from vision_jax.data.examples import ClassificationExample
 from vision_jax.data.sources import ClassificationSource
@@ -30,22 +30,22 @@ from vision_jax.types import NotNegative, Positive, Rising, UserError, Whole, ch
 FRAME = 28
 _PART = 6
 _BENT_PER_SIDE = 4
-_JUDGING = 2015  # seeds what is drawn for judging, together with an image's id
+_EVALUATION = 2015  # seeds what is sampled for evaluation, together with an image's id
 
 Digit = UInt8[np.ndarray, "28 28 3"]
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """What is drawn for each digit, and how widely. Lengths are in pixels of the canvas.
+    """What is sampled for each digit, and how widely. Lengths are in pixels of the canvas.
 
     Attributes:
         canvas: the image's side, at least a frame's.
         turn: degrees, the most either way.
         scale: least and greatest factor.
-        anywhere: whether the frame's middle is at a random place, such that a frame of its own size is inside
-            the canvas; else in the canvas's middle.
-        corners: standard deviation of each coordinate of each corner of the frame; drawn again where that
+        anywhere: whether the frame's middle is at a random position, such that a frame of its own size is
+            inside the canvas; else in the canvas's middle.
+        corners: standard deviation of each coordinate of each corner of the frame; sampled again where that
             would fold it.
         bend: standard deviation of each coordinate of each control point of a spline.
         distractors: how many parts of other digits lie about.
@@ -84,10 +84,10 @@ def framed(image: UInt8[np.ndarray, "h w 3"]) -> Digit:
 
 @dataclass(frozen=True)
 class Distort:
-    """Distorts the digits of a source, as a training transform does: `prepare` once, then a draw each time.
+    """Distorts the digits of a source, as a training transform does: `prepare` once, then a sample each time.
 
     Attributes:
-        distortion: what is drawn.
+        distortion: what is sampled.
         source: of the digits; distractors are parts of any of them.
     """
 
@@ -99,17 +99,18 @@ class Distort:
         return replace(example, image=framed(example.image))
 
     def __call__(self, example: ClassificationExample, rng: np.random.Generator) -> ClassificationExample:
+        """Distorts an example that `prepare` brought to the frame: uint8 [canvas, canvas, 3]."""
         another = partial(any_digit, self.source)
         return replace(example, image=distort(example.image, self.distortion, rng, another)[0])
 
-    def judged(self, example: ClassificationExample) -> ClassificationExample:
-        """The same outcome for the same example each time, so that all are judged on one set."""
-        return self(self.prepare(example), fixed_draws(example.id))
+    def for_evaluation(self, example: ClassificationExample) -> ClassificationExample:
+        """The same distortion of the same example each time, so that every run is evaluated on one set."""
+        return self(self.prepare(example), evaluation_rng(example.id))
 
 
-def fixed_draws(id: int) -> np.random.Generator:
-    """What an image is judged with."""
-    return np.random.default_rng([_JUDGING, id])
+def evaluation_rng(id: int) -> np.random.Generator:
+    """The generator of what is sampled for an image in evaluation: the same for one id each time."""
+    return np.random.default_rng([_EVALUATION, id])
 
 
 def any_digit(source: ClassificationSource, rng: np.random.Generator) -> Digit:
@@ -123,13 +124,13 @@ def distort(
     rng: np.random.Generator,
     another: Callable[[np.random.Generator], Digit] | None = None,
 ) -> tuple[UInt8[np.ndarray, "side side 3"], Float[np.ndarray, "2"]]:
-    """Draws one distorted digit.
+    """Samples a distortion and applies it to a digit.
 
     Args:
         digit: it fills a frame.
-        distortion: what is drawn.
+        distortion: what is sampled.
         rng: where from.
-        another: draws a digit of which a distractor is cut; needed where there are any.
+        another: samples a digit of which a distractor is cut; needed where there are any.
 
     Returns:
         The image, and (x, y) of the frame's middle on the canvas, in pixels from the canvas's corner.
@@ -162,16 +163,30 @@ def distort(
         )
     if distortion.distractors:
         if another is None:
-            raise ValueError("distractors are parts of other digits: pass `another`, which draws one")
+            raise ValueError("distractors are parts of other digits: pass `another`, which samples one")
         for _ in range(distortion.distractors):
             _add_part(image, another(rng), rng)
     return image, middle
 
 
 def _bent_points(
-    to_frame: np.ndarray, middle: np.ndarray, distortion: Distortion, rng: np.random.Generator
-) -> np.ndarray:
-    """The place in the frame, counted from its first pixel's centre, that each pixel of the canvas reads."""
+    to_frame: Float64[np.ndarray, "3 3"],
+    middle: Float64[np.ndarray, "2"],
+    distortion: Distortion,
+    rng: np.random.Generator,
+) -> Float32[np.ndarray, "side side 2"]:
+    """The position in the frame that each pixel of the canvas reads.
+
+    Args:
+        to_frame: the homography from the canvas to the frame, pixels counted from the corner of each.
+        middle: (x, y) of the frame's middle on the canvas, in pixels.
+        distortion: says how far control points move.
+        rng: samples their shifts.
+
+    Returns:
+        (x, y) in pixels, counted from the center of the frame's first pixel, as OpenCV's `remap` takes them;
+        outside the frame where nothing is seen.
+    """
     side = distortion.canvas
     pixels = np.stack([*np.meshgrid(*2 * [np.arange(side) + 0.5]), np.ones((side, side))], -1)
     mapped = pixels @ to_frame.T
@@ -184,8 +199,16 @@ def _bent_points(
     return (np.where(before, points, -FRAME) - 0.5).astype(np.float32)
 
 
-def _moved_corners(corners: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Draws again where the corners, in their order, would not go around a convex shape."""
+def _moved_corners(
+    corners: Float64[np.ndarray, "4 2"], deviation: float, rng: np.random.Generator
+) -> Float64[np.ndarray, "4 2"]:
+    """Moves corners at random, again and again until they go around a convex shape in their order.
+
+    Args:
+        corners: (x, y) in pixels.
+        deviation: standard deviation of each coordinate's shift, in pixels.
+        rng: samples the shifts.
+    """
     while True:
         moved = corners + rng.normal(0, deviation, corners.shape)
         edges = np.roll(moved, -1, 0) - moved
@@ -194,8 +217,14 @@ def _moved_corners(corners: np.ndarray, deviation: float, rng: np.random.Generat
             return moved
 
 
-def _add_part(image: np.ndarray, digit: Digit, rng: np.random.Generator) -> None:
-    """Lays a random part of a digit over the image at a random place; the lighter pixel stays."""
+def _add_part(image: UInt8[np.ndarray, "side side 3"], digit: Digit, rng: np.random.Generator) -> None:
+    """Lays a random part of a digit over the image, in place; of two pixels the lighter is kept.
+
+    Args:
+        image: uint8 [side, side, 3].
+        digit: uint8 [28, 28, 3].
+        rng: samples where the part is cut out and where it goes.
+    """
     top, left = rng.integers(FRAME - _PART + 1, size=2)
     row, column = rng.integers(len(image) - _PART + 1, size=2)
     under = image[row : row + _PART, column : column + _PART]

@@ -1,6 +1,6 @@
 """Digits of one kind, each somewhere in a larger image, with the frame that it came in as its box.
 
-For co-localisation (Jaderberg et al. 2015, appendix A.2): 84 x 84 pixels, in the cluttered version with 16
+For co-localization (Jaderberg et al. 2015, appendix A.2): 84 x 84 pixels, in the cluttered version with 16
 parts of other digits about.
 """
 
@@ -11,14 +11,14 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vision_jax.data.digits.distortions import FRAME, Distortion, any_digit, distort, fixed_draws, framed
+from vision_jax.data.digits.distortions import FRAME, Distortion, any_digit, distort, evaluation_rng, framed
 from vision_jax.data.records import DetectionRecord
 from vision_jax.data.sources import ClassificationSource
 from vision_jax.types import UserError
 
 
 class LocatedDigits:
-    """A detection source of one object an image, drawn from a source of digits; the same ones every time.
+    """A detection source of one object an image, from a source of digits; the same ones every time.
 
     Attributes:
         classes: the digit's name alone.
@@ -27,10 +27,10 @@ class LocatedDigits:
     def __init__(
         self, digits: ClassificationSource, digit: str, length: int, distractors: int = 0, canvas: int = 84
     ):
-        """Looks for the digits; draws nothing yet.
+        """Looks for the digits; samples nothing yet.
 
         Args:
-            digits: labelled images.
+            digits: labeled images.
             digit: the name of the class.
             length: the first so many of them.
             distractors: 6 x 6 parts of any digits in each image.
@@ -55,7 +55,7 @@ class LocatedDigits:
 
     def record(self, index: int) -> DetectionRecord:
         """The frame of the digit."""
-        middle = self._draw(index)[1]
+        middle = self._sample(index)[1]
         corners = np.concatenate([middle - FRAME / 2, middle + FRAME / 2])[None]
         return DetectionRecord(
             id=index,
@@ -70,8 +70,9 @@ class LocatedDigits:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The digit where it is, among its distractors."""
-        return self._draw(index)[0]
+        return self._sample(index)[0]
 
-    def _draw(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "2"]]:
+    def _sample(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "2"]]:
+        """An image, and (x, y) of its digit's middle in pixels: the same for an index each time."""
         digit = framed(self._digits.image(self._indices[index]))
-        return distort(digit, self._distortion, fixed_draws(index), partial(any_digit, self._digits))
+        return distort(digit, self._distortion, evaluation_rng(index), partial(any_digit, self._digits))

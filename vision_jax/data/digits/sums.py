@@ -1,6 +1,6 @@
 """Two digits in one image, and their sum (Jaderberg et al. 2015, appendix A.1, "MNIST addition").
 
-The first digit is in the image's first channel, the second in the second, each distorted by a draw of its
+The first digit is in the image's first channel, the second in the second, each distorted by a sample of its
 own; the third channel is black. The label is the sum, 0 to 18.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vision_jax.data.digits.distortions import Digit, Distort, fixed_draws
+from vision_jax.data.digits.distortions import Digit, Distort, evaluation_rng
 from vision_jax.data.examples import ClassificationExample
 from vision_jax.data.sources import ClassificationSource
 from vision_jax.types import UserError
@@ -20,7 +20,7 @@ SUMS = tuple(str(total) for total in range(19))
 
 @dataclass(frozen=True)
 class DistortSum:
-    """Puts a second digit beside each one, drawn anew each time, and distorts both.
+    """Puts a second digit beside each one, sampled anew each time, and distorts both.
 
     Attributes:
         distort: of a single digit; its source gives the second one, too.
@@ -36,6 +36,7 @@ class DistortSum:
         return self.distort.prepare(example)
 
     def __call__(self, example: ClassificationExample, rng: np.random.Generator) -> ClassificationExample:
+        """Adds a second digit to a prepared example: uint8 [canvas, canvas, 3], labeled with the sum."""
         source = self.distort.source
         at = int(rng.integers(len(source)))
         second = self.prepare(replace(example, image=source.image(at)))
@@ -43,9 +44,9 @@ class DistortSum:
         image = np.stack([*channels, np.zeros_like(channels[0])], -1)
         return replace(example, image=image, label=example.label + source.record(at).label)
 
-    def judged(self, example: ClassificationExample) -> ClassificationExample:
-        """The same pair for the same example each time, so that all are judged on one set."""
-        return self(self.prepare(example), fixed_draws(example.id))
+    def for_evaluation(self, example: ClassificationExample) -> ClassificationExample:
+        """The same pair for the same example each time, so that every run is evaluated on one set."""
+        return self(self.prepare(example), evaluation_rng(example.id))
 
 
 def check_digits(source: ClassificationSource) -> None:

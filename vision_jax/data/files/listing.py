@@ -37,14 +37,14 @@ def folders(folder: Path) -> list[Path]:
 def files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and in the folders inside it, links followed, each folder once, in no order."""
     seen: set[str] = set()
-    for place, inside, names in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(place))
+    for parent, inside, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(parent))
         inside[:] = [
             name
             for name in inside
-            if not is_hidden(name) and os.path.realpath(os.path.join(place, name)) not in seen
+            if not is_hidden(name) and os.path.realpath(os.path.join(parent, name)) not in seen
         ]
-        yield from (Path(place, name) for name in names if not is_hidden(name))
+        yield from (Path(parent, name) for name in names if not is_hidden(name))
 
 
 def find(folder: Path, pattern: str) -> list[Path]:

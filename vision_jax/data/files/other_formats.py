@@ -16,13 +16,13 @@ from vision_jax.data.files.listing import find
 _OF_OBJECT = (
     (("shapes", "imagePath"), "LabelMe's, one file an image: convert them, for example with labelme2coco"),
     (("_via_img_metadata",), "a VIA project: in VIA, export the annotations as COCO"),
-    (("items", "categories"), "Datumaro's: export as COCO 1.0 in its place"),
+    (("items", "categories"), "Datumaro's: export as COCO 1.0 instead"),
 )
 _OF_ENTRIES = (
     (("image_id", "score"), "a file of COCO results (detections), not of annotations"),
-    (("image", "annotations"), "CreateML's: export as COCO in its place"),
-    (("data", "annotations"), "Label Studio's own: export as COCO in its place"),
-    (("data", "predictions"), "Label Studio's own: export as COCO in its place"),
+    (("image", "annotations"), "CreateML's: export as COCO instead"),
+    (("data", "annotations"), "Label Studio's own: export as COCO instead"),
+    (("data", "predictions"), "Label Studio's own: export as COCO instead"),
 )
 _OF_YOLO = ("data.y*ml", "dataset.y*ml", "labels/*.txt", "*/labels/*.txt", "labels/*/*.txt")
 _OF_ANNOTATIONS = (

@@ -1,11 +1,11 @@
-"""Which part of a data set trains and which judges.
+"""Which split of a data set is trained on and which is evaluated on.
 
 Data sets name their splits in many ways: `train`, `train2017`, `training`; `val`, `valid`, `validation`,
 `test`. The role of a split is read off its name; a reader's options `train=NAME` and `val=NAME` overrule.
 
-A data set with one split only serves for both, with a warning: its figures then say how well it was learned
-by heart, unless it is only judged. The option `holdout=F` keeps a fraction F back for judging instead. Which
-records those are depends on their names alone, so it is the same on every machine and every time.
+A data set with one split only serves for both, with a warning: its figures then say how far the model
+overfits, unless it is only evaluated. The option `holdout=F` keeps a fraction F back for evaluation instead.
+Which records those are depends on their names alone, so it is the same on every machine and every time.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from vision_jax.data.files.listing import listed
 from vision_jax.types import UserError
 
 _TRAINING = ("train", "training", "trainval")
-_JUDGING = ("val", "valid", "validation", "test", "testing")
+_EVALUATION = ("val", "valid", "validation", "test", "testing")
 _USUAL = {"train", "val", "trainval", "test"}
 
 
 def role(name: str) -> str | None:
-    """The part a split plays, judged by its name.
+    """The role of a split, read off its name.
 
     Args:
         name: of a split, a folder or a file: "train2017", "instances_val2014", "valid".
@@ -36,11 +36,11 @@ def role(name: str) -> str | None:
         None where there is none.
     """
     words = re.split(r"[^a-z]+", name.lower())
-    return next((word for word in words if word in _TRAINING + _JUDGING), None)
+    return next((word for word in words if word in _TRAINING + _EVALUATION), None)
 
 
 def choose(names: Iterable[str], where: str, train: str | None, val: str | None) -> tuple[str, str]:
-    """Chooses the split to train on and the split to judge on.
+    """Chooses the split to train on and the split to evaluate on.
 
     Args:
         names: the splits there are, at least one.
@@ -56,7 +56,7 @@ def choose(names: Iterable[str], where: str, train: str | None, val: str | None)
     """
     names = sorted(names)
     first = _one(names, where, train, _TRAINING, "train")
-    second = _one(names, where, val, _JUDGING, "val")
+    second = _one(names, where, val, _EVALUATION, "val")
     if first is None and second is None and len(names) > 1:
         raise UserError(
             f"{where}: cannot tell which of {listed(names)} to train on and which to evaluate on: say so "
@@ -120,10 +120,10 @@ def hold_out(names: Sequence[str], fraction: float) -> tuple[list[int], list[int
 def report_single(
     where: str, name: str, count: int, remedy: str = "?holdout=0.2 after the folder keeps a fifth back"
 ) -> None:
-    """Warns that one split serves for training and for judging, and says how it need not."""
+    """Warns that one split serves for training and for evaluation, and says how it need not."""
     logging.getLogger("vision_jax").warning(
-        "%s: there is one split only, %s, of %d images: it serves for training and for judging, so what is "
-        "trained on it is judged by what it has seen; %s",
+        "%s: there is one split only, %s, of %d images: it serves for training and for evaluation, so what "
+        "is trained on it is evaluated on what it has seen; %s",
         where, name, count, remedy,
     )  # fmt: skip
 

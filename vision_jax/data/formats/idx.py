@@ -6,7 +6,7 @@
 Kind `idx`, for classification; option `length=N`: train on the first N images.
 
 An IDX file is two zero bytes, a type code (8: unsigned byte), the number of dimensions, each dimension as a
-big-endian 32-bit integer, then the values, last dimension fastest. Grey images [n, h, w] get three equal
+big-endian 32-bit integer, then the values, last dimension fastest. Gray images [n, h, w] get three equal
 channels; [n, h, w, 3] is RGB as it is. The classes are the labels' numbers, "0" to the largest in either
 file, unless `classes.txt` names them, one a line. Where the run's classes are given, labels go by name.
 
@@ -33,11 +33,11 @@ from vision_jax.types import UserError
 
 _UNSIGNED_BYTE = 8
 _TRAINING = ("train",)
-_JUDGING = ("t10k", "test", "val")
+_EVALUATION = ("t10k", "test", "val")
 
 
 class IdxClassification:
-    """Labelled images in memory: a `ClassificationSource`.
+    """Labeled images in memory: a `ClassificationSource`.
 
     Attributes:
         classes: class names, in label order.
@@ -51,7 +51,7 @@ class IdxClassification:
         labels: Int[np.ndarray, " n"],
         classes: tuple[str, ...],
     ) -> None:
-        """Takes images, grey or RGB, and their labels, 0..K-1."""
+        """Takes images, gray or RGB, and their labels, 0..K-1."""
         self.classes = classes
         self._images = images
         self._labels = labels
@@ -64,7 +64,7 @@ class IdxClassification:
         return ClassificationRecord(id=index, name=str(index), label=int(self._labels[index]))
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The pixels; grey is repeated in the three channels."""
+        """The pixels; gray is repeated in the three channels."""
         image = self._images[index]
         return np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image.copy()
 
@@ -117,12 +117,12 @@ def open_idx(
         length: how many images to train on, the first; all if None or if there are fewer.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.
     """
-    splits = [_read_split(root, prefixes) for prefixes in (_TRAINING, _JUDGING)]
+    splits = [_read_split(root, prefixes) for prefixes in (_TRAINING, _EVALUATION)]
     largest = max((int(labels.max()) for _, labels, _ in splits if labels.size), default=-1)
     if largest < 0:
         raise UserError(f"{root}: its files hold no labels: there is no class")
@@ -145,7 +145,9 @@ def open_idx(
     return sources[0], sources[1]
 
 
-def _read_split(root: Path, prefixes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, Path]:
+def _read_split(
+    root: Path, prefixes: tuple[str, ...]
+) -> tuple[UInt8[np.ndarray, "n h w *channels"], UInt8[np.ndarray, " n"], Path]:
     """The images and labels of a split, checked against each other, and the labels' file."""
     image_path = _find(root, [f"{prefix}-images" for prefix in prefixes])
     label_path = _find(root, [f"{prefix}-labels" for prefix in prefixes])

@@ -1,7 +1,7 @@
 """Stacks ragged examples into batches of fixed shapes, padded, with what is padding written beside it.
 
 Images are pasted at the top left of a canvas of zeros; boxes are padded to `max_objects`; a last, partial
-batch is filled with blank examples whose `example_valid` is False.
+batch is padded with blank examples whose `example_valid` is False.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vision_jax.data.examples import (
     SegmentationExample,
 )
 from vision_jax.data.sources import DetectionSource
-from vision_jax.data.transforms.frames import draw_mask
+from vision_jax.data.transforms.frames import render_mask
 from vision_jax.data.transforms.geometry import Canvas, oriented
 from vision_jax.types import ClassificationBatch, DetectionBatch, InstanceBatch, SegmentationBatch, UserError
 
@@ -39,6 +39,11 @@ def count_objects(source: DetectionSource) -> int:
 
 
 def _paste(canvas: UInt8[np.ndarray, "H W 3"], image: UInt8[np.ndarray, "h w 3"], id: int) -> None:
+    """Copies an image into a canvas, in place, at the top left.
+
+    Raises:
+        ValueError: it is larger; `id` names it.
+    """
     height, width = image.shape[:2]
     if height > canvas.shape[0] or width > canvas.shape[1]:
         raise ValueError(
@@ -48,12 +53,14 @@ def _paste(canvas: UInt8[np.ndarray, "H W 3"], image: UInt8[np.ndarray, "h w 3"]
 
 
 def _shared_canvas(examples: Sequence[DetectionExample], canvas: Canvas) -> Canvas:
-    """The canvas turned as all examples lie; where they differ, the smallest that holds both."""
+    """(height, width), landscape or portrait as all examples are; where they differ, the smallest that holds
+    both."""
     turned = [oriented(canvas, *example.original_size) for example in examples] or [canvas]
     return max(height for height, _ in turned), max(width for _, width in turned)
 
 
 def _check_number(examples: Sequence[Any], batch_size: int) -> None:
+    """Refuses more examples than a batch takes."""
     if len(examples) > batch_size:
         raise ValueError(f"{len(examples)} examples do not fit into a batch of {batch_size}")
 
@@ -84,8 +91,8 @@ def instance_batch(
 ) -> InstanceBatch:
     """Stacks instance examples.
 
-    Crops are taken as they are, with their frames. Full bitmaps are drawn onto the canvas, each pixel with
-    the cell under its centre, 0 outside the content, and their frame is the canvas.
+    Crops are taken as they are, with their frames. Full bitmaps are rendered on the canvas, each pixel with
+    the cell under its center, 0 outside the content, and their frame is the canvas.
 
     Args:
         examples: at least one, otherwise as for `detection_batch`; all with crops of one size, or all with
@@ -107,13 +114,13 @@ def instance_batch(
     full = examples[0].full
     cells = (height, width) if full else examples[0].masks.shape[1:]
     masks = np.zeros((batch_size, max_objects, *cells), np.uint8)
-    frame = [0, 0, width, height] if full else [0, 0, 1, 1]
-    frames = np.tile(np.array(frame, np.float32), (batch_size, max_objects, 1))
+    unused = [0, 0, width, height] if full else [0, 0, 1, 1]
+    frames = np.tile(np.array(unused, np.float32), (batch_size, max_objects, 1))
     for i, example in enumerate(examples):
         if full:
             h, w = example.image.shape[:2]
-            for j, (mask, place) in enumerate(zip(example.masks, example.frames, strict=True)):
-                masks[i, j, :h, :w] = draw_mask(mask, place, h, w)
+            for j, (mask, frame) in enumerate(zip(example.masks, example.frames, strict=True)):
+                masks[i, j, :h, :w] = render_mask(mask, frame, h, w)
         else:
             masks[i, : len(example.masks)] = example.masks
             frames[i, : len(example.frames)] = example.frames
@@ -123,6 +130,7 @@ def instance_batch(
 def _detection_arrays(
     examples: Sequence[DetectionExample], canvas: Canvas, max_objects: int, batch_size: int
 ) -> dict[str, Any]:
+    """The fields of a `DetectionBatch` by name; args and raises as for `detection_batch`."""
     _check_number(examples, batch_size)
     height, width = _shared_canvas(examples, canvas)
     b, n = batch_size, max_objects
@@ -194,7 +202,7 @@ def segmentation_batch(
 def classification_batch(
     examples: Sequence[ClassificationExample], canvas: Canvas, batch_size: int
 ) -> ClassificationBatch:
-    """Stacks labelled images.
+    """Stacks labeled images.
 
     Args:
         examples: at most `batch_size`, already resized to fit the canvas; a smaller image is at its top left.
@@ -236,19 +244,19 @@ def check(batch: Any) -> Any:
     hints = get_type_hints(type(batch))
     for field in fields(batch):
         array, hint = getattr(batch, field.name), hints[field.name]
-        place = f"{type(batch).__name__}.{field.name}"
+        name = f"{type(batch).__name__}.{field.name}"
         dtype = _DTYPES[hint.__name__.split("[")[0]]
         if str(getattr(array, "dtype", type(array).__name__)) != dtype:
-            raise TypeError(f"{place} is {getattr(array, 'dtype', type(array).__name__)}, should be {dtype}")
+            raise TypeError(f"{name} is {getattr(array, 'dtype', type(array).__name__)}, should be {dtype}")
         dims = hint.dim_str.split()
-        complaint = f"{place} has shape {array.shape}, should be [{', '.join(dims)}]"
+        complaint = f"{name} has shape {array.shape}, should be [{', '.join(dims)}]"
         if len(dims) != array.ndim:
             raise TypeError(complaint)
         for dim, size in zip(dims, array.shape, strict=True):
             if dim.isdigit():
                 if size != int(dim):
                     raise TypeError(complaint)
-            elif sizes.setdefault(dim, (size, place))[0] != size:
+            elif sizes.setdefault(dim, (size, name))[0] != size:
                 wanted, where = sizes[dim]
                 raise TypeError(f"{complaint} with {dim}={wanted} as in {where}")
     return batch

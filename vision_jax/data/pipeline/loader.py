@@ -2,7 +2,7 @@
 
 Every batch is a function of (seed, its number) alone, so neither threads, nor worker processes, nor a stop
 and a resume in between change a bit of it. Each pass over the images is shuffled anew; each image's random
-numbers come from (seed, its place in the endless order).
+numbers come from (seed, its position in the endless order).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXAMPLES = 2**50
 
 
 def canvases(source: DetectionSource, canvas: Canvas, first: int | None = None) -> list[Canvas]:
-    """The canvas that each image of a detection source goes on, as `groups` for batches; reads no pixels."""
+    """The canvas of each image of a detection source, as `groups` for batches; reads no pixels."""
     length = len(source) if first is None else min(first, len(source))
     if canvas[0] == canvas[1]:
         return [canvas] * length
@@ -205,7 +205,7 @@ def train_batches(
         transform: (example, rng) -> example.
         collate: examples -> batch; each batch is checked against its struct's annotations.
         batch_size: examples a batch; batches run over the end of a pass, so all are full.
-        seed: of the order and of every draw, at least 0.
+        seed: of the order and of every random number, at least 0.
         workers: processes that read; 0 reads in threads of this one. Changes no batch.
         groups: a key for each example; every batch holds one key's examples. Groups take turns in proportion
             to their sizes, so that every image is seen equally often. None is one group.
@@ -223,9 +223,10 @@ def train_batches(
     members = _group_indices(groups, len(examples))
 
     def batches(index: int, count: int) -> grain.MapDataset:
+        """The endless sequence of batches of which each holds every `count`-th example, from `index` on."""
         groups = []
         for number, indices in enumerate(members):
-            # Own seeds for each group: the same place in two groups must not draw the same numbers.
+            # Own seeds for each group: the same position in two groups must not sample the same numbers.
             group_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
             whole = (
                 grain.MapDataset.source(_Members(examples, indices))
@@ -246,7 +247,7 @@ def train_batches(
 
 
 class _Checked:
-    """Stacks, then compares with the struct; cuts off what was filled up beyond `size`."""
+    """Stacks, then compares with the struct; cuts off what was padded beyond `size`."""
 
     def __init__(self, collate: Callable[[Sequence[Any]], Any], size: int):
         self._collate = collate
@@ -309,7 +310,7 @@ def evaluation_batches(
 
     Args:
         examples: what to evaluate on, already prepared (see `Examples`).
-        collate: at most `batch_size` examples -> a batch, filled up with invalid ones.
+        collate: at most `batch_size` examples -> a batch, padded with invalid ones.
         batch_size: examples a batch.
         groups: a key for each example; every batch holds one key's examples, groups follow one another.
         threads: reading threads; 0 reads in the caller's.

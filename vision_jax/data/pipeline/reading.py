@@ -72,7 +72,7 @@ def read_segmentation(source: SegmentationSource, index: int) -> SegmentationExa
 class Examples(Generic[E]):
     """A source's examples in random access, prepared the same way every time, and kept if wanted.
 
-    Can be pickled for worker processes; what is kept stays behind, each worker keeps its own.
+    Can be pickled for worker processes; what is kept is not pickled, each worker keeps its own.
     """
 
     def __init__(

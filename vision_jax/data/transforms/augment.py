@@ -1,6 +1,6 @@
-"""Random changes of training images: flips, resizing, crops, colour.
+"""Random changes of training images: flips, resizing, crops, color.
 
-The frozen dataclasses draw their numbers from a generator, `(example, rng) -> example`, and can be pickled.
+The frozen dataclasses sample their numbers from a generator, `(example, rng) -> example`, and can be pickled.
 What moves with the pixels, and how exactly: `vision_jax.data.transforms.geometry`.
 """
 
@@ -26,7 +26,7 @@ from vision_jax.data.transforms.geometry import (
 )
 from vision_jax.types import Fraction, Positive, Rising, UserError, check_fields
 
-# Luma and two chroma axes (NTSC's YIQ): hue turns and saturation scales the chroma, luma stays.
+# Luma and two chroma axes (NTSC's YIQ): hue turns and saturation scales the chroma, luma is kept.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
@@ -37,14 +37,14 @@ def adjust_color(
     saturation: float = 1.0,
     hue: float = 0.0,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Changes all colours by one affine map, rounded and clipped once at the end.
+    """Changes all colors by one affine map, rounded and clipped once at the end.
 
     Args:
         image: RGB.
         brightness: factor on every channel.
         contrast: factor on the distance from the image's mean luma.
-        saturation: factor on the chroma; 0 is grey.
-        hue: turn of the chroma, in turns (0.5 is the opposite colour); luma is kept.
+        saturation: factor on the chroma; 0 is gray.
+        hue: turn of the chroma, in turns (0.5 is the opposite color); luma is kept.
 
     Returns:
         The changed image.
@@ -53,16 +53,16 @@ def adjust_color(
     chroma = saturation * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     middle = np.eye(3)
     middle[1:, 1:] = chroma
-    colours = np.linalg.solve(_YIQ, middle @ _YIQ)
+    colors = np.linalg.solve(_YIQ, middle @ _YIQ)
     mean_luma = float(_YIQ[0] @ np.array(cv2.mean(image)[:3]))
-    matrix = brightness * contrast * colours
+    matrix = brightness * contrast * colors
     offset = np.full((3, 1), brightness * (1 - contrast) * mean_luma)
     return cv2.transform(image, np.concatenate([matrix, offset], axis=1))
 
 
 @dataclass(frozen=True)
 class FitCanvas:
-    """Resizes an image so that it just fits its canvas, aspect kept; nothing is drawn.
+    """Resizes an image so that it just fits its canvas, aspect kept; nothing is random.
 
     Attributes:
         canvas: (height, width); turned to the image's own orientation for detection.
@@ -71,6 +71,7 @@ class FitCanvas:
     canvas: Canvas
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        """The resized example; `rng` is not used."""
         return scale_by(example, fit_factor(example, target_canvas(example, self.canvas)))
 
 
@@ -87,6 +88,7 @@ class Flip:
     vertical: float = 0.0
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example, mirrored or not."""
         mirror_x, mirror_y = rng.random(2) < (self.horizontal, self.vertical)
         if mirror_x:
             example = flip_horizontal(example)
@@ -111,6 +113,7 @@ class RandomCrop:
     min_visible: float = 0.25
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The part, or the whole example."""
         chance, area, stretch, top, left = rng.random(5)
         if chance >= self.probability:
             return example
@@ -131,7 +134,7 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """Resizes to the canvas times a random factor; what then sticks out is cut off at a random place.
+    """Resizes to the canvas times a random factor; what then sticks out is cut off at a random position.
 
     The result lies at the canvas's top left, as every batch's content does.
 
@@ -146,6 +149,7 @@ class ScaleJitter:
     min_visible: float = 0.25
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example, no larger than its canvas."""
         where, top, left = rng.random(3)
         canvas = target_canvas(example, self.canvas)
         low, high = self.scale
@@ -177,6 +181,7 @@ class ColorJitter:
     strength: float = 0.4
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example with other colors; what is annotated is as it was."""
         b, c, s, h = self.strength * (2 * rng.random(4) - 1)
         return replace(example, image=adjust_color(example.image, 1 + b, 1 + c, 1 + s, h / 8))
 
@@ -237,6 +242,7 @@ class TrainTransform:
         return scale_by(example, fit if fixed else min(1.0, fit * zoom))
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        """The random part, of an example that `prepare` gave: crop, scale, flips and color, in this order."""
         augment = self.augment
         if augment.crop:
             cut = RandomCrop(augment.crop, augment.crop_area, min_visible=augment.min_visible)

@@ -1,4 +1,4 @@
-"""Masks as pictures with frames (`vision_jax.types.instance`): cut out of whole masks, drawn on a canvas."""
+"""Masks as pictures with frames (`vision_jax.types.instance`): cut out of masks, rendered on a canvas."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cut_masks(
 
 
 def _row_means(picture: Float[np.ndarray, "h w"], cells: int) -> Float[np.ndarray, "{cells} w"]:
-    """Means over equal cells along the rows' axis, pixels that two cells share counted in parts."""
+    """Means over equal cells along the rows' axis, pixels under two cells counted in parts."""
     height, width = picture.shape
     edges = np.arange(cells + 1) * (height / cells)
     whole = np.minimum(edges.astype(np.int64), height - 1)
@@ -40,10 +40,10 @@ def _row_means(picture: Float[np.ndarray, "h w"], cells: int) -> Float[np.ndarra
     return np.diff(above[whole] + part * picture[whole], axis=0) * np.float32(cells / height)
 
 
-def draw_mask(
+def render_mask(
     mask: UInt8[np.ndarray, "mh mw"], frame: Float[np.ndarray, " 4"], height: int, width: int
 ) -> UInt8[np.ndarray, "{height} {width}"]:
-    """Draws a mask onto a canvas: each pixel takes the cell that its centre falls in, 0 outside the frame.
+    """Renders a mask on a canvas: each pixel takes the cell that its center falls in, 0 outside the frame.
 
     Args:
         mask: a picture of cells.
@@ -62,7 +62,7 @@ def draw_mask(
 
 
 def _cells(low: float, high: float, cells: int, pixels: int) -> tuple[Int[np.ndarray, " inside"], int]:
-    """Along one axis: the cell under each centre of the pixels inside the frame, and the first such pixel."""
+    """Along one axis: the cell under each center of the pixels inside the frame, and the first such pixel."""
     cell = np.floor((np.arange(pixels) + 0.5 - low) * cells / (high - low)).astype(np.int64)
     inside = np.flatnonzero((cell >= 0) & (cell < cells))
     return cell[inside], int(inside[0]) if len(inside) else 0

@@ -1,11 +1,11 @@
 """Moving an example's pixels and, in step with them, its boxes, masks and label map: flips, resizing, crops.
 
-Functions change one example and return a new one; the given one is never written to, the new one may share
-arrays with it.
+Functions change one example and return a new one; the given one is never written to, the new one may hold
+arrays of it.
 
-Coordinates: a pixel's centre is at +0.5, so pixel column `c` covers [c, c + 1). Resizing by a ratio
+Coordinates: a pixel's center is at +0.5, so pixel column `c` covers [c, c + 1). Resizing by a ratio
 multiplies box coordinates by exactly that ratio, and a label map's new pixel takes the old pixel that its
-centre falls in. Of an object's mask only the frame moves (`vision_jax.types.instance`): however often an
+center falls in. Of an object's mask only the frame moves (`vision_jax.types.instance`): however often an
 image is resized and cut, its masks keep the resolution that they were read in.
 """
 
@@ -39,8 +39,8 @@ def oriented(canvas: Canvas, height: int, width: int) -> Canvas:
         width: of the image.
 
     Returns:
-        The canvas lying for an image that is wider than high, standing for one that is higher than wide, as
-        it was given for a square one.
+        (height, width): landscape for an image that is wider than high, portrait for one that is higher than
+        wide, as it was given for a square one.
     """
     if height == width:
         return canvas
@@ -49,7 +49,7 @@ def oriented(canvas: Canvas, height: int, width: int) -> Canvas:
 
 
 def target_canvas(example: AnyExample, canvas: Canvas) -> Canvas:
-    """The canvas an example goes on: for detection turned to the original's orientation, else as given."""
+    """The canvas of an example, (height, width): for detection turned to the original's orientation."""
     if isinstance(example, DetectionExample):
         return oriented(canvas, *example.original_size)
     return canvas
@@ -82,23 +82,26 @@ def flip_vertical(example: Example) -> Example:
 
 
 def _mirrored(boxes: Float[np.ndarray, "n 4"], width: int) -> Float[np.ndarray, "n 4"]:
+    """Boxes (x1, y1, x2, y2) in pixels after mirroring left and right an image of that width."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([width - x2, y1, width - x1, y2], axis=1)
 
 
 def _upended(boxes: Float[np.ndarray, "n 4"], height: int) -> Float[np.ndarray, "n 4"]:
+    """Boxes (x1, y1, x2, y2) in pixels after mirroring top and bottom an image of that height."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([x1, height - y2, x2, height - y1], axis=1)
 
 
 def _resize_image(image: UInt8[np.ndarray, "h w 3"], size: Canvas) -> UInt8[np.ndarray, "nh nw 3"]:
+    """Resizes to (height, width): areas averaged where neither side grows, else bilinear."""
     height, width = size
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def resize_labels(labels: Int[np.ndarray, "h w"], size: Canvas) -> Int[np.ndarray, "{size[0]} {size[1]}"]:
-    """Each new pixel takes the label under its centre.
+    """Each new pixel takes the label under its center.
 
     Args:
         labels: at least one row and column.
@@ -186,4 +189,5 @@ def crop(
 
 
 def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    """Areas of boxes (x1, y1, x2, y2), in pixels squared."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

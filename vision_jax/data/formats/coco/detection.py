@@ -5,7 +5,7 @@ become (x1, y1, x2, y2); `iscrowd` and `ignore` become `ignore`; `area`, where g
 Category ids may have gaps: labels are 0..K-1 in the order of the ids, `category_ids` leads back. Where the
 run's classes are given, labels go by name instead.
 
-The sizes in the json decide in which orientation a photograph is read: its EXIF rotation is applied unless
+The sizes in the json decide in which orientation an image is read: its EXIF rotation is applied unless
 only the unturned picture has the size that the json gives (`vision_jax.data.codecs.images`). The size is
 checked when the pixels are read; an image without a size in the json has its header read at opening.
 
@@ -20,8 +20,8 @@ annotations none of which belongs to an image of the file.
 Counted, and reported once for the split: boxes of zero or negative size or outside their image (dropped) or
 reaching over its border (clipped), or all in another unit than pixels (kept); annotations of unknown images
 (dropped); polygons under 3 points and run lengths that do not fit their image (left out of the mask, the box
-stays); one file under two ids (kept); a category that no annotation has and that is the parent of all others,
-as Roboflow writes it (kept). An image without annotations is kept: it is a negative.
+is kept); one file under two ids (kept); a category that no annotation has and that is the parent of all
+others, as Roboflow writes it (kept). An image without annotations is kept: it is a negative.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Int64, Num, UInt8
 
 from vision_jax.data.annotations.boxes import Findings, Objects, collect, labels_by_name, warn_units
 from vision_jax.data.codecs.images import read_image, read_size
@@ -170,8 +170,8 @@ class CocoDetection:
     def segmentations(self, index: int) -> list[list[list[float]] | dict[str, Any]]:
         """Each box's object as COCO's own tools take it, in the record's order.
 
-        They draw polygons by a rule of their own (`vision_jax.data.codecs.masks`), and published figures are
-        judged against what they draw.
+        They rasterize polygons by a rule of their own (`vision_jax.data.codecs.masks`), and published figures
+        are evaluated against their masks.
 
         Returns:
             For each box a list of polygons [x, y, x, y, ...], empty where no shape is known, or run lengths
@@ -223,7 +223,7 @@ def _belonging(
 
 def _shape(
     annotation: CocoAnnotation, size: Sequence[int], findings: Findings
-) -> tuple[list[np.ndarray], bool]:
+) -> tuple[list[Num[np.ndarray, " _"]], bool]:
     """An annotation's polygons, or its run lengths and True; nothing where it has no usable shape."""
     shape = annotation.segmentation
     if not shape:
@@ -247,7 +247,8 @@ def _shape(
     return polygons, False
 
 
-def _runs(shape: dict[str, Any], size: Sequence[int]) -> np.ndarray | None:
+def _runs(shape: dict[str, Any], size: Sequence[int]) -> Int64[np.ndarray, " runs"] | None:
+    """Run lengths of a shape in any of COCO's spellings; None where they do not fit (height, width)."""
     counts, pixels = shape.get("counts"), size[0] * size[1]
     try:
         runs = unpack_runs(counts) if isinstance(counts, str) else np.array(counts, np.int64)

@@ -8,8 +8,8 @@
 
 Among files of one folder, `instances_*.json` come before others; captions, keypoints, panoptic and image
 lists are passed over. The image folder is the first, of those named after the split, then `images`, then the
-json's own and the data set's, that holds the file's first images. Which split trains and which judges:
-`vision_jax.data.files.splits`.
+json's own and the data set's, that holds the file's first images. Which split trains and which is evaluated
+on: `vision_jax.data.files.splits`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info
 
 
 def open_coco(
-    place: Path,
+    location: Path,
     classes: tuple[str, ...] | None = None,
     train: str | None = None,
     val: str | None = None,
@@ -43,23 +43,23 @@ def open_coco(
     """Opens a COCO data set.
 
     Args:
-        place: its folder, or one json file.
+        location: its folder, or one json file.
         classes: the classes of a run; None takes the union of both files' classes.
         train, val: names of the splits, where the files' names do not tell.
-        images: the image folder, relative to `place`; None searches.
-        holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+        images: the image folder, relative to `location`; None searches.
+        holdout: with one split only, the fraction of images kept back for evaluation; 0 uses all for both.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: no or several candidate files, or anything wrong in them.
     """
-    return _open(CocoDetection, merged_classes, place, classes, train, val, images, holdout)
+    return _open(CocoDetection, merged_classes, location, classes, train, val, images, holdout)
 
 
 def open_coco_segmentation(
-    place: Path,
+    location: Path,
     classes: tuple[str, ...] | None = None,
     train: str | None = None,
     val: str | None = None,
@@ -71,16 +71,16 @@ def open_coco_segmentation(
     Args, returns and raises as `open_coco`; the data's own classes are background and those.
     """
     training, evaluated = _open(
-        CocoSegmentation, semantic_classes, place, classes, train, val, images, holdout
+        CocoSegmentation, semantic_classes, location, classes, train, val, images, holdout
     )
-    warn_no_objects(training.objects, evaluated.objects, str(place))
+    warn_no_objects(training.objects, evaluated.objects, str(location))
     return training, evaluated
 
 
 def _open(
     make: Callable[[CocoFile, Path, tuple[str, ...], Sequence[int] | None], Source],
     own_classes: Callable[[Sequence[CocoFile]], tuple[str, ...]],
-    place: Path,
+    location: Path,
     classes: tuple[str, ...] | None,
     train: str | None,
     val: str | None,
@@ -88,13 +88,13 @@ def _open(
     holdout: float,
 ) -> tuple[Source, Source]:
     """`open_coco` with what makes a split of (file, image folder, classes, positions to keep)."""
-    splits = {_split_name(place): place} if place.is_file() else find_files(place)
-    root = place
-    if place.is_file():
-        root = place.parent.parent if place.parent.name == "annotations" else place.parent
-    train_name, val_name = choose(splits, str(place), train, val)
+    splits = {_split_name(location): location} if location.is_file() else find_files(location)
+    root = location
+    if location.is_file():
+        root = location.parent.parent if location.parent.name == "annotations" else location.parent
+    train_name, val_name = choose(splits, str(location), train, val)
     files = {name: CocoFile.read(splits[name]) for name in dict.fromkeys((train_name, val_name))}
-    places = {
+    image_folders = {
         name: root / images if images else find_images(root, name, file) for name, file in files.items()
     }
     if classes is None:
@@ -103,14 +103,14 @@ def _open(
         classes = own_classes(list(files.values()))
     if train_name != val_name:
         return (
-            make(files[train_name], places[train_name], classes, None),
-            make(files[val_name], places[val_name], classes, None),
+            make(files[train_name], image_folders[train_name], classes, None),
+            make(files[val_name], image_folders[val_name], classes, None),
         )
-    file, folder = files[train_name], places[train_name]
+    file, folder = files[train_name], image_folders[train_name]
     if holdout and len(file.images) > 1:
         kept, held = hold_out([image.name for image in file.images], holdout)
         return make(file, folder, classes, kept), make(file, folder, classes, held)
-    report_single(str(place), file.path.name, len(file.images))
+    report_single(str(location), file.path.name, len(file.images))
     source = make(file, folder, classes, None)
     return source, source
 
@@ -145,19 +145,19 @@ def find_images(root: Path, split: str, file: CocoFile) -> Path:
     """
     part = role(split)
     names = [split, *([part] if part else [])]
-    places = [root / name for name in names] + [root / "images" / name for name in names]
+    image_folders = [root / name for name in names] + [root / "images" / name for name in names]
     if part:
-        places += [path for path in folders(root) if path.name.startswith(part)]
+        image_folders += [path for path in folders(root) if path.name.startswith(part)]
     beside = file.path.parent
-    places += [root / "images", beside, beside / "images", root / "JPEGImages", root]
+    image_folders += [root / "images", beside, beside / "images", root / "JPEGImages", root]
     if not file.images:
         raise UserError(f"{file.path}: lists no images")
     probes = [file.images[i].name for i in sorted({0, len(file.images) // 2, len(file.images) - 1})]
-    hits = {place: len(probes) - len(locate(place, probes)[1]) for place in dict.fromkeys(places)}
-    best = max(hits, key=lambda place: hits[place])
+    hits = {folder: len(probes) - len(locate(folder, probes)[1]) for folder in dict.fromkeys(image_folders)}
+    best = max(hits, key=lambda folder: hits[folder])
     if not hits[best]:
         first = file.images[0]
-        looked = ", ".join(str(place) for place in hits if place.is_dir())
+        looked = ", ".join(str(folder) for folder in hits if folder.is_dir())
         raise UserError(
             f"{file.path}: its images are in none of {looked}; first: file_name "
             f"{shown_name(first.name)} (image id {first.id}); name their folder with ?images=FOLDER after "

@@ -1,8 +1,8 @@
 """Semantic segmentation from COCO's instances (Lin et al. 2014), painted as label maps.
 
 Class 0 is "background": what no object covers. The categories follow in the order in which detection has
-them; a category that is itself called "background" is class 0. Where objects overlap, that of the smaller
-mask, in pixels, lies on top; of two of one size, the one that the file lists later.
+them; a category that is itself called "background" is class 0. Where objects cover each other, that of the
+smaller mask, in pixels, lies on top; of two of one size, the one that the file lists later.
 
 Void (-1), wherever no object lies on top, are the regions of which it is not known what each pixel is: crowds
 (`iscrowd`), whose outlines are rough, and the boxes of objects that have no usable outline, which are counted

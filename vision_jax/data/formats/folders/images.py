@@ -5,7 +5,7 @@
 
 A folder is a split if its name says so and it holds folders; others beside it are passed over, with a
 warning. Hidden and system folders (`vision_jax.data.files.listing`) are neither splits nor classes. The
-classes are the folders' names in all splits together, sorted; a class without images is still a class. Where
+classes are the folders' names in all splits together, sorted; a class may have no image. Where
 the run's classes are given, labels go by name. Without splits, a fifth of each class's images, chosen by a
 hash of their names, is kept back for evaluation; `holdout=F` sets the fraction and `holdout=0` uses every
 image for both. Files that are not images are passed over; pixels are read, and bad files found, only when
@@ -89,10 +89,10 @@ def open_image_folder(
         root: the folder.
         classes: the classes of a run; None takes the folders' names.
         train, val: names of the split folders, where their names do not tell.
-        holdout: without splits, the fraction of each class kept back for judging; 0 uses all for both.
+        holdout: without splits, the fraction of each class kept back for evaluation; 0 uses all for both.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.

@@ -4,7 +4,7 @@
     DIR/images/train/x.jpg   DIR/labels/train/x.png        (or masks, annotations)
     DIR/images/x.jpg         DIR/labels/x.png              one split only
 
-An image belongs to the label map of the same name, extension aside. A label map is a grey or palette image
+An image belongs to the label map of the same name, extension aside. A label map is a gray or palette image
 of the image's size whose stored values are class indices. Which index means what:
 
 1. 255 is void, unless the option `foreground=255` makes it the second of two classes, as masks of 0 and 255
@@ -33,7 +33,8 @@ void, a label map of another size than its image. (The image's EXIF rotation is 
 unturned picture fits the label map.)
 
 Counted, and reported once for the split: images without a label map and label maps without an image, both
-left out. Warnings: classes of which most do not occur (indices with gaps), and what `label_map_check` doubts.
+left out. Warnings: classes of which most do not occur (indices with gaps), and what `label_map_check` warns
+of.
 """
 
 from __future__ import annotations
@@ -88,17 +89,17 @@ def open_label_folder(
         count: K, where no `classes.txt` says it: the option `classes=K`.
         void: a void index besides 255.
         foreground: the index of the second of two classes, besides 1: 255 in masks of 0 and 255.
-        holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+        holdout: with one split only, the fraction of images kept back for evaluation; 0 uses all for both.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.
     """
-    places = _splits(root)
-    train_name, val_name = choose(places, str(root), train, val)
-    pairs = {name: _pairs(*places[name]) for name in dict.fromkeys((train_name, val_name))}
+    splits = _splits(root)
+    train_name, val_name = choose(splits, str(root), train, val)
+    pairs = {name: _pairs(*splits[name]) for name in dict.fromkeys((train_name, val_name))}
     listing = find_listing(root, PALETTE)
     if listing is not None:
         own, meaning = named_meaning(listing.names, void, str(listing.path))

@@ -236,12 +236,12 @@ class SplitReader:
 
     Attributes:
         table: named arrays.
-        place: the table's file, for messages.
+        location: the table's file, for messages.
         category_ids: of the classes, where the source had them.
     """
 
     table: dict[str, np.ndarray]
-    place: str
+    location: str
     category_ids: tuple[int, ...] | None
 
     def __init__(self, root: Path, split: Split) -> None:
@@ -254,7 +254,7 @@ class SplitReader:
         Raises:
             UserError: a file is missing, or is not as it was written.
         """
-        self.place = str(root / split.table)
+        self.location = str(root / split.table)
         self.category_ids = split.category_ids
         content = _content(root / split.table)
         if hashlib.sha256(content).hexdigest() != split.sha256:
@@ -273,8 +273,8 @@ class SplitReader:
             raise UserError(
                 f"{root / CONTENTS}: its shards' images are not the table's {len(self)}: {_AGAIN}"
             )
-        places = [f"{path}[0:{s.images}]" for path, s in zip(self._paths, split.shards, strict=True)]
-        self._records = ArrayRecordDataSource(places) if places else []
+        slices = [f"{path}[0:{s.images}]" for path, s in zip(self._paths, split.shards, strict=True)]
+        self._records = ArrayRecordDataSource(slices) if slices else []
 
     def __len__(self) -> int:
         return len(self.table[_CHECKS])
@@ -295,7 +295,7 @@ class SplitReader:
         raise UserError(f"{self.where(index)}: damaged or altered ({reason}): {_AGAIN}")
 
     def where(self, index: int) -> str:
-        """A record's shard and its place in it, for messages."""
+        """A record's shard and its position in it, for messages."""
         shard = int(np.searchsorted(self._ends, index, side="right"))
         first = int(self._ends[shard - 1]) if shard else 0
         return f"{self._paths[shard]}, record {index - first}"

@@ -9,7 +9,7 @@ Of each task, the arrays in the table (a row an image, unless said otherwise) an
 - detection, instances: `ids`, `sizes` (height, width), `starts`; of all boxes one after the other `boxes`,
   `labels`, `ignore`, `area`, as in `vision_jax.data.annotations.boxes`;
 - instances, besides: `runs` and `run_starts`, run lengths of each box's mask
-  (`vision_jax.data.codecs.masks`); of a COCO file's, `segmentations`, what its own tools draw masks from, as
+  (`vision_jax.data.codecs.masks`); of a COCO file's, `segmentations`, what its own tools make masks of, as
   json;
 - classification: `ids`, `labels`;
 - segmentation: `labels`, a PNG file, 255 (of 16 bits: 65535) where void.
@@ -24,7 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, UInt, UInt8
 
 from vision_jax.data.annotations.boxes import Annotations, labels_by_name
 from vision_jax.data.codecs.masks import decode_runs
@@ -58,7 +58,7 @@ class _Records:
         self._reader = reader
         self._names = tuple(unpack_json(reader.table["names"]))
         used = reader.table["used"].tolist()
-        label = labels_by_name([own[value] for value in used], classes, reader.place)
+        label = labels_by_name([own[value] for value in used], classes, reader.location)
         self._meaning = np.array([label.get(name, -1) for name in own], np.int32)
 
     def __len__(self) -> int:
@@ -73,8 +73,12 @@ class _Records:
         picture = self._decoded(index, "image", cv2.IMREAD_COLOR)
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture).astype(np.uint8, copy=False)
 
-    def _decoded(self, index: int, name: str, mode: int) -> np.ndarray:
-        """One of a record's pictures, channels as OpenCV orders them."""
+    def _decoded(self, index: int, name: str, mode: int) -> UInt[np.ndarray, "h w *channels"]:
+        """One of a record's pictures, channels as OpenCV orders them: BGR.
+
+        Raises:
+            UserError: the record is damaged, or holds no such picture.
+        """
         picture = cv2.imdecode(self._reader.read(index)[name], mode)
         if picture is None:
             raise UserError(f"{self._reader.where(index)}: {name!r} is no picture: convert the data again")
@@ -150,7 +154,7 @@ class RecordsCocoInstances(RecordsInstances):
 
 
 class RecordsClassification(_Records):
-    """One split of converted, labelled images: a `ClassificationSource`."""
+    """One split of converted, labeled images: a `ClassificationSource`."""
 
     def record(self, index: int) -> ClassificationRecord:
         """The label of one image, with its source's id and name."""
@@ -195,7 +199,7 @@ def open_records(root: Path, task: str, classes: tuple[str, ...] | None = None) 
         classes: the classes of a run; None takes the data's own.
 
     Returns:
-        (training, judging), sources of that task.
+        (training, evaluation), sources of that task.
 
     Raises:
         UserError: the folder holds another task, a class that the run has not, or files that are missing,

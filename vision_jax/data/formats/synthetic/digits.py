@@ -56,9 +56,9 @@ class Digits:
         return ClassificationRecord(index, f"digit_{self._first + index:04d}", int(self._labels[index]))
 
     def image(self, index: int) -> UInt8[np.ndarray, "8 8 3"]:
-        """Grey in three channels, 0..255."""
-        grey = (self._pictures[index].astype(np.uint16) * 255 // 16).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        """Gray in three channels, 0..255."""
+        gray = (self._pictures[index].astype(np.uint16) * 255 // 16).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
 
 
 def open_digits() -> tuple[Digits, Digits]:

@@ -2,8 +2,8 @@
 
 Each scene is a function of (seed, index) and nothing else. Later objects lie over earlier ones and hide up to
 half of each, never more. Boxes are the tight boxes of the exact visible masks, areas are the masks' pixels; a
-mask holds the pixels whose centres are inside the shape and not inside a later one. Colour and texture are
-drawn without regard to the class. Ones and noughts are left out of the digits in scenes: turned and filled,
+mask holds the pixels whose centers are inside the shape and not inside a later one. Color and texture are
+sampled without regard to the class. Ones and noughts are left out of the digits in scenes: turned and filled,
 they cannot be told from rectangles and rings.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from vision_jax.data.formats.synthetic.digits import load_digits
-from vision_jax.data.formats.synthetic.shapes import CLASSES, Placed, place, random_shape
+from vision_jax.data.formats.synthetic.shapes import CLASSES, Placed, random_shape, rasterize
 from vision_jax.data.formats.synthetic.textures import background, fill, light_and_noise
 from vision_jax.data.records import ClassificationRecord, DetectionRecord
 from vision_jax.types import UserError
@@ -40,7 +40,7 @@ class _Layout:
 
 
 class SyntheticScenes:
-    """A detection source of drawn scenes; train and validation splits differ by their seed.
+    """A detection source of rendered scenes; train and validation splits differ by their seed.
 
     Can be pickled; keeps records, which are small, but no pictures.
 
@@ -60,13 +60,13 @@ class SyntheticScenes:
         size: tuple[float, float] = (16.0, 128.0),
         max_hidden: float = 0.5,
     ):
-        """Draws nothing yet.
+        """Renders nothing yet.
 
         Args:
             length: scenes in the split.
             seed: at least 0; another seed gives other scenes.
             canvas: (height, width) of every scene.
-            objects: fewest and most objects, uniform; one that finds no place is left out, never the first.
+            objects: fewest and most objects, uniform; one that finds no room is left out, never the first.
             size: least and greatest length of the longer side of an object's box before others hide a part
                 of it, in pixels, log-uniform.
             max_hidden: the largest fraction of an object that later ones may hide, below 1.
@@ -95,6 +95,11 @@ class SyntheticScenes:
         return f"SyntheticScenes({self._length}, seed={self._seed})"
 
     def _layout(self, index: int) -> _Layout:
+        """Samples a scene's objects, each where it hides no earlier one too far; tries each a few times.
+
+        Raises:
+            IndexError: there is no such scene.
+        """
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")
         rng = np.random.default_rng([self._seed, index, 0])
@@ -107,7 +112,7 @@ class SyntheticScenes:
             for _ in range(_TRIES):
                 scale, turn, x, y = rng.random(4)
                 size = float(np.exp(low + (high - low) * scale))
-                placed = place(shape, size, 2 * np.pi * turn, (x, y), self._canvas)
+                placed = rasterize(shape, size, 2 * np.pi * turn, (x, y), self._canvas)
                 if self._hides_too_much(layout, areas, placed):
                     continue
                 layout.owner[placed.window][placed.inside] = len(layout.placed)
@@ -118,6 +123,13 @@ class SyntheticScenes:
         return layout
 
     def _hides_too_much(self, layout: _Layout, areas: list[int], placed: Placed) -> bool:
+        """Whether an object would leave less of an earlier one visible than `max_hidden` allows.
+
+        Args:
+            layout: of the objects before it.
+            areas: their pixels before any was hidden.
+            placed: the object.
+        """
         covered = layout.owner[placed.window][placed.inside]
         newly_hidden = np.bincount(covered[covered >= 0], minlength=len(areas))
         for earlier in np.flatnonzero(newly_hidden):
@@ -133,6 +145,7 @@ class SyntheticScenes:
         return self._records[index]
 
     def _describe(self, index: int, layout: _Layout) -> DetectionRecord:
+        """The record of a layout: tight boxes, float64 in pixels, and areas of the visible masks."""
         boxes, areas = [], []
         for number, placed in enumerate(layout.placed):
             visible = layout.owner[placed.window] == number
@@ -158,23 +171,23 @@ class SyntheticScenes:
         )
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The drawn scene."""
+        """The rendered scene, RGB."""
         layout = self._layout(index)
         if index not in self._records:
             self._records[index] = self._describe(index, layout)
         rng = np.random.default_rng([self._seed, index, 1])
         picture, ground = background(*self._canvas, rng)
-        colours = [ground]
+        colors = [ground]
         for placed in layout.placed:
             height, width = placed.distance.shape
-            texture, colour = fill(height, width, float(max(height, width) - 2), np.array(colours), rng)
-            colours.append(colour)
+            texture, color = fill(height, width, float(max(height, width) - 2), np.array(colors), rng)
+            colors.append(color)
             part = picture[placed.window]
             part += cv2.merge([placed.coverage] * 3) * (texture - part)
         return light_and_noise(picture, rng)
 
     def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
-        """The exact visible mask of each object, in the record's order; they do not overlap."""
+        """The exact visible mask of each object, in the record's order; no pixel is in two."""
         layout = self._layout(index)
         return layout.owner[None] == np.arange(len(layout.placed))[:, None, None]
 
@@ -193,7 +206,7 @@ class SyntheticScenes:
 
 
 class SyntheticClassification:
-    """Drawn scenes as a classification source, for scenes of one object.
+    """Rendered scenes as a classification source, for scenes of one object.
 
     Attributes:
         classes: the shapes' names.
@@ -211,12 +224,12 @@ class SyntheticClassification:
         return ClassificationRecord(index, scene.name, int(scene.labels[0]))
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The drawn scene."""
+        """The rendered scene, RGB."""
         return self._scenes.image(index)
 
 
 class SyntheticSegmentation:
-    """Drawn scenes as a segmentation source: class 0 is the background, the shapes follow.
+    """Rendered scenes as a segmentation source: class 0 is the background, the shapes follow.
 
     Attributes:
         classes: background, then the shapes' names.
@@ -233,7 +246,7 @@ class SyntheticSegmentation:
         return f"scene_{index:06d}"
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The drawn scene."""
+        """The rendered scene, RGB."""
         return self._scenes.image(index)
 
     def labels(self, index: int) -> Int[np.ndarray, "h w"]:

@@ -1,10 +1,10 @@
 """Outlines of the synthetic scenes' objects: seven classes of shape as signed distances.
 
 A shape lives in a frame of its own with y down and, placed in an image by a size, an angle and a position,
-gives at each pixel's centre its distance to the outline (negative inside). Pixels with a negative distance
-are its mask, exactly: a pixel belongs to a mask when its centre is inside. The same distance makes the drawn
-edge smooth. Handwritten digits are the 8x8 pictures of the UCI optical recognition set (Alpaydin and Kaynak
-1998) that scikit-learn ships, scaled up smoothly and cut at a level.
+gives at each pixel's center its distance to the outline (negative inside). Pixels with a negative distance
+are its mask, exactly: a pixel belongs to a mask when its center is inside. The same distance makes the
+rendered edge smooth. Handwritten digits are the 8x8 pictures of the UCI optical recognition set (Alpaydin and
+Kaynak 1998) that scikit-learn ships, scaled up smoothly and cut at a level.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Placed:
     """A shape in an image.
 
     Attributes:
-        distance: signed distance in pixels at the centres of a patch's pixels.
-        top, left: the patch's place in the image.
-        centre: (x, y) of the shape's bounding box in the image.
+        distance: signed distance in pixels at the centers of a patch's pixels.
+        top, left: the patch's position in the image, in pixels.
+        center: (x, y) of the shape's bounding box in the image.
     """
 
     distance: Float[np.ndarray, "h w"]
     top: int
     left: int
-    centre: tuple[float, float]
+    center: tuple[float, float]
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -64,20 +64,22 @@ class Placed:
 
     @property
     def inside(self) -> Bool[np.ndarray, "h w"]:
-        """The patch's pixels whose centres are inside."""
+        """The patch's pixels whose centers are inside."""
         return self.distance < 0
 
     @property
     def coverage(self) -> Float[np.ndarray, "h w"]:
-        """How much of each pixel is covered, in 0..1, for drawing."""
+        """How much of each pixel is covered, in 0..1, for rendering."""
         return np.clip(0.5 - self.distance, 0, 1)
 
 
 def _circle() -> Shape:
+    """Of radius 1."""
     return Shape(lambda x, y: np.hypot(x, y) - 1, np.array([[-1.0, -1.0], [1.0, 1.0]]), turns=False)
 
 
 def _ring(hole: float) -> Shape:
+    """Of outer radius 1; `hole`, in 0..1, is the inner one."""
     middle, half = (1 + hole) / 2, (1 - hole) / 2
     return Shape(
         lambda x, y: np.abs(np.hypot(x, y) - middle) - half, np.array([[-1.0, -1.0], [1.0, 1.0]]), turns=False
@@ -85,14 +87,18 @@ def _ring(hole: float) -> Shape:
 
 
 def _corners(half_width: float, half_height: float) -> Float[np.ndarray, "4 2"]:
+    """(x, y) of a rectangle's corners around the origin."""
     return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [half_width, half_height]
 
 
 def _rectangle(aspect: float) -> Shape:
+    """Two units wide; `aspect` is its height over its width."""
     return Shape(lambda x, y: np.maximum(np.abs(x) - 1, np.abs(y) - aspect), _corners(1, aspect))
 
 
 def _cross(arm: float) -> Shape:
+    """Two units wide and high; `arm` is half an arm's width."""
+
     def distance(x: Float[np.ndarray, "h w"], y: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
         x, y = np.abs(x), np.abs(y)
         return np.minimum(np.maximum(x - 1, y - arm), np.maximum(y - 1, x - arm))
@@ -101,6 +107,7 @@ def _cross(arm: float) -> Shape:
 
 
 def _triangle(height: float, lean: float) -> Shape:
+    """Two units wide; `lean` is the x of its tip, 0 where it is isosceles."""
     corners = np.array([[-1.0, height / 2], [1.0, height / 2], [lean, -height / 2]])
     edges = np.roll(corners, -1, axis=0) - corners
     normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
@@ -116,6 +123,7 @@ def _triangle(height: float, lean: float) -> Shape:
 
 
 def _star(waist: float) -> Shape:
+    """Five tips at radius 1; `waist`, in 0..1, is the radius of its inner corners."""
     # By symmetry one tenth of the plane is enough, from a tip (angle 0) to the next inner corner (angle 36).
     inner = waist * np.array([np.cos(np.pi / 5), np.sin(np.pi / 5)])
     edge = inner - [1.0, 0.0]
@@ -133,6 +141,7 @@ def _star(waist: float) -> Shape:
 
 
 def _digit(picture: UInt8[np.ndarray, "8 8"]) -> Shape:
+    """A handwritten digit, intensities 0..16, 2 units on its longer side; on its outline ink is `_LEVEL`."""
     padded = np.pad(picture.astype(np.float32), 2)
     side = padded.shape[0] * _CELL
     ink = cv2.resize(padded, (side, side), interpolation=cv2.INTER_CUBIC)
@@ -154,7 +163,7 @@ def _digit(picture: UInt8[np.ndarray, "8 8"]) -> Shape:
 
 
 def random_shape(name: str, rng: np.random.Generator, digits: UInt8[np.ndarray, "n 8 8"]) -> Shape:
-    """Draws a shape of a class.
+    """Samples a shape of a class.
 
     Args:
         name: one of `CLASSES`.
@@ -183,7 +192,7 @@ def random_shape(name: str, rng: np.random.Generator, digits: UInt8[np.ndarray, 
     raise ValueError(f"no shape is called {name}")
 
 
-def place(
+def rasterize(
     shape: Shape, size: float, angle: float, where: tuple[float, float], canvas: tuple[int, int]
 ) -> Placed:
     """Puts a shape into an image, wholly inside.
@@ -192,7 +201,7 @@ def place(
         shape: in its own frame.
         size: the longer side of its bounding box in the image, in pixels.
         angle: of its rotation, in radians.
-        where: (x, y) in 0..1, from the leftmost (topmost) place possible to the rightmost (lowest).
+        where: (x, y) in 0..1, from the leftmost (topmost) position possible to the rightmost (lowest).
         canvas: (height, width) of the image.
 
     Returns:

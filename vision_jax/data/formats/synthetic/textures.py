@@ -1,6 +1,6 @@
-"""Colours and patterns of the synthetic scenes: fills, backgrounds, clutter, light and noise.
+"""Colors and patterns of the synthetic scenes: fills, backgrounds, clutter, light and noise.
 
-All of it is drawn without knowledge of an object's class, so that colour and texture say nothing about it.
+All of it is sampled without knowledge of an object's class, so that color and texture say nothing about it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ PATTERNS = ("flat", "stripes", "checks", "dots", "noise", "gradient")
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Float[np.ndarray, "h w"]:
+    """float32 in 0..1, uniform numbers on a grid of `cell` pixels, interpolated bicubically and clipped."""
     grid = rng.random((int(height / cell) + 2, int(width / cell) + 2), dtype=np.float32)
     return np.clip(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
 
@@ -30,7 +31,7 @@ def pattern(
         rng: decides angle and phase.
 
     Returns:
-        float32 in 0..1, how much of the second of two colours there is.
+        float32 in 0..1, how much of the second of two colors there is.
     """
     turn, phase_u, phase_v = rng.random(3)
     if kind == "flat":
@@ -57,16 +58,15 @@ def pattern(
 def _mix(
     amount: Float[np.ndarray, "h w"], first: Float[np.ndarray, "3"], second: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "h w 3"]:
+    """Blends two RGB colors pixel by pixel: `amount`, float32 in 0..1, is how much there is of the second."""
     return cv2.transform(amount, np.stack([second - first, first], axis=1))
 
 
-def _near(
-    colour: Float[np.ndarray, "3"], distance: float, rng: np.random.Generator
-) -> Float[np.ndarray, "3"]:
-    """A colour about so far from a given one, on the side where there is more room."""
+def _near(color: Float[np.ndarray, "3"], distance: float, rng: np.random.Generator) -> Float[np.ndarray, "3"]:
+    """A color about so far from a given one, on the side where there is more room."""
     step = rng.standard_normal(3).astype(np.float32)
     step *= np.float32(distance / np.linalg.norm(step))
-    sides = np.stack([colour + step, colour - step])
+    sides = np.stack([color + step, color - step])
     inside = np.clip(sides, 0, 255)
     return inside[np.abs(sides - inside).sum(1).argmin()]
 
@@ -74,29 +74,29 @@ def _near(
 def fill(
     height: int, width: int, size: float, others: Float[np.ndarray, "n 3"], rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "3"]]:
-    """An object's texture, in a colour that stands out from what is there.
+    """An object's texture, in a color that stands out from what is there.
 
     Args:
         height: pixels.
         width: pixels.
         size: of the object, which the pattern's period follows.
-        others: mean colours of the background and of the objects below, 0..255.
-        rng: decides kind, colours, angle and phase.
+        others: mean colors of the background and of the objects below, 0..255.
+        rng: decides kind, colors, angle and phase.
 
     Returns:
-        The texture, 0..255, and its mean colour.
+        The texture, 0..255, and its mean color.
     """
     candidates = rng.random((12, 3), dtype=np.float32) * 255
     nearest = np.linalg.norm(candidates[:, None] - others[None], axis=2).min(1)
     enough = np.flatnonzero(nearest > 110)
-    colour = candidates[enough[0] if len(enough) else nearest.argmax()]
+    color = candidates[enough[0] if len(enough) else nearest.argmax()]
     kind = PATTERNS[rng.integers(len(PATTERNS))]
     contrast = 40 + 50 * rng.random()
-    first = _near(colour, contrast / 2, rng)
-    second = np.clip(2 * colour - first, 0, 255)
+    first = _near(color, contrast / 2, rng)
+    second = np.clip(2 * color - first, 0, 255)
     period = size * (0.2 + 0.2 * rng.random()) if size < 40 else 8 + 0.2 * size * rng.random()
     amount = pattern(kind, height, width, max(period, 5.0), rng)
-    return _mix(amount, first, second), colour
+    return _mix(amount, first, second), color
 
 
 def background(
@@ -110,26 +110,26 @@ def background(
         rng: decides all.
 
     Returns:
-        The picture, 0..255, and its mean colour.
+        The picture, 0..255, and its mean color.
     """
-    colour = (30 + 195 * rng.random(3)).astype(np.float32)
+    color = (30 + 195 * rng.random(3)).astype(np.float32)
     kind = PATTERNS[rng.integers(len(PATTERNS))]
-    second = _near(colour, 15 + 45 * rng.random(), rng)
+    second = _near(color, 15 + 45 * rng.random(), rng)
     amount = pattern(kind, height, width, 10 + 50 * rng.random(), rng)
     clouds = _smooth_noise(rng, height, width, 12 + 60 * rng.random())
-    cloud_colour = 60 * rng.random(3)
-    colours = np.stack([second - colour, cloud_colour, colour - cloud_colour / 2], axis=1)
-    picture = cv2.transform(cv2.merge([amount, clouds]), colours)
+    cloud_color = 60 * rng.random(3)
+    colors = np.stack([second - color, cloud_color, color - cloud_color / 2], axis=1)
+    picture = cv2.transform(cv2.merge([amount, clouds]), colors)
     _strokes(picture, rng)
-    return picture, (colour + second) / 2
+    return picture, (color + second) / 2
 
 
 def _strokes(picture: Float[np.ndarray, "h w 3"], rng: np.random.Generator) -> None:
-    """Draws open lines, bends and arcs: nothing that closes to one of the shapes."""
+    """Paints open lines, bends and arcs, in place: nothing that closes to one of the shapes."""
     height, width = picture.shape[:2]
     size = np.array([width, height])
     for _ in range(rng.integers(3, 13)):
-        colour = tuple(255 * rng.random(3))
+        color = tuple(255 * rng.random(3))
         thickness = int(rng.integers(1, 5))
         start = rng.random(2) * size
         if rng.random() < 0.4:
@@ -137,12 +137,12 @@ def _strokes(picture: Float[np.ndarray, "h w 3"], rng: np.random.Generator) -> N
             begin = 360 * rng.random()
             cv2.ellipse(
                 picture, (int(start[0]), int(start[1])), axes, 360 * rng.random(), begin,
-                begin + 60 + 120 * rng.random(), colour, thickness, cv2.LINE_8,
+                begin + 60 + 120 * rng.random(), color, thickness, cv2.LINE_8,
             )  # fmt: skip
         else:
             steps = rng.standard_normal((int(rng.integers(1, 4)), 2)) * 40
             points = np.concatenate([start[None], start + np.cumsum(steps, axis=0)]).astype(np.int32)
-            cv2.polylines(picture, [points[:, None]], False, colour, thickness, cv2.LINE_8)
+            cv2.polylines(picture, [points[:, None]], False, color, thickness, cv2.LINE_8)
 
 
 def light_and_noise(

@@ -84,7 +84,7 @@ class _TfdsPictures:
         return read_image(self._records.encoded(index, self._picture), upright=False)
 
     def name(self, index: int) -> str:
-        """The file's name where there is one, else the record's place."""
+        """The file's name where there is one, else the record's position."""
         if self._name is None:
             return f"{index:06d}"
         return self._records[index][self._name].decode(errors="surrogateescape")
@@ -115,15 +115,15 @@ class TfdsDetection(_TfdsPictures):
             records.where,
         )
         inside = dict(features[objects].feature.items())
-        place = f"{records.where}, {objects}"
+        location = f"{records.where}, {objects}"
         box = only_feature(
-            inside, lambda f: isinstance(f, tfds.features.BBoxFeature), ("bbox",), "a BBoxFeature", place
+            inside, lambda f: isinstance(f, tfds.features.BBoxFeature), ("bbox",), "a BBoxFeature", location
         )
         label = only_feature(
-            inside, lambda f: isinstance(f, tfds.features.ClassLabel), ("label",), "a ClassLabel", place
+            inside, lambda f: isinstance(f, tfds.features.ClassLabel), ("label",), "a ClassLabel", location
         )
-        _check_format(inside[box], f"{place}, {box}")
-        own = _names(inside[label], f"{place}, {label}")
+        _check_format(inside[box], f"{location}, {box}")
+        own = _names(inside[label], f"{location}, {label}")
         super().__init__(records, features, own if classes is None else classes)
 
         findings = Findings(records.where)
@@ -176,7 +176,7 @@ class TfdsDetection(_TfdsPictures):
 
 
 class TfdsClassification(_TfdsPictures):
-    """One split of labelled images: a `ClassificationSource`; a record's id is its position."""
+    """One split of labeled images: a `ClassificationSource`; a record's id is its position."""
 
     def __init__(
         self, records: Prepared, features: Mapping[str, Any], classes: tuple[str, ...] | None
@@ -301,7 +301,7 @@ def open_tfds(
         options: of segmentation, `count`, `void` and `foreground` of `TfdsSegmentation`.
 
     Returns:
-        (training, judging), sources of that task.
+        (training, evaluation), sources of that task.
 
     Raises:
         UserError: see the module's text.
@@ -367,6 +367,7 @@ def _check_format(feature: Any, where: str) -> None:
 
 
 def _is_whole(feature: Any) -> bool:
+    """Whether a feature's values are whole numbers."""
     return np.issubdtype(feature.np_dtype, np.integer)
 
 

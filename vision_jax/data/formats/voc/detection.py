@@ -9,7 +9,7 @@ that they do not depend on which split trains; where the run's classes are given
 split trains and which is evaluated on: `vision_jax.data.formats.voc.lists`. Without lists, all images are one
 split.
 
-The `<size>` decides in which orientation a photograph is read, and is checked when its pixels are read
+The `<size>` decides in which orientation an image is read, and is checked when its pixels are read
 (`vision_jax.data.codecs.images`); where it is absent or 0, the image's header is read at opening.
 
 Errors (`UserError`), found at opening: no such folder, a malformed file (`vision_jax.data.formats.voc.file`),
@@ -125,7 +125,7 @@ class VocDetection:
         return read_image(self._images[index], self._annotations.size(index))
 
     def numbers(self, index: int) -> Int[np.ndarray, " n"]:
-        """Each box's place among the objects of its annotation file, from 1: dropped boxes leave gaps."""
+        """Each box's position among the objects of its annotation file, from 1: dropped boxes leave gaps."""
         return self._numbers[slice(*self._annotations.starts[index : index + 2].tolist())].copy()
 
 
@@ -142,10 +142,10 @@ def open_voc(
         root: the folder with `Annotations` and `JPEGImages` (or `images`, or the images beside each other).
         classes: the classes of a run; None gathers them from all splits.
         train, val: names of lists in ImageSets/Main, where `train` and `val` are not what is wanted.
-        holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+        holdout: with one split only, the fraction of images kept back for evaluation; 0 uses all for both.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.
@@ -173,7 +173,7 @@ def open_annotated(
         unlisted: which names make up the one split, where there are no lists.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.
@@ -192,6 +192,7 @@ def open_annotated(
 
 
 def _annotation_files(root: Path) -> dict[str, Path]:
+    """The XML files of a data set by name, at least one."""
     folder = folder_of(root, "Annotations", "this is not a VOC data set")
     files = {path.stem: path for path in entries(folder) if path.suffix.lower() == ".xml"}
     if not files:

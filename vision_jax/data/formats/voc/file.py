@@ -144,11 +144,11 @@ def _refuse_elsewhere(root: ElementTree.Element, path: Path) -> None:
     astray = next((element for element in root.iter() if _local(element) == "object"), None)
     if astray is not None and astray is not root:
         if parents[astray] is not root:
-            place = f"in <{_local(parents[astray])}>"
+            location = f"in <{_local(parents[astray])}>"
         else:
-            place = "in an XML namespace" if "}" in astray.tag else f"written <{astray.tag}>"
+            location = "in an XML namespace" if "}" in astray.tag else f"written <{astray.tag}>"
         raise UserError(
-            f"{path}: its objects are {place}: VOC has each <object> directly in <annotation>, without a "
+            f"{path}: its objects are {location}: VOC has each <object> directly in <annotation>, without a "
             f"namespace"
         )
     if _local(root) != "annotation":

@@ -3,19 +3,19 @@
     DIR/SegmentationObject/NAME.png   DIR/ImageSets/Segmentation/{train,val,trainval,test}.txt
     and DIR/JPEGImages, DIR/Annotations as in `vision_jax.data.formats.voc.detection`
 
-A palette (or grey) PNG gives each pixel the number of its object (`vision_jax.data.formats.voc.maps`): 0 is
+A palette (or gray) PNG gives each pixel the number of its object (`vision_jax.data.formats.voc.maps`): 0 is
 the background, 255 the void border between objects and around them, which belongs to none. The objects' boxes
 and classes are those of the annotation files; a box's area is its mask's, where it has one. Without lists,
 the images that have a PNG are one split.
 
 Objects are numbered as the annotation files list them. This is checked when a split is opened, for which its
-PNGs are read once: an object belongs to the box that its own tight box overlaps best, its number counting for
-a quarter; one that overlaps no free box by a tenth has none.
+PNGs are read once: an object belongs to the box that has the highest IoU with its own tight box, its number
+counting for a quarter; one whose IoU with every free box is under a tenth has none.
 
 Errors (`UserError`), found at opening, besides those of `vision_jax.data.formats.voc.detection`: no folder
 SegmentationObject, a listed image without a PNG, a PNG that is unreadable or has not its image's size.
 
-Counted, and reported once for the split: objects whose number is not their box's place (matched by overlap),
+Counted, and reported once for the split: objects whose number is not their box's position (matched by IoU),
 objects without a box (left out), boxes without an object (kept without a mask).
 """
 
@@ -39,7 +39,7 @@ from vision_jax.types import UserError
 FOLDER = "SegmentationObject"
 VOID = 255
 
-_LEAST_OVERLAP = 0.1
+_MIN_IOU = 0.1
 _NUMBER_COUNTS = 0.25
 
 
@@ -93,6 +93,11 @@ class VocInstances(VocDetection):
         return self._values[slice(*self._annotations.starts[index : index + 2].tolist())] >= 0
 
     def _map(self, index: int) -> Int[np.ndarray, "h w"]:
+        """An image's object map, int32: 0 background, 255 void, else the number of an object.
+
+        Raises:
+            UserError: it is unreadable, or of another size than its image.
+        """
         stored, (height, width) = read_indices(self._maps[index], PALETTE), self._annotations.size(index)
         if stored.shape != (height, width):
             raise UserError(
@@ -127,7 +132,7 @@ def match(
         tight: boxes of the objects' masks.
         values: the objects' numbers in the map.
         boxes: of the annotation.
-        numbers: the places of the boxes in the annotation file.
+        numbers: the positions of the boxes in the annotation file.
 
     Returns:
         int32, the value in the map that each box's object has; -1 where it has none.
@@ -137,10 +142,8 @@ def match(
     high = np.minimum(tight[:, None, 2:], boxes[None, :, 2:])
     common = np.maximum(high - low, 0).prod(-1)
     areas, own_areas = (np.maximum(b[:, 2:] - b[:, :2], 0).prod(-1) for b in (boxes, tight))
-    overlap = common / (own_areas[:, None] + areas - common)
-    agreement = np.where(
-        overlap < _LEAST_OVERLAP, -1.0, overlap + _NUMBER_COUNTS * (values[:, None] == numbers)
-    )
+    iou = common / (own_areas[:, None] + areas - common)
+    agreement = np.where(iou < _MIN_IOU, -1.0, iou + _NUMBER_COUNTS * (values[:, None] == numbers))
     of_box = np.full(len(boxes), -1, np.int32)
     while agreement.size and agreement.max() >= 0:
         row, column = np.unravel_index(agreement.argmax(), agreement.shape)
@@ -156,12 +159,21 @@ def _find(
     of_box: Int[np.ndarray, " n"],
     numbers: Int[np.ndarray, " n"],
 ) -> None:
+    """Counts the boxes without an object, objects without a box and other numbers of an image.
+
+    Args:
+        findings: takes the counts.
+        name: of the map's file.
+        values: of the objects in the map.
+        of_box: what `match` found.
+        numbers: the positions of the boxes in the annotation file, from 1.
+    """
     for value, number in zip(of_box.tolist(), numbers.tolist(), strict=True):
         if value < 0:
             findings.add("boxes without an object in the map, kept without a mask", f"{name}, box {number}")
         elif value != number:
             findings.add(
-                "objects numbered otherwise than in the annotation, matched by overlap",
+                "objects numbered otherwise than in the annotation, matched by IoU",
                 f"{name}, object {value} is box {number}",
             )
     for value in np.setdiff1d(values, of_box).tolist():
@@ -181,10 +193,10 @@ def open_voc_instances(
         root: the folder, as for `open_voc`, with `SegmentationObject`.
         classes: the classes of a run; None gathers them from all splits.
         train, val: names of lists in ImageSets/Segmentation, where `train` and `val` are not what is wanted.
-        holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+        holdout: with one split only, the fraction of images kept back for evaluation; 0 uses all for both.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.

@@ -33,7 +33,7 @@ class Lists:
         root: of the data set.
         images: the image files by name.
         splits: the names of each split, in the order of its list.
-        train, val: the splits to train on and to judge on, equal where there is one only.
+        train, val: the splits to train on and to evaluate on, equal where there is one only.
     """
 
     root: Path
@@ -86,10 +86,11 @@ class Lists:
 
         Args:
             make: (names, images, where) -> a split.
-            holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+            holdout: with one split only, the fraction of images kept back for evaluation; 0 uses all for
+                both.
 
         Returns:
-            (training, judging).
+            (training, evaluation).
 
         Raises:
             UserError: a name without an image.

@@ -3,7 +3,7 @@
     DIR/SegmentationClass/NAME.png   DIR/ImageSets/Segmentation/{train,val,trainval,test}.txt
     and DIR/JPEGImages (or `images`); annotation files are not needed
 
-A palette (or grey) PNG gives each pixel the number of its class (`vision_jax.data.formats.voc.maps`): 0 is
+A palette (or gray) PNG gives each pixel the number of its class (`vision_jax.data.formats.voc.maps`): 0 is
 the background, 1 to 20 are VOC's classes by alphabet, 255 is the void border around objects. A `classes.txt`
 in DIR names other classes, one a line, the background too; CVAT's `labelmap.txt` names them with their colors
 (`vision_jax.data.annotations.class_listing`; `vision_jax.data.formats.folders.labels`, rule 2). Where the
@@ -11,7 +11,7 @@ run's classes are given, labels go by name. Which split trains and which is eval
 `vision_jax.data.formats.voc.lists`. Without lists, the images that have a PNG are one split.
 
 Errors (`UserError`): at opening, no folder SegmentationClass, a listed image or PNG that is not there, a name
-listed twice, a class that the run has not; on reading, a damaged file, RGB in other colours than VOC's, an
+listed twice, a class that the run has not; on reading, a damaged file, RGB in other colors than VOC's, an
 index that is neither class nor void, a PNG that has not its image's size.
 """
 
@@ -49,11 +49,11 @@ def open_voc_segmentation(
         root: the folder with `SegmentationClass` and `JPEGImages`.
         classes: the classes of a run; None takes VOC's, or those of `classes.txt`.
         train, val: names of lists in ImageSets/Segmentation, where `train` and `val` are not what is wanted.
-        holdout: with one split only, the fraction of images kept back for judging; 0 uses all for both.
+        holdout: with one split only, the fraction of images kept back for evaluation; 0 uses all for both.
         foreground: the index of the second of two classes, besides 1: 255 in masks of 0 and 255.
 
     Returns:
-        (training, judging).
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.
