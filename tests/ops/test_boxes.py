@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vision_jax.ops import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes
+from vision_jax.ops import box_area, box_giou, box_ioa, box_iou, clip_boxes, decode_boxes, encode_boxes
 
 modest = settings(max_examples=40, deadline=None)
 overlaps = jax.jit(lambda a, b: (box_iou(a, b), box_giou(a, b)))
@@ -47,6 +47,33 @@ def test_iou_of_worked_boxes():
     expected = np.zeros((4, 4), np.float32)
     expected[:2, :2] = [[1, 25 / 175], [25 / 175, 1]]
     np.testing.assert_allclose(iou_and_giou(BOXES, BOXES)[0], expected, rtol=1e-6)
+
+
+def test_ioa_of_worked_boxes():
+    found = np.asarray(jax.jit(box_ioa)(BOXES, np.float32([[5, 5, 15, 25], [0, 0, 20, 20]])))
+    np.testing.assert_array_equal(found, [[0.25, 1], [1, 1], [0, 0], [0, 0]])
+
+
+def test_ioa_is_above_a_half_where_the_intersection_is_more_than_half_of_the_area():
+    """By the last bit, and with areas that are constants of the program too."""
+    rng = np.random.default_rng(0)
+    a = np.concatenate([np.zeros((512, 2)), rng.uniform(1, 600, (512, 2))], 1).astype(np.float32)
+    halves = np.float32(0.5) * a[:, 2]
+    widths = np.stack([np.nextafter(halves, np.float32(0)), halves, np.nextafter(halves, np.float32(1000))])
+    b = np.zeros((3, 512, 4), np.float32)
+    b[..., 2], b[..., 3] = widths, a[:, 3]
+
+    def pairs(a, b):
+        return jax.vmap(lambda one, other: box_ioa(one[None], other)[0])(a, b)
+
+    others = b.swapaxes(0, 1)
+    constant = np.asarray(jax.jit(lambda b: pairs(a, b))(others))
+    varying = np.asarray(jax.jit(pairs)(a, others))
+    intersections, areas = b[..., 2] * b[..., 3], a[:, 2] * a[:, 3]
+    expected = (intersections > np.float32(0.5) * areas).T
+    np.testing.assert_array_equal(constant > 0.5, expected)
+    np.testing.assert_array_equal(varying > 0.5, expected)
+    assert expected.any(0).tolist() == [False, False, True]
 
 
 def test_giou_of_worked_boxes():

@@ -23,6 +23,7 @@ EMPTY = {
     "areas": (ops.box_area, [NONE], [(0,)]),
     "IoU of none with two": (ops.box_iou, [NONE, TWO], [(0, 2)]),
     "IoU of two with none": (ops.box_iou, [TWO, NONE], [(2, 0)]),
+    "IoA of two with none": (ops.box_ioa, [TWO, NONE], [(2, 0)]),
     "GIoU": (ops.box_giou, [NONE, NONE], [(0, 0)]),
     "clip": (lambda b: ops.clip_boxes(b, (3, 3)), [NONE], [(0, 4)]),
     "encode": (ops.encode_boxes, [NONE, NONE], [(0, 4)]),

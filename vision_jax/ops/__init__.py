@@ -1,7 +1,7 @@
 """Pure functions on one image's arrays of any dtype: no Flax, no parameters, no state; all jit and vmap."""
 
 from vision_jax.ops.anchors import base_anchors, grid_anchors, pyramid_anchors
-from vision_jax.ops.boxes import box_area, box_giou, box_iou, clip_boxes, decode_boxes, encode_boxes
+from vision_jax.ops.boxes import box_area, box_giou, box_ioa, box_iou, clip_boxes, decode_boxes, encode_boxes
 from vision_jax.ops.chunks import map_used
 from vision_jax.ops.convolution import (
     averaged_transposed_convolution,
@@ -45,6 +45,7 @@ __all__ = [
     "bilinear_kernel",
     "box_area",
     "box_giou",
+    "box_ioa",
     "box_iou",
     "clip_boxes",
     "convolution_matrix_1d",

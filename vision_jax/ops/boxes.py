@@ -51,6 +51,27 @@ def box_iou(a: Num[Array | np.ndarray, "n 4"], b: Num[Array | np.ndarray, "m 4"]
     return _ratio(intersection, union)
 
 
+def box_ioa(a: Num[Array | np.ndarray, "n 4"], b: Num[Array | np.ndarray, "m 4"]) -> Float[Array, "n m"]:
+    """Intersection over the first box's area of every box of one set with every box of another.
+
+    It says how much of a box lies inside another, as COCO's crowd regions are compared (Lin et al. 2014).
+    Quotients are correctly rounded: one is above 0.5 where, and only where, the intersection is more than
+    half of the area.
+
+    Args:
+        a: boxes, by whose areas intersections are divided.
+        b: boxes.
+
+    Returns:
+        Values in 0..1, float32 (float64 of float64 boxes); 0 for a box of `a` without area.
+    """
+    a, b = promoted(a, b)
+    intersection, _ = _intersection_and_union(a, b)
+    # XLA divides by constants, which areas of anchors are, through rounded reciprocals; by this it does not.
+    area = box_area(a)[:, None] + 0 * intersection
+    return _ratio(intersection, area)
+
+
 def box_giou(a: Num[Array | np.ndarray, "n 4"], b: Num[Array | np.ndarray, "m 4"]) -> Float[Array, "n m"]:
     """Generalised intersection over union (Rezatofighi et al. 2019, algorithm 1) of every pair.
 
