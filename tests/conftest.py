@@ -39,7 +39,7 @@ sys.modules[checker.__name__] = checker
 
 # Functions and methods, not the structs of vision_jax.types: vmap and eval_shape build those of other things.
 ROOMS = (
-    *("ops", "layers", "backbones", "models", "data", "training", "evaluation", "visualization"),
+    *("kernels", "ops", "layers", "backbones", "models", "data", "training", "evaluation", "visualization"),
     *("tasks", "benchmarks", "pretrained"),
 )
 install_import_hook([f"vision_jax.{room}" for room in ROOMS], "vision_jax_checker.check")

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.layers import Conv, ConvTranspose, Dense
-from vision_jax.layers.conv import Double
+from vision_jax.layers.conv_transpose import ConvTranspose2x2
 from vision_jax.layers.depthwise import DepthwiseConv
 from vision_jax.layers.multiplications import multiplications
 
@@ -15,7 +15,7 @@ class Network(nn.Module):
     def __call__(self, x):
         x = Conv(4, (3, 1), 2)(x)  # 3 x 3 places of 3 * 1 * 2 weights for each of 4
         x = DepthwiseConv(5)(x)  # 3 x 3 places of 25 weights for each of 4
-        x = Double(3)(x)  # 3 x 3 places of 4 * 2 * 2 * 3 weights
+        x = ConvTranspose2x2(3)(x)  # 3 x 3 pixels of 4 * 2 * 2 * 3 weights
         x = ConvTranspose(2, 4, 2)(x)  # 6 x 6 places of 3 * 4 * 4 * 2 weights
         return Dense(7)(x.mean((1, 2)))  # 2 * 7 weights
 

@@ -1,11 +1,12 @@
 """Doubling a map's sides: what each way does to a plain map and to a single value."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.layers.upsampling import Upsample
+from vision_jax.layers.upsampling import Upsample, same_size
 
 
 def doubled(kind, x, taps):
@@ -46,3 +47,9 @@ def test_drawn_kernels_neither_grow_nor_shrink_a_map(kind):
     found, _ = jax.jit(Upsample(kind).init_with_output)(jax.random.key(1), x)
     assert found.shape == (4, 32, 32, 64)
     assert 0.5 < np.std(found) < 2
+
+
+def test_doubling_cuts_an_odd_size():
+    x = jnp.array([[1.0, 2], [3, 4]])[None, ..., None]
+    expected = jnp.array([[1.0, 1, 2], [1, 1, 2], [3, 3, 4]])
+    chex.assert_trees_all_equal(same_size(x, (3, 3))[0, ..., 0], expected)

@@ -265,23 +265,3 @@ def test_batches_map_and_nothing_is_scattered_or_gathered():
         values, argmax = max_pool_with_argmax(image, 3, 2, 1)
         one_by_one.append(max_unpool(values, argmax, (5, 6), 3, 2, 1))
     chex.assert_trees_all_equal(compiled(features)[0], np.stack(one_by_one))
-
-
-@pytest.mark.kernels
-@every_window
-def test_the_forms_for_other_devices_equal_the_loops(shape, size, stride, padding):
-    features = features_of(shape)
-    windows = {"shape": shape, "size": size, "stride": stride, "padding": padding}
-
-    @jax.jit
-    def both(features):
-        at_once = pooling._maxima_at_once(features, **windows)
-        read = [
-            form(features, at_once[1], **windows) for form in (pooling._read_at_once, pooling._read_in_turn)
-        ]
-        return at_once, pooling._maxima_in_turn(features, **windows), read
-
-    at_once, in_turn, read = both(features)
-    chex.assert_trees_all_equal(at_once, in_turn)
-    chex.assert_trees_all_equal(read[0], read[1])
-    chex.assert_trees_all_equal(read[0], at_once[0])

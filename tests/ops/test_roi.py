@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from vision_jax.ops import roi, window_kernels
+from vision_jax.ops import roi
 
 STATIC = ("output_size", "spatial_scale", "sampling_ratio", "aligned", "reduce")
 aligned_regions = jax.jit(roi.roi_align, static_argnames=STATIC)
@@ -326,17 +326,6 @@ def test_a_batch_of_images_equals_its_images(ratio):
     batch = jax.jit(jax.vmap(value_and_gradient))(maps, boxes, weights)
     images = [alone([m[i] for m in maps], boxes[i], weights[i]) for i in range(2)]
     chex.assert_trees_all_close(batch, jax.tree.map(lambda *both: np.stack(both), *images), atol=1e-5)
-
-
-def test_the_scatter_for_other_devices_equals_the_loop():
-    rng = np.random.default_rng(5)
-    like = np.zeros((7, 6, 0), np.float32)
-    corners = rng.integers(0, 5, (9, 4, 2)).astype(np.int32)
-    weights = rng.uniform(size=(9, 4, 2, 2)).astype(np.float32)
-    gradient = rng.normal(size=(9, 3)).astype(np.float32)
-    in_turn = jax.jit(window_kernels._spread_in_turn)(like, corners, weights, gradient)
-    at_once = jax.jit(window_kernels._spread_at_once)(like, corners, weights, gradient)
-    np.testing.assert_allclose(in_turn, at_once, atol=1e-5)
 
 
 SPREAD = np.array([[2, 2, 25, 28]], np.float32)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from vision_jax.ops import sampling, window_kernels
+from vision_jax.ops import sampling
 from vision_jax.ops.sampling import (
     affine_grid,
     attention_grid,
@@ -101,19 +101,6 @@ def test_gradients_equal_finite_differences(padding, align_corners):
         image, points = jnp.asarray(IMAGE, float), jnp.asarray(points)
         both = jax.jit(lambda i, p: sampling.sample_bilinear(i, p, padding, align_corners))
         check_grads(both, (image, points), order=1, modes=("rev",), eps=1e-6, atol=1e-6, rtol=1e-6)
-
-
-def test_the_form_for_other_devices_equals_the_loop():
-    rng = np.random.default_rng(7)
-    atlas = rng.normal(size=(6, 5, 3)).astype(np.float32)
-    rows, columns = (rng.integers(0, 4, 9).astype(np.int32) for _ in range(2))
-    down, across = (rng.uniform(-1, 2, 9).astype(np.float32) for _ in range(2))
-    gradient = rng.normal(size=(9, 3)).astype(np.float32)
-    in_turn, at_once = (
-        jax.jit(form)(atlas[..., :0], rows, columns, down, across, gradient)
-        for form in (window_kernels._spread_samples_in_turn, window_kernels._spread_samples_at_once)
-    )
-    chex.assert_trees_all_close(in_turn, at_once, atol=1e-5)
 
 
 @jax.jit

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from vision_jax.layers.conv import DIMENSIONS, Initializer
+from vision_jax.kernels.depthwise import depthwise_by_taps
+from vision_jax.layers.conv import Initializer
+from vision_jax.ops.convolution import DIMENSIONS
 
 
 class DepthwiseConv(nn.Module):
@@ -25,32 +28,18 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
+        """Feature maps in the kernel's dtype."""
         kernel = self.param("kernel", self.kernel_init, (self.size, self.size, 1, x.shape[-1]))
-        return lax.platform_dependent(
-            x.astype(kernel.dtype), kernel, cpu=self._by_taps, default=self._by_groups
-        )
+        by_taps, plain = (partial(form, stride=self.stride) for form in (depthwise_by_taps, plain_depthwise))
+        return lax.platform_dependent(x.astype(kernel.dtype), kernel, cpu=by_taps, default=plain)
 
-    def _by_taps(self, x: Array, kernel: Array) -> Array:
-        """One product for each tap, all in one loop over the map."""
-        pad, step = self.size // 2, self.stride
-        rows, columns = ((length - 1) // step + 1 for length in x.shape[1:3])
-        x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        exact = jnp.promote_types(x.dtype, jnp.float32)
-        total = jnp.zeros((x.shape[0], rows, columns, x.shape[-1]), exact)
-        for i in range(self.size):
-            for j in range(self.size):
-                last = i + (rows - 1) * step + 1, j + (columns - 1) * step + 1
-                seen = x[:, i : last[0] : step, j : last[1] : step].astype(exact)
-                total = total + seen * kernel[i, j, 0]
-        return total.astype(x.dtype)
 
-    def _by_groups(self, x: Array, kernel: Array) -> Array:
-        pads = [(self.size // 2, self.size // 2)] * 2
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            pads,
-            dimension_numbers=DIMENSIONS,
-            feature_group_count=x.shape[-1],
-        )
+def plain_depthwise(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"], *, stride: int
+) -> Float[Array, "b hh ww c"]:
+    """The definition: a convolution of as many groups as there are channels, padded by `k // 2` zeros."""
+    pads = [(len(kernel) // 2, len(kernel) // 2)] * 2
+    strides, channels = (stride, stride), x.shape[-1]
+    return lax.conv_general_dilated(
+        x, kernel, strides, pads, dimension_numbers=DIMENSIONS, feature_group_count=channels
+    )

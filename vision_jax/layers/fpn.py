@@ -8,8 +8,9 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from vision_jax.layers.checked import CheckedModule
-from vision_jax.layers.conv import Conv, fpn_uniform, same_size
+from vision_jax.layers.conv import Conv, fpn_uniform
 from vision_jax.layers.norms import Norm, NormKind
+from vision_jax.layers.upsampling import same_size
 from vision_jax.types import Count
 
 

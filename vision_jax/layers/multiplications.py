@@ -8,11 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vision_jax.layers.conv import Conv, Dense, Double
-from vision_jax.layers.conv_transpose import ConvTranspose
+from vision_jax.layers.conv import Conv, Dense
+from vision_jax.layers.conv_transpose import ConvTranspose, ConvTranspose2x2
 from vision_jax.layers.depthwise import DepthwiseConv
 
-_LAYERS = Conv | ConvTranspose | Dense | Double | DepthwiseConv
+_LAYERS = Conv | ConvTranspose | Dense | ConvTranspose2x2 | DepthwiseConv
 
 
 def multiplications(function: Callable[..., Any], *arguments: Any) -> int:
@@ -32,7 +32,7 @@ def multiplications(function: Callable[..., Any], *arguments: Any) -> int:
         outcome = call(*args, **kwargs)
         module = context.module
         if context.method_name == "__call__" and isinstance(module, _LAYERS):
-            places = args[0] if isinstance(module, Double | ConvTranspose) else outcome
+            places = args[0] if isinstance(module, ConvTranspose2x2 | ConvTranspose) else outcome
             total += places.size // places.shape[-1] * module.variables["params"]["kernel"].size
         return outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -87,3 +88,14 @@ def double_bilinear(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
         pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
         x = pair.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
     return x
+
+
+def same_size(x: Float[Array, "b h w c"], like: Sequence[int]) -> Float[Array, "b _h _w c"]:
+    """Doubles a map by nearest neighbor and cuts it to a size that is twice its own, or one less.
+
+    Args:
+        x: feature maps.
+        like: (rows, columns) of the outcome.
+    """
+    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    return x[:, : like[0], : like[1]]

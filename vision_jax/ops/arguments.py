@@ -54,13 +54,6 @@ def rounded(values: Num[Array, "*shape"], dtype: Any) -> Num[Array, "*shape"]:
     return values.astype(dtype)
 
 
-def lowest(dtype: Any) -> Any:
-    """A number that no other of the dtype is below: -inf, or the least integer."""
-    if jnp.issubdtype(dtype, jnp.floating):
-        return -jnp.inf
-    return jnp.iinfo(dtype).min if jnp.issubdtype(dtype, jnp.integer) else False
-
-
 def check_lengths(**arrays: Array | np.ndarray | None) -> None:
     """Makes sure that arrays have one row for each of the same things.
 

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool
 
+from vision_jax.kernels.chunks import map_chunks
 from vision_jax.ops.arguments import check_lengths
 
 
@@ -19,8 +19,8 @@ def map_used(
 ) -> Any:
     """Applies a function to rows that are used, a chunk of rows at a time, and not to empty chunks.
 
-    Shapes are static, so a step sets aside slots for as many regions as there may be; those that are taken
-    are moved together, and a chunk of slots costs nothing where none is taken.
+    Shapes are static, so a step sets aside slots for as many regions as there may be; a chunk of them costs
+    nothing where none is taken. The values are those of `where(used, function(inputs), 0)`, row by row.
 
     Args:
         function: tree of arrays with `chunk` rows -> tree of arrays with `chunk` rows, each row from its own.
@@ -39,31 +39,4 @@ def map_used(
     inputs, used = jax.tree.map(jnp.asarray, inputs), jnp.asarray(used).astype(bool)
     for array in jax.tree.leaves(inputs):
         check_lengths(inputs=array, used=used)
-    slots = used.shape[0]
-    chunk = max(1, min(chunk, slots))
-    order = jnp.argsort(~used, stable=True)
-
-    def cut(array: Array) -> Array:
-        array = jnp.pad(array[order], ((0, -slots % chunk), *[(0, 0)] * (array.ndim - 1)))
-        return array.reshape(-(-slots // chunk), chunk, *array.shape[1:])
-
-    chunks, taken = jax.tree.map(cut, inputs), cut(used)
-    # By shapes alone: without slots there is no first chunk.
-    results = jax.eval_shape(
-        function, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), chunks)
-    )
-
-    def nothing(_: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), results)
-
-    def one(_: None, rows: tuple[Any, Array]) -> tuple[None, Any]:
-        return None, lax.cond(rows[1].any(), function, nothing, rows[0])
-
-    _, chunked = lax.scan(one, None, (chunks, taken))
-    places = jnp.argsort(order)
-
-    def put_back(array: Array) -> Array:
-        array = array.reshape(-(-slots // chunk) * chunk, *array.shape[2:])[places]
-        return jnp.where(used.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
-
-    return jax.tree.map(put_back, chunked)
+    return map_chunks(function, inputs, used, chunk)

@@ -26,7 +26,7 @@ from vision_jax.ops.pooling import unpool_nearest
 
 Method = Literal["nearest", "bilinear"]
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolution_matrix_1d(
@@ -133,7 +133,7 @@ def transposed_convolution(
         [(pad, pad + output_padding) for pad in around],
         lhs_dilation=(stride, stride),
         rhs_dilation=(dilation, dilation),
-        dimension_numbers=_DIMENSIONS,
+        dimension_numbers=DIMENSIONS,
     )[0]
 
 
@@ -249,7 +249,7 @@ def resize_convolution(
         height, width, channels = features.shape
         enlarged = jax.image.resize(features, (factor * height, factor * width, channels), method)
     pads = [((taps - 1) // 2, taps // 2) for taps in kernel.shape[:2]]
-    return lax.conv_general_dilated(enlarged[None], kernel, (1, 1), pads, dimension_numbers=_DIMENSIONS)[0]
+    return lax.conv_general_dilated(enlarged[None], kernel, (1, 1), pads, dimension_numbers=DIMENSIONS)[0]
 
 
 def bilinear_kernel(

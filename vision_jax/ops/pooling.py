@@ -1,9 +1,9 @@
 """Unpooling: by repetition, by zeros, and to where the maxima were.
 
-Max unpooling puts each pooled value back to its switch, the place of the maximum it came from (Zeiler and
+Max unpooling puts each pooled value back to its switch, the position of the maximum it came from (Zeiler and
 Fergus 2014, section 2.1; Noh, Hong and Han 2015, section 3.2; Badrinarayanan, Kendall and Cipolla 2017).
 
-A switch lies in its own window. So a place of the large map asks the few windows that reach it whether it is
+A switch lies in its own window. So a pixel of the large map asks the few windows that reach it whether it is
 theirs, which is comparisons of whole maps, where a scatter would go from value to value. All functions are of
 one image; `vmap` them. Maps may be of any dtype, which their results have.
 """
@@ -21,7 +21,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Num
 
-from vision_jax.ops.arguments import lowest
+from vision_jax.kernels.dtypes import lowest
+from vision_jax.kernels.max_pooling import maxima_by_rows, need_no_rows, read_by_rows
 
 Size = tuple[int, int]
 
@@ -29,7 +30,7 @@ Size = tuple[int, int]
 def unpool_nearest(
     features: Num[Array | np.ndarray, "h w c"], stride: int = 2
 ) -> Num[Array, "{stride}*h {stride}*w c"]:
-    """Enlarges a map by repeating each value over its cell: nearest-neighbour upsampling.
+    """Enlarges a map by repeating each value over its cell: nearest-neighbor upsampling.
 
     Args:
         features: a feature map.
@@ -86,10 +87,9 @@ def max_pool_with_argmax(
         stride: between them, in pixels.
         padding: pixels on each side that are never the largest; at most half of a window.
 
-    Returns:
-        Of `(h + 2 * padding - size) // stride + 1` rows of windows, columns likewise, the largest value; and
-        its place: int32, `row * w + column` in the map. Of equal ones it is the first in reading order; a NaN
-        is larger than all before it.
+    Returns: Of `(h + 2 * padding - size) // stride + 1` rows of windows, columns likewise, the largest value;
+        and its position: int32, `row * w + column` in the map. Of equal ones it is the first in reading
+        order; a NaN is larger than all before it.
 
     Raises:
         ValueError: the padding is more than half of a window, no window fits into the map, or the window or
@@ -130,7 +130,7 @@ def max_unpool(
         padding: of its pooling.
 
     Returns:
-        A map of that shape, zero elsewhere. Of windows that name the same place the last in reading order
+        A map of that shape, zero elsewhere. Of windows that name the same position the last in reading order
         gives its value, and takes the gradient.
 
     Raises:
@@ -148,58 +148,28 @@ def max_unpool(
 
 
 def _maxima(
-    features: Array, shape: Size, size: int, stride: int, padding: int
+    features: Num[Array, "h w c"], shape: Size, size: int, stride: int, padding: int
 ) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
-    at_once, in_turn = (
-        partial(form, shape=shape, size=size, stride=stride, padding=padding)
-        for form in (_maxima_at_once, _maxima_in_turn)
-    )
-    if _disjoint(size, stride, padding):
+    """Each window's maximum and its position."""
+    at_once = partial(_maxima_at_once, shape=shape, size=size, stride=stride, padding=padding)
+    if need_no_rows(size, stride, padding):
         return at_once(features)
-    return lax.platform_dependent(features, cpu=in_turn, default=at_once)
-
-
-def _disjoint(size: int, stride: int, padding: int) -> bool:
-    """Whether windows share nothing and need no border.
-
-    If not, XLA on the CPU would find each window's maximum anew for all that ask for it, which are many when
-    it is unpooled. A loop over rows of windows keeps it from that, and needs no padded copy of the map.
-    """
-    return size <= stride and padding == 0
+    by_rows = partial(maxima_by_rows, _first_largest, fill=lowest(features.dtype), **at_once.keywords)
+    return lax.platform_dependent(features, cpu=by_rows, default=at_once)
 
 
 def _maxima_at_once(
-    features: Array, *, shape: Size, size: int, stride: int, padding: int
+    features: Num[Array, "h w c"], *, shape: Size, size: int, stride: int, padding: int
 ) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+    """The definition: comparisons of the map with itself, shifted by each tap."""
     rows, columns = _windows(shape, size, stride, padding)
     top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
     features = _bordered(features, (rows, columns), size, stride, padding, lowest(features.dtype))
     taps = (
-        (_under(features, i, j, rows, columns, stride), _indices(top + i, left + j, shape))
+        (_under(features, i, j, rows, columns, stride), _positions(top + i, left + j, shape))
         for i, j in product(range(size), repeat=2)
     )
-    return _first_largest(taps, _indices(jnp.maximum(top, 0), jnp.maximum(left, 0), shape))
-
-
-def _maxima_in_turn(
-    features: Array, *, shape: Size, size: int, stride: int, padding: int
-) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
-    """One row of windows after the other."""
-    rows, columns = _windows(shape, size, stride, padding)
-    left = _begins(columns, stride, padding)
-
-    def row(m: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        top = m.astype(jnp.int32)[None] * stride - padding
-        taps = _taps_of_row(features, top, left, shape, size, stride, padding, lowest(features.dtype))
-        new = _first_largest(taps, _indices(jnp.maximum(top, 0), jnp.maximum(left, 0), shape))
-        values, argmax = (
-            lax.dynamic_update_slice_in_dim(old, row, m, 0) for old, row in zip(found, new, strict=True)
-        )
-        return values, argmax
-
-    size_found = (rows, columns, features.shape[-1])
-    nothing = jnp.zeros(size_found, features.dtype), jnp.zeros(size_found, jnp.int32)
-    return lax.fori_loop(0, rows, row, nothing)
+    return _first_largest(taps, _positions(jnp.maximum(top, 0), jnp.maximum(left, 0), shape))
 
 
 def _windows(shape: Size, size: int, stride: int, padding: int) -> Size:
@@ -213,14 +183,15 @@ def _begins(windows: int, stride: int, padding: int) -> Int[Array, " n"]:
     return jnp.arange(windows, dtype=jnp.int32) * stride - padding
 
 
-def _indices(rows: Int[Array, " hh"], columns: Int[Array, " ww"], shape: Size) -> Int[Array, "hh ww 1"]:
+def _positions(rows: Int[Array, " hh"], columns: Int[Array, " ww"], shape: Size) -> Int[Array, "hh ww 1"]:
+    """Positions in a map of that shape: row * w + column."""
     return (rows[:, None] * shape[1] + columns)[..., None]
 
 
 def _bordered(
-    features: Array, windows: Size, size: int, stride: int, padding: int, fill: Any
-) -> Num[Array, "h w c"]:
-    """As much of the map as lies under windows, with its border."""
+    features: Num[Array, "h w c"], windows: Size, size: int, stride: int, padding: int, fill: Any
+) -> Num[Array, "_h _w c"]:
+    """As much of the map as lies under windows, with its border, which holds `fill`."""
     around = (
         (padding, (count - 1) * stride + size - padding - length, 0)
         for count, length in zip(windows, features.shape[:2], strict=True)
@@ -228,48 +199,36 @@ def _bordered(
     return lax.pad(features, jnp.asarray(fill, features.dtype), (*around, (0, 0, 0)))
 
 
-def _under(features: Array, i: int, j: int, rows: int, columns: int, stride: int) -> Array:
-    """What lies under a tap of each window."""
+def _under(
+    features: Num[Array, "h w c"], i: int, j: int, rows: int, columns: int, stride: int
+) -> Num[Array, "{rows} {columns} c"]:
+    """What lies under tap (i, j) of each window."""
     last = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
     return features[i : last[0] : stride, j : last[1] : stride]
 
 
-def _taps_of_row(
-    features: Array,
-    top: Int[Array, " 1"],
-    left: Int[Array, " ww"],
-    shape: Size,
-    size: int,
-    stride: int,
-    padding: int,
-    fill: Any,
-) -> Iterator[tuple[Num[Array, "1 ww c"], Int[Array, "1 ww 1"]]]:
-    """What lies under each tap of a row of windows, and where it lies in the map."""
-    columns = len(left)
-    for i in range(size):
-        y = top[0] + i
-        row = lax.dynamic_slice_in_dim(features, jnp.clip(y, 0, shape[0] - 1), 1)
-        row = jnp.where((y >= 0) & (y < shape[0]), row, jnp.asarray(fill, row.dtype))
-        behind = (columns - 1) * stride + size - padding - shape[1]
-        row = lax.pad(row, jnp.asarray(fill, row.dtype), ((0, 0, 0), (padding, behind, 0), (0, 0, 0)))
-        for j in range(size):
-            yield _under(row, 0, j, 1, columns, stride), _indices(top + i, left + j, shape)
-
-
-def _first_largest(taps: Iterator[tuple[Array, Array]], inside: Array) -> tuple[Array, Array]:
-    """The largest of taps in reading order and where it is; `inside`, a place in the map, if all are -inf."""
+def _first_largest(
+    taps: Iterator[tuple[Array, Array]], inside: Int[Array, "hh ww 1"]
+) -> tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]]:
+    """The largest of taps in reading order and its position; `inside`, one in the map, if all are -inf."""
     largest, _ = next(taps)
     argmax = jnp.broadcast_to(inside, largest.shape)
-    for tap, places in taps:
+    for tap, positions in taps:
         larger = (tap > largest) | (tap != tap)  # a NaN differs from itself
         largest = jnp.where(larger, tap, largest)
-        argmax = jnp.where(larger, places, argmax)
+        argmax = jnp.where(larger, positions, argmax)
     return largest, argmax
 
 
 def _spread(
-    values: Array, argmax: Array, shape: Size, size: int, stride: int, padding: int, add: bool
-) -> Num[Array, "h w c"]:
+    values: Num[Array, "hh ww c"],
+    argmax: Int[Array, "hh ww c"],
+    shape: Size,
+    size: int,
+    stride: int,
+    padding: int,
+    add: bool,
+) -> Num[Array, "{shape[0]} {shape[1]} c"]:
     """Each value at its argmax: the last of them, or their sum.
 
     The large map is cut into cells of the stride; those of a window, and of the windows up to `reach` before
@@ -277,80 +236,76 @@ def _spread(
     """
     rows, columns = (-(-(length + padding) // stride) for length in shape)
     down, across = _begins(rows * stride, 1, padding), _begins(columns * stride, 1, padding)
-    places = _indices(down, across, shape).reshape(rows, stride, columns, stride, 1)
+    positions = _positions(down, across, shape).reshape(rows, stride, columns, stride, 1)
     reach = range(-(-size // stride) - 1, -1, -1)
-    total = jnp.zeros((*places.shape[:-1], values.shape[-1]), values.dtype)
+    total = jnp.zeros((*positions.shape[:-1], values.shape[-1]), values.dtype)
     for before in product(reach, reach):  # windows in reading order
         moved_values, moved_argmax = (
             _moved(of, before, rows, columns, fill)[:, None, :, None]
             for of, fill in ((values, 0), (argmax, -1))
         )
-        theirs = places == moved_argmax
+        theirs = positions == moved_argmax
         total = jnp.where(theirs, total + moved_values if add else moved_values, total)
     total = total.reshape(rows * stride, columns * stride, -1)
     return total[padding : padding + shape[0], padding : padding + shape[1]]
 
 
-def _moved(of: Array, by: tuple[int, int], rows: int, columns: int, fill: int) -> Array:
-    """A map moved down and right, on a grid of so many rows and columns."""
+def _moved(
+    of: Num[Array, "hh ww c"], by: tuple[int, int], rows: int, columns: int, fill: int
+) -> Num[Array, "{rows} {columns} c"]:
+    """A map moved down and right by `by`, on a grid of so many rows and columns; `fill` elsewhere."""
     down, right = by
     rows, columns = rows - down - of.shape[0], columns - right - of.shape[1]
     return lax.pad(of, jnp.asarray(fill, of.dtype), ((down, rows, 0), (right, columns, 0), (0, 0, 0)))
 
 
 def _read(
-    features: Array, argmax: Array, shape: Size, size: int, stride: int, padding: int
+    features: Num[Array, "h w c"],
+    argmax: Int[Array, "hh ww c"],
+    shape: Size,
+    size: int,
+    stride: int,
+    padding: int,
 ) -> Num[Array, "hh ww c"]:
-    """Of each window what lies at its argmax."""
-    at_once, in_turn = (
-        partial(form, shape=shape, size=size, stride=stride, padding=padding)
-        for form in (_read_at_once, _read_in_turn)
-    )
-    if _disjoint(size, stride, padding):
+    """Of each window what lies at its argmax; 0 where that is -1."""
+    at_once = partial(_read_at_once, shape=shape, size=size, stride=stride, padding=padding)
+    if need_no_rows(size, stride, padding):
         return at_once(features, argmax)
-    return lax.platform_dependent(features, argmax, cpu=in_turn, default=at_once)
+    by_rows = partial(read_by_rows, _chosen, **at_once.keywords)
+    return lax.platform_dependent(features, argmax, cpu=by_rows, default=at_once)
 
 
 def _read_at_once(
-    features: Array, argmax: Array, *, shape: Size, size: int, stride: int, padding: int
+    features: Num[Array, "h w c"],
+    argmax: Int[Array, "hh ww c"],
+    *,
+    shape: Size,
+    size: int,
+    stride: int,
+    padding: int,
 ) -> Num[Array, "hh ww c"]:
+    """The definition: comparisons of the argmax with the position under each tap."""
     rows, columns = argmax.shape[:2]
     top, left = _begins(rows, stride, padding), _begins(columns, stride, padding)
     features = _bordered(features, (rows, columns), size, stride, padding, 0)
     taps = (
-        (_under(features, i, j, rows, columns, stride), _indices(top + i, left + j, shape))
+        (_under(features, i, j, rows, columns, stride), _positions(top + i, left + j, shape))
         for i, j in product(range(size), repeat=2)
     )
     return _chosen(taps, argmax)
 
 
-def _read_in_turn(
-    features: Array, argmax: Array, *, shape: Size, size: int, stride: int, padding: int
-) -> Num[Array, "hh ww c"]:
-    """One row of windows after the other."""
-    rows, columns = argmax.shape[:2]
-    left = _begins(columns, stride, padding)
-
-    def row(m: Array, found: Array) -> Array:
-        top = m.astype(jnp.int32)[None] * stride - padding
-        taps = _taps_of_row(features, top, left, shape, size, stride, padding, 0)
-        chosen = _chosen(taps, lax.dynamic_slice_in_dim(argmax, m, 1))
-        return lax.dynamic_update_slice_in_dim(found, chosen, m, 0)
-
-    return lax.fori_loop(0, rows, row, jnp.zeros(argmax.shape, features.dtype))
-
-
-def _chosen(taps: Iterator[tuple[Array, Array]], argmax: Array) -> Array:
+def _chosen(taps: Iterator[tuple[Array, Array]], argmax: Int[Array, "hh ww c"]) -> Num[Array, "hh ww c"]:
     """The tap that lies at the argmax; 0 where that is -1.
 
-    A sum, for in a window wider than the map a place of the border, which is 0, can share an index with one
-    inside.
+    A sum, for in a window wider than the map a position of the border, which is 0, can share an index with
+    one inside.
     """
-    return reduce(jnp.add, (jnp.where(argmax == places, tap, 0) for tap, places in taps))
+    return reduce(jnp.add, (jnp.where(argmax == positions, tap, 0) for tap, positions in taps))
 
 
-def _is_last(argmax: Array, size: int, stride: int) -> Bool[Array, "hh ww c"]:
-    """Whether no later window in reading order names the same place."""
+def _is_last(argmax: Int[Array, "hh ww c"], size: int, stride: int) -> Bool[Array, "hh ww c"]:
+    """Whether no later window in reading order names the same position."""
     reach = -(-size // stride) - 1
     last = jnp.ones(argmax.shape, bool)
     for down, right in product(range(reach + 1), range(-reach, reach + 1)):
@@ -363,24 +318,42 @@ _pool = jax.custom_vjp(_maxima, nondiff_argnums=(1, 2, 3, 4))
 _unpool = jax.custom_vjp(partial(_spread, add=False), nondiff_argnums=(2, 3, 4, 5))
 
 
-def _maxima_with_residuals(features: Array, *windows: Any) -> tuple[tuple[Array, Array], Array]:
+def _maxima_with_residuals(
+    features: Num[Array, "h w c"], *windows: Any
+) -> tuple[tuple[Num[Array, "hh ww c"], Int[Array, "hh ww c"]], Int[Array, "hh ww c"]]:
+    """The maxima and their positions, and what the gradient needs."""
     values, argmax = _maxima(features, *windows)
     return (values, argmax), argmax
 
 
 def _gradient_of_maxima(
-    shape: Size, size: int, stride: int, padding: int, argmax: Array, g: tuple[Array, Any]
-) -> tuple[Array]:
+    shape: Size,
+    size: int,
+    stride: int,
+    padding: int,
+    argmax: Int[Array, "hh ww c"],
+    g: tuple[Num[Array, "hh ww c"], Any],
+) -> tuple[Num[Array, "{shape[0]} {shape[1]} c"]]:
+    """Each window's gradient, added at its argmax."""
     return (_spread(g[0], argmax, shape, size, stride, padding, add=True),)
 
 
-def _spread_with_residuals(values: Array, argmax: Array, *windows: Any) -> tuple[Array, Array]:
+def _spread_with_residuals(
+    values: Num[Array, "hh ww c"], argmax: Int[Array, "hh ww c"], *windows: Any
+) -> tuple[Num[Array, "_h _w c"], Int[Array, "hh ww c"]]:
+    """The large map, and what the gradient needs."""
     return _spread(values, argmax, *windows, add=False), argmax
 
 
 def _gradient_of_spread(
-    shape: Size, size: int, stride: int, padding: int, argmax: Array, g: Array
-) -> tuple[Array, None]:
+    shape: Size,
+    size: int,
+    stride: int,
+    padding: int,
+    argmax: Int[Array, "hh ww c"],
+    g: Num[Array, "h w c"],
+) -> tuple[Num[Array, "hh ww c"], None]:
+    """Each value's gradient: what lies at its argmax, unless a later window wrote there."""
     written = jnp.where(_is_last(argmax, size, stride), argmax, -1)
     return _read(g, written, shape, size, stride, padding), None
 

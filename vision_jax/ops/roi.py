@@ -21,8 +21,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
+from vision_jax.kernels.rectangle_maxima import rectangle_maxima
+from vision_jax.kernels.window_sums import window_sums
 from vision_jax.ops.arguments import compute_dtype, promoted, rounded
-from vision_jax.ops.window_kernels import rectangle_maxima, window_sums
 
 Reduce = Literal["mean", "max"]
 

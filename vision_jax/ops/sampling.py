@@ -22,13 +22,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
+from vision_jax.kernels.window_samples import Windows, spread_window_samples, window_samples, window_slopes
 from vision_jax.ops.arguments import check_lengths, compute_dtype, promoted, rounded
-from vision_jax.ops.window_kernels import (
-    Windows,
-    spread_window_samples,
-    window_samples,
-    window_slopes,
-)
 
 Padding = Literal["zeros", "border", "reflection"]
 

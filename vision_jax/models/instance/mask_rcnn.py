@@ -19,7 +19,8 @@ import optax
 from jaxtyping import Array, Float
 
 from vision_jax.layers.checked import CheckedModule
-from vision_jax.layers.conv import Conv, Dense, Double
+from vision_jax.layers.conv import Conv, Dense
+from vision_jax.layers.conv_transpose import ConvTranspose2x2
 from vision_jax.models.detection.two_stage.faster_rcnn import FasterRCNN, over_images
 from vision_jax.ops import crop_masks, map_used
 from vision_jax.types import Count, DetectionBatch, InstanceBatch, Instances, Mean, Whole
@@ -40,7 +41,7 @@ class FCNMaskHead(CheckedModule):
     def __call__(self, x: Float[Array, "n h w c"], channels: int) -> Float[Array, "n 2*h 2*w {channels}"]:
         for i in range(self.convolutions):
             x = nn.relu(Conv(self.features, name=f"conv{i + 1}")(x))
-        x = nn.relu(Double(self.features, name="up")(x))
+        x = nn.relu(ConvTranspose2x2(self.features, name="up")(x))
         return Conv(channels, 1, kernel_init=nn.initializers.normal(0.001), name="masks")(x)
 
     @staticmethod

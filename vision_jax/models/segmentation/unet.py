@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Key
 
 from vision_jax.layers import Conv
 from vision_jax.layers.checked import CheckedModule
-from vision_jax.layers.conv import Double
 from vision_jax.layers.conv_norm import ConvNorm
+from vision_jax.layers.conv_transpose import ConvTranspose2x2
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import max_pool_2x2
 from vision_jax.layers.upsampling import Upsample, Upsampling, double_bilinear
@@ -78,7 +78,7 @@ class UNet(CheckedModule):
             maps[f"encoder/{self.stem * 2**s}"] = x
         for s in reversed(range(len(self.widths) - 1)):
             if self.upsampling == "transposed":
-                x = Double(self.widths[s], name=f"upsample{s + 1}")(x)
+                x = ConvTranspose2x2(self.widths[s], name=f"upsample{s + 1}")(x)
             else:
                 x = Upsample(self.upsampling, name=f"upsample{s + 1}")(x)
             x = jnp.concatenate([maps[f"encoder/{self.stem * 2**s}"], x], axis=-1)

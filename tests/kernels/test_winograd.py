@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vision_jax.layers import winograd
+from vision_jax.kernels import winograd
 
 pytestmark = pytest.mark.kernels
 

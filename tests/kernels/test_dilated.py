@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.layers import dilated
+from vision_jax.kernels import dilated
 
 pytestmark = pytest.mark.kernels
 
