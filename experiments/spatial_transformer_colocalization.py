@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
-from vision_jax.layers.images import grey
+from vision_jax.layers.images import gray
 from vision_jax.models.spatial_transformers.colocalizer import CoLocalizer, CropEncoder
 from vision_jax.models.spatial_transformers.transformed_classifier import Convolutional
 from vision_jax.sweeps import PaperFigures, grid
@@ -89,7 +89,7 @@ def _learn_encoder(data: str, steps: int, seed: int) -> Callable[..., Any]:
         batches = opened.train(config.batch_size, seed, 0)
         learnt: Any = deque(bare_training(encoder, config, batches, seed), maxlen=1).pop()
         some = next(opened.train(256, seed, 0))
-        layers = jax.jit(encoder.apply)(learnt, grey(some.image))
+        layers = jax.jit(encoder.apply)(learnt, gray(some.image))
         square = sum(float((np.asarray(layer) ** 2).sum(-1).mean()) for layer in layers)
         params = {**variables["params"], "encoder": learnt["params"], "scale": np.float32(np.sqrt(square))}
         return jax.device_get({**variables, "params": params})

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from tests.training.tiny_training import TinyNet, make_batch
-from vision_jax.layers import Conv, Dense, Norm, normalise
+from vision_jax.layers import Conv, Dense, Norm, normalize
 from vision_jax.training.experiment import TrainConfig
 from vision_jax.training.optimizers import Numbers, learning_rate, optimizer
 from vision_jax.training.parallel import (
@@ -145,7 +145,7 @@ class LayerNet(nn.Module):
 
     @nn.compact
     def __call__(self, batch, train=False):
-        x = nn.relu(Norm("batch", name="norm1")(Conv(16, name="conv1")(normalise(batch.image)), train))
+        x = nn.relu(Norm("batch", name="norm1")(Conv(16, name="conv1")(normalize(batch.image)), train))
         x = nn.relu(Norm("group", groups=1, name="norm2")(Conv(16, name="conv2")(x), train)).mean((1, 2))
         return {"logits": Dense(3, name="head")(x).astype(jnp.float32)}
 

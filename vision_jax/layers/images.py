@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)  # mean and deviation of networks that came from TensorFlow: values in -1..1
 
 
-def normalise(
+def normalize(
     image: UInt8[Array | np.ndarray, "b h w 3"],
     size: Int[Array | np.ndarray, "b 2"] | None = None,
     mean: tuple[float, float, float] = IMAGENET_MEAN,
@@ -41,12 +41,15 @@ def without_padding(
     Args:
         x: images or maps.
         size: (height, width) of each one's content, at the top left.
+
+    Returns:
+        The same values and dtype, 0 outside the content.
     """
     rows = jnp.arange(x.shape[1])[:, None] < jnp.asarray(size)[:, 0, None, None]
     columns = jnp.arange(x.shape[2]) < jnp.asarray(size)[:, 1, None, None]
     return jnp.where((rows & columns)[..., None], x, 0)
 
 
-def grey(image: UInt8[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b h w 1"]:
-    """The mean of an image's channels, 0..1."""
+def gray(image: UInt8[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b h w 1"]:
+    """The mean of an image's channels, float32 in 0..1."""
     return jnp.asarray(image, jnp.float32).mean(-1, keepdims=True) / 255

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from vision_jax.layers import Dense, normalise
+from vision_jax.layers import Dense, normalize
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.dropout import drop
@@ -203,7 +203,7 @@ class ImageClassifier(CheckedModule):
             As `scores`.
         """
         keys = fold_ids(self.make_rng("sample"), batch.id) if train and self.has_rng("sample") else None
-        return self.scores(normalise(batch.image, mean=self.mean, std=self.std), train, keys)
+        return self.scores(normalize(batch.image, mean=self.mean, std=self.std), train, keys)
 
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
         """Cross-entropy over the images that are not filling; in training the auxiliary classifiers' too."""

@@ -14,7 +14,7 @@ from typing import Annotated
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from vision_jax.layers import Conv, Dense, Norm, normalise
+from vision_jax.layers import Conv, Dense, Norm, normalize
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import max_pool_2x2
@@ -47,7 +47,7 @@ class SmallCNN(CheckedModule):
             `stage/0`, `stage/1`, ... [B, H / 2^i, W / 2^i, C], and `logits` [B, K].
         """
         outputs = {}
-        x = normalise(batch.image)
+        x = normalize(batch.image)
         for i, width in enumerate(self.widths):
             if i > 0:
                 x = max_pool_2x2(x)

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from vision_jax.layers import normalise
+from vision_jax.layers import normalize
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.images import without_padding
 from vision_jax.layers.keys import fold_ids
@@ -95,7 +95,7 @@ class Segmenter(CheckedModule):
             As `scores`.
         """
         keys = fold_ids(self.make_rng("sample"), batch.id) if train and self.has_rng("sample") else None
-        return self.scores(normalise(batch.image, batch.size), train, keys)
+        return self.scores(normalize(batch.image, batch.size), train, keys)
 
     def loss(self, batch: SegmentationBatch, train: bool = True) -> dict[str, Mean]:
         """Cross-entropy over the pixels that have a label, and dice over the images that have such pixels."""
@@ -121,7 +121,7 @@ class Segmenter(CheckedModule):
 
     def predict(self, batch: SegmentationBatch) -> Segmentation:
         """The most probable class of each pixel, by the mean probabilities of all views."""
-        x = normalise(batch.image, batch.size)
+        x = normalize(batch.image, batch.size)
         found = [self._seen(x, batch.size, scale) for scale in self.views.scales]
         probabilities = sum(found[1:], found[0]) / len(found)
         return Segmentation(probabilities.argmax(-1).astype(jnp.int32), probabilities)

@@ -23,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 from vision_jax.layers import Dense
-from vision_jax.layers.images import grey
+from vision_jax.layers.images import gray
 from vision_jax.layers.keys import fold_ids
 from vision_jax.layers.norms import axis_is_bound
 from vision_jax.models.classification.classifier import class_loss
@@ -53,7 +53,7 @@ class CropEncoder(nn.Module):
 
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
         """Cross-entropy over the images that are not filling."""
-        return class_loss(self(grey(batch.image))[-1], batch)
+        return class_loss(self(gray(batch.image))[-1], batch)
 
 
 class CoLocalizer(nn.Module):
@@ -91,7 +91,7 @@ class CoLocalizer(nn.Module):
             `window` [B, 3], a crop's side as a share of the image's and the normalised (x, y) of its middle;
             `crops` [B, size, size, 1], what is there, 0..1.
         """
-        crops, theta = self.transformer(grey(batch.image), train)
+        crops, theta = self.transformer(gray(batch.image), train)
         return {"window": self.window.crop(theta[:, 0]), "crops": crops[:, 0]}
 
     def encode(self, crops: Float[Array, "b size size 1"]) -> Float[Array, "b f"]:
@@ -111,7 +111,7 @@ class CoLocalizer(nn.Module):
         inside the image.
         """
         keys = fold_ids(self.make_rng("sample"), batch.id)
-        patches = jax.vmap(self._patch)(keys, grey(batch.image))
+        patches = jax.vmap(self._patch)(keys, gray(batch.image))
         crops = self(batch, train)["crops"]
         features = self.encode(jnp.concatenate([crops, patches]))
         here, elsewhere = jnp.split(features, 2)

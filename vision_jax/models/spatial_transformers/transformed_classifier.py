@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vision_jax.layers import Conv, Dense
-from vision_jax.layers.images import grey
+from vision_jax.layers.images import gray
 from vision_jax.layers.pooling import max_pool_2x2
 from vision_jax.models.classification.classifier import class_loss, most_probable
 from vision_jax.models.spatial_transformers.spatial_transformer import SpatialTransformer, Transform
@@ -79,7 +79,7 @@ class TransformedClassifier(nn.Module):
         num_classes: K; there is no background class.
         network: (maps, train) -> features [B, F].
         transformer: what stands before it, if anything; the several warped images of one are its channels.
-        channels: of the images: 0 makes them grey, else the first so many are seen.
+        channels: of the images: 0 makes them gray, else the first so many are seen.
     """
 
     num_classes: int
@@ -99,7 +99,7 @@ class TransformedClassifier(nn.Module):
         if self.channels:
             x = jnp.asarray(batch.image[..., : self.channels], jnp.float32) / 255
         else:
-            x = grey(batch.image)
+            x = gray(batch.image)
         if self.transformer is not None:
             outputs["warped"], outputs["theta"] = self.transformer(x, train)
             x = jnp.moveaxis(outputs["warped"], 1, -2)
@@ -137,7 +137,7 @@ def digit_classifier(
         network: fully connected or convolutional; a transformer's localisation network is of the same kind.
         transform: the transformer's family; no transformer if None.
         count: transforms beside each other.
-        channels: of the images: 0 makes them grey, else the first so many are seen.
+        channels: of the images: 0 makes them gray, else the first so many are seen.
     """
     transformer = None
     if transform is not None:

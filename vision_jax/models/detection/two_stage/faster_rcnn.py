@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.fpn import FPN
-from vision_jax.layers.images import normalise
+from vision_jax.layers.images import normalize
 from vision_jax.layers.keys import fold_ids
 from vision_jax.models.detection.two_stage.heads import BoxPredictor, MLPHead
 from vision_jax.models.detection.two_stage.rpn import (
@@ -133,7 +133,7 @@ class FasterRCNN(CheckedModule):
         return self._detections(batch)[1]
 
     def _maps(self, batch: DetectionBatch, train: bool) -> dict[str, Array]:
-        return self.neck(self.backbone(normalise(batch.image, batch.size), train), train)
+        return self.neck(self.backbone(normalize(batch.image, batch.size), train), train)
 
     def _box_losses(self, batch: DetectionBatch, train: bool):
         """The neck's maps, the four losses as sums an image [B], the sampled regions and their features."""
