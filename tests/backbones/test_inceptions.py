@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vision_jax.backbones.googlenet import GoogLeNet
-from vision_jax.backbones.inception import InceptionV3, way
+from vision_jax.backbones.inception import InceptionV3, branch
 from vision_jax.backbones.inception_v2 import InceptionV2
-from vision_jax.backbones.inception_v4 import InceptionResNet, InceptionV4, ResidualWays
+from vision_jax.backbones.inception_v4 import InceptionResNet, InceptionV4, ResidualBranches
 from vision_jax.layers.multiplications import multiplications
 from vision_jax.models.classification.image_classifier import ImageClassifier
 
@@ -27,7 +27,7 @@ NETWORKS = {
         22_756_328,
         6.21,
     ),
-    # Figures 15 to 19: 384, and what joining three ways makes of it.
+    # Figures 15 to 19: 384, and what joining three branches makes of it.
     "residual v2": (
         InceptionResNet("v2"),
         299,
@@ -76,9 +76,9 @@ def test_half_the_width_has_half_the_channels(backbone):
     assert [2 * width for width in channels(backbone.clone(width=0.5))] == channels(backbone)
 
 
-def test_a_residual_module_adds_what_its_ways_found():
+def test_a_residual_module_adds_what_its_branches_found():
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
-    module = ResidualWays((way("one", (2, 1)), way("two", (2, 1), (4, 3))), 0.5, "batch")
+    module = ResidualBranches((branch("one", (2, 1)), branch("two", (2, 1), (4, 3))), 0.5, "batch")
     variables = jax.jit(partial(module.init, train=False))(jax.random.key(0), x)
     apply = jax.jit(lambda variables, x: module.apply(variables, x, False))
     kernel = np.asarray(variables["params"]["join"]["kernel"])

@@ -28,7 +28,7 @@ def test_parameters_and_strides_are_the_published_ones(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("bottleneck", "blocks"), [(False, 1), (False, 2), (True, 1), (True, 2)])
 def test_dilation_gives_what_strides_give_and_what_lies_between(bottleneck, blocks):
-    """Every fourth place of the map at stride 8 is a place of the map at stride 32."""
+    """Every fourth position of the map at stride 8 is a position of the map at stride 32."""
     strided = ResNet((1, 1, blocks, blocks), bottleneck, "frozen", width=4)
 
     @jax.jit

@@ -8,7 +8,7 @@ from vision_jax.layers.dropout import drop
 from vision_jax.layers.keys import fold_ids
 
 
-def test_dropout_keeps_the_mean_and_draws_by_id():
+def test_dropout_keeps_the_mean_and_samples_by_id():
     keys = fold_ids(jax.random.key(0), np.arange(6))
     x = jnp.ones((6, 4000))
     dropped, of_two, of_another_layer = jax.jit(

@@ -13,10 +13,10 @@ from vision_jax.layers.multiplications import multiplications
 class Network(nn.Module):
     @nn.compact
     def __call__(self, x):
-        x = Conv(4, (3, 1), 2)(x)  # 3 x 3 places of 3 * 1 * 2 weights for each of 4
-        x = DepthwiseConv(5)(x)  # 3 x 3 places of 25 weights for each of 4
+        x = Conv(4, (3, 1), 2)(x)  # 3 x 3 positions of 3 * 1 * 2 weights for each of 4
+        x = DepthwiseConv(5)(x)  # 3 x 3 positions of 25 weights for each of 4
         x = ConvTranspose2x2(3)(x)  # 3 x 3 pixels of 4 * 2 * 2 * 3 weights
-        x = ConvTranspose(2, 4, 2)(x)  # 6 x 6 places of 3 * 4 * 4 * 2 weights
+        x = ConvTranspose(2, 4, 2)(x)  # 6 x 6 positions of 3 * 4 * 4 * 2 weights
         return Dense(7)(x.mean((1, 2)))  # 2 * 7 weights
 
 

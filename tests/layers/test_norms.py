@@ -10,7 +10,7 @@ from vision_jax.layers import Norm
 X = np.random.default_rng(0).normal(2.0, 3.0, (8, 5, 4, 6)).astype(np.float32)
 
 
-def normalised(x, axes):
+def normalized(x, axes):
     x = x.astype(np.float64)
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
 
@@ -25,7 +25,7 @@ def test_batch_norm_and_its_running_statistics():
         return y, updated, norm.apply({**variables, **updated}, x, False)
 
     y, updated, in_use = jax.tree.map(np.asarray, trained_and_in_use(X))
-    np.testing.assert_allclose(y, normalised(X, (0, 1, 2)), atol=2e-5)
+    np.testing.assert_allclose(y, normalized(X, (0, 1, 2)), atol=2e-5)
     statistics = updated["batch_stats"]
     np.testing.assert_allclose(statistics["mean"], 0.1 * X.mean((0, 1, 2)), rtol=1e-5)
     unbiased = X.reshape(-1, 6).var(0, ddof=1)
@@ -55,7 +55,7 @@ def test_batch_norm_over_devices_is_batch_norm_over_the_whole_batch():
 def test_group_norm_takes_a_number_of_groups_that_divides(groups, used):
     norm = Norm("group", groups=groups)
     y, _ = jax.jit(norm.init_with_output)(jax.random.key(0), X)
-    expected = normalised(X.reshape(8, 5, 4, used, 6 // used), (1, 2, 4)).reshape(X.shape)
+    expected = normalized(X.reshape(8, 5, 4, used, 6 // used), (1, 2, 4)).reshape(X.shape)
     np.testing.assert_allclose(y, expected, atol=2e-5)
 
 
@@ -74,7 +74,7 @@ def test_frozen_norm_neither_learns_nor_moves():
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient["params"]))
 
 
-def test_a_constant_map_stays_finite():
+def test_a_constant_map_is_finite():
     for kind in ("batch", "group"):
         norm = Norm(kind)
         constant = np.full((2, 3, 3, 4), 1000, np.float32)

@@ -41,7 +41,7 @@ def test_pooling_by_two_is_that_of_windows(size):
     np.testing.assert_array_equal(found[1], expected[1])
 
 
-def test_a_tie_shares_the_gradient():
+def test_a_tie_splits_the_gradient():
     gradient = jax.jit(jax.grad(lambda x: max_pool_2x2(x).sum()))(np.ones((1, 2, 2, 1), np.float32))
     np.testing.assert_array_equal(gradient, 0.25)
 

@@ -68,7 +68,7 @@ def test_norms_of_bfloat16_maps_have_float32_moments(kind):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_stack_of_layers_stays_in_the_parameters_dtype():
+def test_a_stack_of_layers_has_the_parameters_dtype():
     class Stack(nn.Module):
         @nn.compact
         def __call__(self, x, train=False):

@@ -42,7 +42,7 @@ def test_a_resized_map_is_convolved():
     "kind",
     ["averaged", *(pytest.param(k, marks=pytest.mark.slow) for k in ("resize_convolution", "transposed"))],
 )
-def test_drawn_kernels_neither_grow_nor_shrink_a_map(kind):
+def test_sampled_kernels_neither_grow_nor_shrink_a_map(kind):
     x = np.random.default_rng(0).normal(size=(4, 16, 16, 64)).astype(np.float32)
     found, _ = jax.jit(Upsample(kind).init_with_output)(jax.random.key(1), x)
     assert found.shape == (4, 32, 32, 64)

@@ -27,7 +27,7 @@ def test_unrounded_base_anchors_have_the_area_and_the_ratio_asked_for():
     np.testing.assert_allclose((y2 - y1) * (x2 - x1), np.tile(np.square(sizes), 3), rtol=1e-6)
 
 
-def test_grid_anchors_go_row_by_row_with_the_anchors_of_a_place_together():
+def test_grid_anchors_go_row_by_row_with_the_anchors_of_a_position_together():
     base = np.array([[-1, -1, 1, 1], [-2, -2, 2, 2]], np.float32)
     grid = grid_anchors((2, 3), (10, 100), base)
     assert grid.shape == (12, 4)

@@ -1,4 +1,4 @@
-"""Box overlap and box coding: worked numbers, laws, gradients, and boxes without pixels."""
+"""IoU of boxes and box coding: worked numbers, laws, gradients, and boxes without pixels."""
 
 import math
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vision_jax.ops import box_area, box_giou, box_ioa, box_iou, clip_boxes, decode_boxes, encode_boxes
 
 modest = settings(max_examples=40, deadline=None)
-overlaps = jax.jit(lambda a, b: (box_iou(a, b), box_giou(a, b)))
+both_ious = jax.jit(lambda a, b: (box_iou(a, b), box_giou(a, b)))
 
 # Two squares, a point, and a box whose sides run backwards.
 BOXES = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [3, 3, 3, 3], [8, 8, 2, 2]], np.float32)
@@ -22,7 +22,7 @@ BOXES = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [3, 3, 3, 3], [8, 8, 2, 2]], n
 
 def iou_and_giou(a, b):
     """Compiled, and NumPy's arrays: what is asserted of them is no program of its own."""
-    return tuple(map(np.asarray, overlaps(a, b)))
+    return tuple(map(np.asarray, both_ious(a, b)))
 
 
 def boxes_of(count, smallest=1):
@@ -90,7 +90,7 @@ def test_giou_of_worked_boxes():
 
 @modest
 @given(boxes_of(4), boxes_of(4))
-def test_overlaps_are_symmetric_and_in_range(a, b):
+def test_ious_are_symmetric_and_in_range(a, b):
     iou, giou = iou_and_giou(a, b)
     swapped_iou, swapped_giou = iou_and_giou(b, a)
     np.testing.assert_allclose(iou, swapped_iou.T, rtol=1e-6)
@@ -104,7 +104,7 @@ def test_overlaps_are_symmetric_and_in_range(a, b):
 
 @modest
 @given(boxes_of(4), st.integers(-64, 64), st.sampled_from([0.5, 2.0, 4.0]))
-def test_overlaps_do_not_depend_on_place_and_scale(boxes, shift, scale):
+def test_ious_do_not_depend_on_position_and_scale(boxes, shift, scale):
     moved = (boxes + np.float32(shift)) * np.float32(scale)
     for after, before in zip(iou_and_giou(moved, moved), iou_and_giou(boxes, boxes), strict=True):
         np.testing.assert_allclose(after, before, atol=1e-6)
@@ -127,7 +127,7 @@ def test_clip_takes_height_then_width():
 
 def test_encode_worked_by_hand():
     anchor = np.array([0, 0, 10, 20], np.float32)
-    # Centre (15, 15), 20 x 10; the anchor's (5, 10), 10 x 20.
+    # Center (15, 15), 20 x 10; the anchor's (5, 10), 10 x 20.
     box = np.array([5, 10, 25, 20], np.float32)
     plain, weighted = jax.jit(lambda b, a: (encode_boxes(b, a), encode_boxes(b, a, (10, 10, 5, 5))))(
         box, anchor
@@ -139,7 +139,7 @@ def test_encode_worked_by_hand():
 def test_decode_worked_by_hand():
     anchor = np.array([[0, 0, 10, 20]], np.float32)
     deltas = np.array([[[1, 0.25, math.log(2), -math.log(2)], [0, 0, 0, 0]]], np.float32)
-    decoded = jax.jit(decode_boxes)(deltas, anchor[:, None])  # two classes share an anchor
+    decoded = jax.jit(decode_boxes)(deltas, anchor[:, None])  # two classes of one anchor
     np.testing.assert_allclose(decoded, [[[5, 10, 25, 20], [0, 0, 10, 20]]], rtol=1e-6)
 
 
@@ -188,13 +188,13 @@ def test_encode_is_finite_on_padding(padded):
 
 @jax.jit
 def gradients_of_a(a, b):
-    """Of the sum of each box's overlaps, once IoU and once GIoU."""
-    _, pullback = jax.vjp(lambda a: overlaps(a, b), a)
+    """Of the sum of each box's IoUs, once IoU and once GIoU."""
+    _, pullback = jax.vjp(lambda a: both_ious(a, b), a)
     ones, zeros = jnp.ones((4, 4)), jnp.zeros((4, 4))
     return pullback((ones, zeros))[0], pullback((zeros, ones))[0]
 
 
-def test_overlaps_of_boxes_without_pixels_have_finite_gradients():
+def test_ious_of_boxes_without_pixels_have_finite_gradients():
     padding_and_far = np.array([[0, 0, 0, 0], [0, 0, 0, 0], [1e6, 1e6, 1e6, 1e6], [0, 0, 10, 10]], np.float32)
     for a, b in [(BOXES, BOXES), (BOXES, padding_and_far), (padding_and_far, BOXES)]:
         for array in (*iou_and_giou(a, b), *gradients_of_a(a, b)):

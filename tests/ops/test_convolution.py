@@ -86,7 +86,7 @@ def test_the_matrix_of_a_signal_by_hand():
     )(np.array([x, y, z], np.float32))
     assert by_one.tolist() == [[y, z, 0, 0], [x, y, z, 0], [0, x, y, z], [0, 0, x, y]]
     assert by_two.tolist() == [[y, z, 0, 0], [0, x, y, z]]
-    # Its transpose takes two numbers to four: each writes the kernel, two places from the other.
+    # Its transpose takes two numbers to four: each writes the kernel, two positions from the other.
     a, b = 7.0, 11.0
     assert (np.asarray(by_two).T @ np.array([a, b])).tolist() == [a * y, a * z + b * x, b * y, b * z]
     assert dilated.tolist() == [[x, 0, y, 0, z]]

@@ -39,7 +39,7 @@ def boxes_by_hand():
 @pytest.mark.parametrize(
     "dtype", [np.uint8, jnp.float16, *(pytest.param(dtype, marks=slow) for dtype in (np.int32, jnp.bfloat16))]
 )
-def test_areas_and_overlaps_of_narrow_boxes(dtype):
+def test_areas_and_ious_of_narrow_boxes(dtype):
     found = jax.jit(lambda a, b: (ops.box_area(a), ops.box_iou(a, b), ops.box_giou(a, b)))(
         BOXES.astype(dtype), OTHERS.astype(dtype)
     )
@@ -48,7 +48,7 @@ def test_areas_and_overlaps_of_narrow_boxes(dtype):
         np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_overlaps_that_wrapped_or_overflowed():
+def test_ious_that_wrapped_or_overflowed():
     @jax.jit
     def worked(large, small, square, near):
         return {
@@ -68,10 +68,10 @@ def test_overlaps_that_wrapped_or_overflowed():
     assert float(found["large"][1]) == pytest.approx(1 / 3)
     assert float(found["large"][2]) == 3.6e9
     assert float(found["small"]) == pytest.approx(10_000 / 52_500)
-    assert [float(overlap) for overlap in found["square"]] == [1, 1]
+    assert [float(iou) for iou in found["square"]] == [1, 1]
     # Of the numbers before they were rounded to float16, whose step is 1 beyond 1024.
-    for overlaps in found["near"]:
-        np.testing.assert_allclose(overlaps, [1, 0.9936], atol=2e-3)
+    for ious in found["near"]:
+        np.testing.assert_allclose(ious, [1, 0.9936], atol=2e-3)
 
 
 def test_boxes_are_clipped_in_their_own_dtype():
@@ -174,12 +174,12 @@ def test_narrow_numbers_give_what_float32_gives(name, pair):
 
 
 def test_float64_keeps_its_precision():
-    """Worked on numbers that float32 cannot tell from their neighbours."""
+    """Worked on numbers that float32 cannot tell from their neighbors."""
     box, other = np.array([[0, 0, 3 + 1e-12, 1]]), np.array([[0, 0, 1, 1.0]])
     ramp = np.arange(8.0)[None, :, None] + np.zeros((6, 1, 1)) + 1e-12
-    places, masks = np.array([[2, 2, 5 + 1e-12, 4]]), np.full((1, 4, 4), 51, np.uint8)
+    regions, masks = np.array([[2, 2, 5 + 1e-12, 4]]), np.full((1, 4, 4), 51, np.uint8)
 
-    def worked(box, other, ramp, places):
+    def worked(box, other, ramp, regions):
         return {
             "area": ops.box_area(box),
             "iou": ops.box_iou(box, other),
@@ -193,11 +193,11 @@ def test_float64_keeps_its_precision():
             "dice": ops.dice_loss(other[None, :, :1] + 0.1, jnp.zeros((1, 1), int), False)[0],
             "attention": ops.attention_grid(other[0, 1:] * 1e-12, (1, 1)),
             "rotation": ops.rotation_grid(1e-12 * other[0, 2], (2, 2))[0, 0],
-            "roi_align": ops.roi_align(ramp, places, 1, 1.0),
-            "roi_pool": ops.roi_pool(ramp, places, 1, 1.0),
+            "roi_align": ops.roi_align(ramp, regions, 1, 1.0),
+            "roi_pool": ops.roi_pool(ramp, regions, 1, 1.0),
             # The points alone are float32: what is read is as exact as the image.
             "sampled": ops.sample_bilinear(ramp, jnp.zeros(2, jnp.float32)),
-            "crop": ops.crop_masks(masks, places, jnp.array([0]), places, 1),
+            "crop": ops.crop_masks(masks, regions, jnp.array([0]), regions, 1),
         }
 
     expected = {
@@ -219,7 +219,7 @@ def test_float64_keeps_its_precision():
         "crop": 0.2,
     }
     with jax.enable_x64(True):
-        found = jax.jit(worked)(box, other, ramp, places)
+        found = jax.jit(worked)(box, other, ramp, regions)
     for name, values in found.items():
         assert values.dtype == jnp.float64, name
         right = np.broadcast_to(expected[name], values.shape)
@@ -293,14 +293,14 @@ def test_masks_of_true_and_false_are_whole_coverage():
     np.testing.assert_allclose(cropped, 1)
 
 
-def test_overlaps_of_zeros_and_ones_are_matched():
-    overlap = np.array([[1, 0, 0], [0, 1, 0]], np.uint8)
+def test_ious_of_zeros_and_ones_are_matched():
+    iou = np.array([[1, 0, 0], [0, 1, 0]], np.uint8)
     halves = np.array([[0.9, 0.5, 0.1]], np.float16)  # 0.9 in float16 is less than 0.9
     of_bytes, of_halves = jax.jit(
-        lambda overlap, halves: (
-            ops.match(overlap, np.array([True, True]), 0.3, 0.7),
+        lambda iou, halves: (
+            ops.match(iou, np.array([True, True]), 0.3, 0.7),
             ops.match(halves, np.array([True]), 0.3, 0.9),
         )
-    )(overlap, halves)
+    )(iou, halves)
     assert of_bytes.tolist() == [0, 1, ops.BACKGROUND]
     assert of_halves.tolist() == [0, ops.BETWEEN, ops.BACKGROUND]

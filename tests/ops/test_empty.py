@@ -134,7 +134,7 @@ def test_sampling_among_no_anchor():
         assert not valid.any()
 
 
-def test_anchors_of_no_size_place_or_level():
+def test_anchors_of_no_size_position_or_level():
     assert ops.base_anchors([], [1.0]).shape == (0, 4)
     assert ops.grid_anchors((2, 3), (8, 8), ops.base_anchors([], [1.0])).shape == (0, 4)
     assert ops.pyramid_anchors((32, 32), [(0, 4)], [[8]], [1.0])[0].shape == (0, 4)
@@ -150,7 +150,7 @@ def test_anchors_of_no_size_place_or_level():
             ops.base_anchors(sizes, ratios)
 
 
-def test_a_mask_without_cells_or_a_place_has_no_pixel():
+def test_a_mask_without_cells_or_a_position_has_no_pixel():
     assert not paste_mask(np.zeros((0, 0), np.float32), TWO[0], (8, 8)).any()
     assert not paste_mask(np.ones((2, 2), np.float32), TWO[0] * np.nan, (8, 8)).any()
     assert paste_mask(np.ones((2, 2), np.float32), TWO[0], (0, 8)).shape == (0, 8)

@@ -74,7 +74,7 @@ def test_focal_loss_is_finite_at_extreme_logits(gamma):
 
 
 def slow_dice_loss(probabilities, labels, squared):
-    """By its definition, pixel by pixel; None where nothing is labelled."""
+    """By its definition, pixel by pixel; None where nothing is labeled."""
     coefficients = []
     for k in range(probabilities.shape[-1]):
         shared = both = 0.0
@@ -139,7 +139,8 @@ def test_gradients_of_dice_loss_are_finite_where_answers_are_sure_classes_absent
             loss, gradient = map(np.asarray, dice_and_gradient(sure, np.array(labels), squared))
             assert np.isfinite(loss)
             assert np.isfinite(gradient).all()
-            # Right answers are the optimum of the squared form; sure and wrong ones are still drawn away.
+            # Right answers are the optimum of the squared form; sure and wrong ones are pulled away all the
+            # same.
             if labels == [[2, 2]]:
                 np.testing.assert_array_less(gradient[..., 2], -0.5)
             if labels == [[-1, -1]]:

@@ -14,7 +14,7 @@ matched = jax.jit(match, static_argnums=(2, 3, 4))
 
 
 @pytest.mark.parametrize("low_quality", [False, True])
-@pytest.mark.parametrize("steps", [16, 10_000])  # coarse overlaps tie, fine ones do not
+@pytest.mark.parametrize("steps", [16, 10_000])  # coarse IoUs tie, fine ones do not
 def test_matches_equal_torchvision(low_quality, steps):
     from torchvision.models.detection._utils import Matcher
 

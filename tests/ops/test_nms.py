@@ -1,4 +1,4 @@
-"""Non-maximum suppression against its definition: best first, box by box."""
+"""NMS against its definition: best first, box by box."""
 
 import hypothesis.extra.numpy as hnp
 import jax
@@ -57,7 +57,7 @@ def lattice_boxes(random, count, extent, smallest, largest):
 
 
 def chain(count):
-    """Boxes of which each overlaps the next alone (IoU 7/13), the best at one end."""
+    """Boxes of which each meets the next alone (IoU 7/13), the best at one end."""
     left = np.arange(count, dtype=np.float32) * 3
     boxes = np.stack([left, 0 * left, left + 10, 0 * left + 10], axis=1)
     return boxes, -np.arange(count, dtype=np.float32)
@@ -76,7 +76,7 @@ def test_nms_of_four_boxes_by_hand():
     assert np.all(there)
 
 
-def test_an_overlap_that_equals_the_threshold_does_not_suppress():
+def test_an_iou_that_equals_the_threshold_does_not_suppress():
     # 100 x 1 against 100 x k: IoU is k / 100 exactly, rounded as the threshold is.
     boxes = np.array([[0, 0, 100, 1]] + [[0, 0, k, 1] for k in range(10, 100, 10)], np.float32)
     for k in range(1, 10):

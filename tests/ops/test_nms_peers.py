@@ -1,4 +1,4 @@
-"""Non-maximum suppression keeps what torchvision keeps."""
+"""NMS keeps what torchvision keeps."""
 
 import jax
 import numpy as np

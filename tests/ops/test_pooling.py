@@ -66,7 +66,7 @@ def slow_pool(features, size, stride, padding):
             for x in range(n * stride - padding, n * stride - padding + size)
             if 0 <= y < height and 0 <= x < width
         ]
-        y, x = max(inside, key=lambda place: features[(*place, c)])  # the first of equal ones
+        y, x = max(inside, key=lambda pixel: features[(*pixel, c)])  # the first of equal ones
         values[m, n, c], argmax[m, n, c] = features[y, x, c], y * width + x
     return values, argmax
 

@@ -41,11 +41,11 @@ def test_max_pooling_and_unpooling_equal_torch(shape, size, stride, padding, spe
         features[rng.uniform(size=features.shape) < 0.3] = -np.inf
 
     their_features = to_torch(features).requires_grad_()
-    pooled, places = functional.max_pool2d(their_features, size, stride, padding, return_indices=True)
+    pooled, indices = functional.max_pool2d(their_features, size, stride, padding, return_indices=True)
     to_pooled = rng.normal(size=from_torch(pooled).shape).astype(np.float32)
     pooled.backward(to_torch(to_pooled))
     values = to_torch(rng.normal(size=to_pooled.shape).astype(np.float32)).requires_grad_()
-    unpooled = functional.max_unpool2d(values, places, size, stride, padding, shape)
+    unpooled = functional.max_unpool2d(values, indices, size, stride, padding, shape)
     to_unpooled = rng.normal(size=features.shape).astype(np.float32)
     unpooled.backward(to_torch(to_unpooled))
 
@@ -59,7 +59,7 @@ def test_max_pooling_and_unpooling_equal_torch(shape, size, stride, padding, spe
 
     pooled_here, argmax, of_features, unpooled_here, of_values = ours(features, from_torch(values))
     np.testing.assert_array_equal(pooled_here, from_torch(pooled))
-    np.testing.assert_array_equal(argmax, from_torch(places))
+    np.testing.assert_array_equal(argmax, from_torch(indices))
     np.testing.assert_allclose(of_features, from_torch(their_features.grad), atol=1e-5)
     np.testing.assert_array_equal(unpooled_here, from_torch(unpooled))
     # torch also gives a gradient to values that a later window has overwritten.

@@ -1,4 +1,4 @@
-"""RoIAlign and RoIPool: worked numbers, a slow reference, gradients, levels, and boxes in odd places."""
+"""RoIAlign and RoIPool: worked numbers, a slow reference, gradients, levels, and boxes in odd positions."""
 
 import math
 from functools import partial
@@ -112,7 +112,7 @@ def pooled_and_gradient_of_sum(features, boxes):
 
 def test_align_averages_samples_worked_by_hand():
     boxes = np.array([[1, 0, 3, 4]])
-    # Samples at 1.5 and 2.5; half a cell less where a cell's centre is at +0.5.
+    # Samples at 1.5 and 2.5; half a cell less where a cell's center is at +0.5.
     assert roi_align(COLUMNS, boxes, 1, 1.0).item() == 2.0
     assert roi_align(COLUMNS, boxes, 1, 1.0, aligned=True).item() == 1.5
     # The same box in an image of twice the size.
@@ -332,7 +332,7 @@ SPREAD = np.array([[2, 2, 25, 28]], np.float32)
 HALF = np.full((30, 30, 2), 1.01, jnp.bfloat16)
 
 
-def test_half_precision_stays_and_is_summed_in_single():
+def test_half_precision_is_kept_and_is_summed_in_single():
     def total(features):
         pooled = roi.roi_align(features, SPREAD, 2, 1.0)
         return pooled.astype(jnp.float32).sum(), pooled
@@ -344,7 +344,7 @@ def test_half_precision_stays_and_is_summed_in_single():
 
 
 @slow
-def test_half_precision_stays_in_adaptive_sampling_and_in_pooling():
+def test_half_precision_is_kept_in_adaptive_sampling_and_in_pooling():
     for pooled in (roi_align(HALF, SPREAD, 2, 1.0, sampling_ratio=0), roi_pool(HALF, SPREAD, 2, 1.0)):
         assert pooled.dtype == jnp.bfloat16
         assert (pooled == HALF[0, 0]).all()

@@ -1,4 +1,4 @@
-"""The bilinear sampler and the grids: worked numbers, a slow reference, gradients, points in odd places."""
+"""The bilinear sampler and the grids: worked numbers, a slow reference, gradients, odd points."""
 
 from functools import partial
 
@@ -51,16 +51,16 @@ def slow_sample(image, points, padding, align_corners, margin=40):
     }[padding]
     wide = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode=mode)
     size = np.array([width, height])
-    places = (points + 1) / 2 * (size - 1) if align_corners else ((points + 1) * size - 1) / 2
-    places = places + margin
-    columns = np.maximum(0, 1 - abs(places[..., :1] - np.arange(wide.shape[1])))
-    rows = np.maximum(0, 1 - abs(places[..., 1:] - np.arange(wide.shape[0])))
+    pixels = (points + 1) / 2 * (size - 1) if align_corners else ((points + 1) * size - 1) / 2
+    pixels = pixels + margin
+    columns = np.maximum(0, 1 - abs(pixels[..., :1] - np.arange(wide.shape[1])))
+    rows = np.maximum(0, 1 - abs(pixels[..., 1:] - np.arange(wide.shape[0])))
     return np.einsum("...y,...x,yxc->...c", rows, columns, wide)
 
 
 def test_values_worked_by_hand():
     image = np.array([[0, 1], [2, 3]], np.float32)[..., None]
-    # The middle; four edges; two places right of the image.
+    # The middle; four edges; two points right of the image.
     points = [[0, 0], [-1, -1], [1, 1], [1, -1], [-1, 0], [2.5, -0.5], [4.5, -0.5]]
     points = np.array(points, np.float32)
 
@@ -68,7 +68,7 @@ def test_values_worked_by_hand():
         return sample(image, points, padding, align)[:, 0].tolist()
 
     assert read("zeros", False)[0] == read("zeros", True)[0] == 1.5
-    # An edge of the image is half a pixel from the nearest centres, and so is the first zero outside.
+    # An edge of the image is half a pixel from the nearest centers, and so is the first zero outside.
     assert read("zeros", False)[1:5] == [0, 0.75, 0.25, 0.5]
     assert read("border", False)[1:5] == [0, 3, 1, 1]
     assert read("zeros", True)[1:5] == [0, 3, 1, 1]
@@ -341,7 +341,7 @@ def test_batches_are_what_their_images_are():
     chex.assert_trees_all_close(batch, jax.tree.map(lambda *all: np.stack(all), *each), atol=1e-5)
 
 
-def test_half_precision_images_keep_exact_places():
+def test_half_precision_images_keep_exact_positions():
     image = (np.arange(300.0)[None, :, None] % 2).astype(jnp.bfloat16)
     values = sample(image, target_points((1, 300)))
     assert values.dtype == jnp.bfloat16

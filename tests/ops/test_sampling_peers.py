@@ -19,7 +19,7 @@ def test_sampled_values_equal_torch(shape, padding, align_corners):
     rng = np.random.default_rng(0)
     image = rng.normal(size=(2, *shape)).astype(np.float32)
     points = (1.3 * rng.normal(size=(2, 11, 6, 2))).astype(np.float32)
-    points[0, :3, 0] = [[-1, -1], [1, 1], [0, 1]]  # on borders and centres
+    points[0, :3, 0] = [[-1, -1], [1, 1], [0, 1]]  # on borders and centers
     gradient = rng.normal(size=(2, 11, 6, shape[2])).astype(np.float32)
 
     @jax.jit

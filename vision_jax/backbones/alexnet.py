@@ -1,5 +1,5 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012) in the form for one GPU (Krizhevsky 2014, "One weird trick
-for parallelizing convolutional neural networks"): 64 to 256 channels, no local response normalisation."""
+for parallelizing convolutional neural networks"): 64 to 256 channels, no local response normalization."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AlexNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c2`, `c3`, `c4` of strides 4, 8, 16, and `c5`, pooled once more."""
+        """Normalized images -> `c2`, `c3`, `c4` of strides 4, 8, 16, and `c5`, pooled once more."""
 
         def conv(x: Array, i: int, size: int, stride: int, padding: int) -> Array:
             layer = Conv(

@@ -28,11 +28,11 @@ MODULES: dict[str, _Widths] = {
 
 
 class Inception(nn.Module):
-    """Four ways side by side, whose channels are joined (figure 2b).
+    """Four branches side by side, whose channels are joined (figure 2b).
 
     Attributes:
-        widths: channels of each way.
-        larger: size of the third way's kernel; 5 in the paper, 3 in torchvision.
+        widths: channels of each branch.
+        larger: size of the third branch's kernel; 5 in the paper, 3 in torchvision.
         norm: after each convolution.
         width: what channels are multiplied by.
     """
@@ -44,6 +44,7 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w o"]:
+        """Feature maps of the same size: the branches' channels in the order of `widths`."""
         conv = partial(ConvNorm, norm=self.norm, width=self.width)
         one, (few, three), (fewer, more), pooled = self.widths
         return jnp.concatenate(
@@ -74,7 +75,7 @@ class GoogLeNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32, and `4a` and `4d`, which
+        """Normalized images -> `c1` to `c5`, the last map of each stride 2 to 32, and `4a` and `4d`, which
         the auxiliary classifiers see."""
         conv = partial(ConvNorm, norm=self.norm, width=self.width)
         pool = partial(max_pool, size=3, stride=2, ceil=True)

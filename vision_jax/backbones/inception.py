@@ -12,11 +12,11 @@ from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import average_pool, max_pool
 
-# A way through a module: (name, channels, size, stride, padding) of each convolution, one after the other.
-Way = tuple[tuple[str, int, int | tuple[int, int], int, int | None], ...]
+# A branch through a module: (name, channels, size, stride, padding) of each convolution, one after the other.
+Branch = tuple[tuple[str, int, int | tuple[int, int], int, int | None], ...]
 
 
-def way(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Way:
+def branch(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Branch:
     """Convolutions of stride 1 that keep the size: (channels, kernel's size) of each."""
     if len(convolutions) == 1:
         return ((name, *convolutions[0], 1, None),)
@@ -25,20 +25,20 @@ def way(name: str, *convolutions: tuple[int, int | tuple[int, int]]) -> Way:
 
 def shrinking(
     name: str, *convolutions: tuple[int, int | tuple[int, int]], stride: int = 2, padding: int = 0
-) -> Way:
+) -> Branch:
     """The same, whose last one has that stride and that border."""
-    *before, (last, width, size, _, _) = way(name, *convolutions)
+    *before, (last, width, size, _, _) = branch(name, *convolutions)
     return (*before, (last, width, size, stride, padding))
 
 
 def through(
-    x: Float[Array, "b h w i"], convolutions: Way, norm: NormKind, train: bool, width: float = 1.0
+    x: Float[Array, "b h w i"], convolutions: Branch, norm: NormKind, train: bool, width: float = 1.0
 ) -> Float[Array, "b hh ww o"]:
-    """A map at the end of a way; to be called inside a module, whose parameters it takes.
+    """A map at the end of a branch; to be called inside a module, whose parameters it takes.
 
     Args:
         x: feature maps.
-        convolutions: the way.
+        convolutions: the branch.
         norm: after each.
         train: handed to the norms.
         width: what channels are multiplied by.
@@ -48,20 +48,20 @@ def through(
     return x
 
 
-class Ways(nn.Module):
-    """Ways side by side, whose channels are joined.
+class Branches(nn.Module):
+    """Branches side by side, whose channels are joined.
 
     Attributes:
-        ways: the convolutions of each.
+        branches: the convolutions of each.
         pooled: channels of the 1x1 convolution after an average of 3x3; 0 takes the maximum of every second
-            3x3 in its place.
+            3x3 instead.
         norm: after each convolution.
         padding: of those maxima.
         of_maxima: whether the 1x1 convolution is after a maximum of 3x3, not an average.
         width: what channels are multiplied by.
     """
 
-    ways: tuple[Way, ...]
+    branches: tuple[Branch, ...]
     pooled: int
     norm: NormKind
     padding: int = 0
@@ -70,7 +70,8 @@ class Ways(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
-        ends = [through(x, convolutions, self.norm, train, self.width) for convolutions in self.ways]
+        """Feature maps: the branches' channels, those of the pooling last."""
+        ends = [through(x, convolutions, self.norm, train, self.width) for convolutions in self.branches]
         if self.pooled:
             around = max_pool(x, 3, 1, 1) if self.of_maxima else average_pool(x, 3, 1, 1)
             ends.append(ConvNorm(self.pooled, norm=self.norm, width=self.width, name="pool")(around, train))
@@ -79,8 +80,8 @@ class Ways(nn.Module):
         return jnp.concatenate(ends, axis=-1)
 
 
-class Spread(nn.Module):
-    """The module of the coarsest maps, whose ways end in a row and a column side by side (figure 7).
+class ExpandedInception(nn.Module):
+    """The module of the coarsest maps, whose branches end in a row and a column side by side (figure 7).
 
     Attributes:
         norm: after each convolution.
@@ -92,6 +93,8 @@ class Spread(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w o"]:
+        """Feature maps of the same size."""
+
         def conv(x: Array, features: int, size: int | tuple[int, int], name: str) -> Array:
             return ConvNorm(features, size, norm=self.norm, width=self.width, name=name)(x, train)
 
@@ -125,9 +128,9 @@ class InceptionV3(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
+        """Normalized images -> `c1` to `c5`, the last map of each stride 2 to 32."""
         conv = partial(ConvNorm, norm=self.norm, width=self.width)
-        joined = partial(Ways, norm=self.norm, width=self.width)
+        joined = partial(Branches, norm=self.norm, width=self.width)
         maps = {}
         x = conv(32, 3, 2, 0, name="conv1")(x, train)
         x = conv(32, 3, 1, 0, name="conv2")(x, train)
@@ -136,30 +139,30 @@ class InceptionV3(nn.Module):
         maps["c2"] = conv(192, 3, 1, 0, name="conv5")(x, train)
         x = max_pool(maps["c2"], 3, 2)
         for name, pooled in (("5b", 32), ("5c", 64), ("5d", 64)):
-            ways = (
-                way("one", (64, 1)),
-                way("five", (48, 1), (64, 5)),
-                way("double", (64, 1), (96, 3), (96, 3)),
+            branches = (
+                branch("one", (64, 1)),
+                branch("five", (48, 1), (64, 5)),
+                branch("double", (64, 1), (96, 3), (96, 3)),
             )
-            x = joined(ways, pooled, name=f"mixed{name}")(x, train)
+            x = joined(branches, pooled, name=f"mixed{name}")(x, train)
         maps["c3"] = x
-        ways = (shrinking("three", (384, 3)), shrinking("double", (64, 1), (96, 3), (96, 3)))
-        x = joined(ways, 0, name="mixed6a")(x, train)
+        branches = (shrinking("three", (384, 3)), shrinking("double", (64, 1), (96, 3), (96, 3)))
+        x = joined(branches, 0, name="mixed6a")(x, train)
         for name, few in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
             row, column = (1, 7), (7, 1)
-            ways = (
-                way("one", (192, 1)),
-                way("seven", (few, 1), (few, row), (192, column)),
-                way("double", (few, 1), (few, column), (few, row), (few, column), (192, row)),
+            branches = (
+                branch("one", (192, 1)),
+                branch("seven", (few, 1), (few, row), (192, column)),
+                branch("double", (few, 1), (few, column), (few, row), (few, column), (192, row)),
             )
-            x = joined(ways, 192, name=f"mixed{name}")(x, train)
+            x = joined(branches, 192, name=f"mixed{name}")(x, train)
         maps["c4"] = x
-        ways = (
+        branches = (
             shrinking("three", (192, 1), (320, 3)),
             shrinking("seven", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)),
         )
-        x = joined(ways, 0, name="mixed7a")(x, train)
+        x = joined(branches, 0, name="mixed7a")(x, train)
         for name in ("7b", "7c"):
-            x = Spread(self.norm, self.width, name=f"mixed{name}")(x, train)
+            x = ExpandedInception(self.norm, self.width, name=f"mixed{name}")(x, train)
         maps["c5"] = x
         return maps

@@ -7,7 +7,7 @@ from functools import partial
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from vision_jax.backbones.inception import Ways, shrinking, way
+from vision_jax.backbones.inception import Branches, branch, shrinking
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import max_pool
@@ -43,7 +43,7 @@ class InceptionV2(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
+        """Normalized images -> `c1` to `c5`, the last map of each stride 2 to 32."""
         conv = partial(ConvNorm, norm=self.norm, width=self.width)
         maps = {"c1": conv(64, 7, 2, name="conv1")(x, train)}
         x = conv(64, name="conv2")(max_pool(maps["c1"], 3, 2, padding=1), train)
@@ -52,18 +52,18 @@ class InceptionV2(nn.Module):
         for name, (one, (few, three), (fewer, double), pooled) in _MODULES.items():
             if not one:
                 maps[f"c{name[0]}"] = x
-                ways = (
+                branches = (
                     shrinking("three", (few, 1), (three, 3), padding=1),
                     shrinking("double", (fewer, 1), (double, 3), (double, 3), padding=1),
                 )
             else:
-                ways = (
-                    way("one", (one, 1)),
-                    way("three", (few, 1), (three, 3)),
-                    way("double", (fewer, 1), (double, 3), (double, 3)),
+                branches = (
+                    branch("one", (one, 1)),
+                    branch("three", (few, 1), (three, 3)),
+                    branch("double", (fewer, 1), (double, 3), (double, 3)),
                 )
-            module = Ways(
-                ways,
+            module = Branches(
+                branches,
                 pooled,
                 self.norm,
                 padding=0 if one else 1,

@@ -1,7 +1,7 @@
 """Inception v4 and the Inception-ResNets (Szegedy, Ioffe, Vanhoucke and Alemi 2017, figures 3 to 19).
 
-The residual networks join the ways of a module by a linear 1x1 convolution and add them to its input, scaled
-down (section 3.3); at equal cost they learn faster.
+The residual networks join the branches of a module by a linear 1x1 convolution and add them to its input,
+scaled down (section 3.3); at equal cost they learn faster.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vision_jax.backbones.inception import Way, Ways, shrinking, through, way
+from vision_jax.backbones.inception import Branch, Branches, branch, shrinking, through
 from vision_jax.layers.conv import Conv
 from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.norms import NormKind
@@ -23,7 +23,9 @@ _ROW, _COLUMN = (1, 7), (7, 1)
 _SHORT_ROW, _SHORT_COLUMN = (1, 3), (3, 1)
 
 
-def _first_maps(x: Array, norm: NormKind, train: bool, width: float) -> Array:
+def _first_maps(
+    x: Float[Array, "b h w 3"], norm: NormKind, train: bool, width: float
+) -> Float[Array, "b _h _w _c"]:
     """What both stems begin with: from images to maps of stride 2 in 64 channels."""
     begin = (("conv1", 32, 3, 2, 0), ("conv2", 32, 3, 1, 0), ("conv3", 64, 3, 1, None))
     return through(x, begin, norm, train, width)
@@ -78,8 +80,8 @@ class SmallStem(nn.Module):
         return first, second, through(second, (("conv6", 256, 3, 2, 0),), self.norm, train, self.width)
 
 
-class Spread(nn.Module):
-    """Inception v4's module of the coarsest maps, whose ways end in a row and a column (figure 6).
+class InceptionC(nn.Module):
+    """Inception v4's module of the coarsest maps, whose branches end in a row and a column (figure 6).
 
     Attributes:
         norm: after each convolution.
@@ -91,13 +93,15 @@ class Spread(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b h w _o"]:
+        """Feature maps of the same size."""
+
         def conv(x: Array, features: int, size: int | tuple[int, int], name: str) -> Array:
             return ConvNorm(features, size, norm=self.norm, width=self.width, name=name)(x, train)
 
         def both(x: Array, name: str) -> list[Array]:
             return [conv(x, 256, _SHORT_ROW, f"{name}_row"), conv(x, 256, _SHORT_COLUMN, f"{name}_column")]
 
-        long = way("long", (384, 1), (448, _SHORT_ROW), (512, _SHORT_COLUMN))
+        long = branch("long", (384, 1), (448, _SHORT_ROW), (512, _SHORT_COLUMN))
         return jnp.concatenate(
             [
                 conv(average_pool(x, 3, 1, 1), 256, 1, "pool"),
@@ -126,82 +130,91 @@ class InceptionV4(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
+        """Normalized images -> `c1` to `c5`, the last map of each stride 2 to 32."""
         first, second, x = Stem(self.norm, self.width, name="stem")(x, train)
         maps = {"c1": first, "c2": second}
-        joined = partial(Ways, norm=self.norm, width=self.width)
-        ways = (
-            way("one", (96, 1)),
-            way("two", (64, 1), (96, 3)),
-            way("three", (64, 1), (96, 3), (96, 3)),
+        joined = partial(Branches, norm=self.norm, width=self.width)
+        branches = (
+            branch("one", (96, 1)),
+            branch("two", (64, 1), (96, 3)),
+            branch("three", (64, 1), (96, 3), (96, 3)),
         )
         for i in range(self.blocks[0]):
-            x = joined(ways, 96, name=f"a{i + 1}")(x, train)
+            x = joined(branches, 96, name=f"a{i + 1}")(x, train)
         maps["c3"] = x
-        ways = (shrinking("two", (384, 3)), shrinking("three", (192, 1), (224, 3), (256, 3)))
-        x = joined(ways, 0, name="reduce_a")(x, train)
-        ways = (
-            way("one", (384, 1)),
-            way("two", (192, 1), (224, _ROW), (256, _COLUMN)),
-            way("three", (192, 1), (192, _ROW), (224, _COLUMN), (224, _ROW), (256, _COLUMN)),
+        branches = (shrinking("two", (384, 3)), shrinking("three", (192, 1), (224, 3), (256, 3)))
+        x = joined(branches, 0, name="reduce_a")(x, train)
+        branches = (
+            branch("one", (384, 1)),
+            branch("two", (192, 1), (224, _ROW), (256, _COLUMN)),
+            branch("three", (192, 1), (192, _ROW), (224, _COLUMN), (224, _ROW), (256, _COLUMN)),
         )
         for i in range(self.blocks[1]):
-            x = joined(ways, 128, name=f"b{i + 1}")(x, train)
+            x = joined(branches, 128, name=f"b{i + 1}")(x, train)
         maps["c4"] = x
-        ways = (
+        branches = (
             shrinking("two", (192, 1), (192, 3)),
             shrinking("three", (256, 1), (256, _ROW), (320, _COLUMN), (320, 3)),
         )
-        x = joined(ways, 0, name="reduce_b")(x, train)
+        x = joined(branches, 0, name="reduce_b")(x, train)
         for i in range(self.blocks[2]):
-            x = Spread(self.norm, self.width, name=f"c{i + 1}")(x, train)
+            x = InceptionC(self.norm, self.width, name=f"c{i + 1}")(x, train)
         maps["c5"] = x
         return maps
 
 
-class ResidualWays(nn.Module):
-    """Ways side by side, joined by a linear 1x1 convolution, scaled and added to the input.
+class ResidualBranches(nn.Module):
+    """Branches side by side, joined by a linear 1x1 convolution, scaled and added to the input.
 
     Attributes:
-        ways: the convolutions of each.
+        branches: the convolutions of each.
         scale: of what is added.
         norm: after each convolution but the linear one.
         width: what channels are multiplied by.
     """
 
-    ways: tuple[Way, ...]
+    branches: tuple[Branch, ...]
     scale: float
     norm: NormKind
     width: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        ends = jnp.concatenate([through(x, w, self.norm, train, self.width) for w in self.ways], axis=-1)
+        """The input, with what the branches found added, after a ReLU."""
+        ends = jnp.concatenate([through(x, w, self.norm, train, self.width) for w in self.branches], axis=-1)
         return nn.relu(x + self.scale * Conv(x.shape[-1], 1, name="join")(ends))
 
 
 _RESIDUALS = {
     "v1": {
-        "a": (way("one", (32, 1)), way("two", (32, 1), (32, 3)), way("three", (32, 1), (32, 3), (32, 3))),
+        "a": (
+            branch("one", (32, 1)),
+            branch("two", (32, 1), (32, 3)),
+            branch("three", (32, 1), (32, 3), (32, 3)),
+        ),
         "reduce_a": (shrinking("two", (384, 3)), shrinking("three", (192, 1), (192, 3), (256, 3))),
-        "b": (way("one", (128, 1)), way("two", (128, 1), (128, _ROW), (128, _COLUMN))),
+        "b": (branch("one", (128, 1)), branch("two", (128, 1), (128, _ROW), (128, _COLUMN))),
         "reduce_b": (
             shrinking("two", (256, 1), (384, 3)),
             shrinking("three", (256, 1), (256, 3)),
             shrinking("four", (256, 1), (256, 3), (256, 3)),
         ),
-        "c": (way("one", (192, 1)), way("two", (192, 1), (192, _SHORT_ROW), (192, _SHORT_COLUMN))),
+        "c": (branch("one", (192, 1)), branch("two", (192, 1), (192, _SHORT_ROW), (192, _SHORT_COLUMN))),
     },
     "v2": {
-        "a": (way("one", (32, 1)), way("two", (32, 1), (32, 3)), way("three", (32, 1), (48, 3), (64, 3))),
+        "a": (
+            branch("one", (32, 1)),
+            branch("two", (32, 1), (32, 3)),
+            branch("three", (32, 1), (48, 3), (64, 3)),
+        ),
         "reduce_a": (shrinking("two", (384, 3)), shrinking("three", (256, 1), (256, 3), (384, 3))),
-        "b": (way("one", (192, 1)), way("two", (128, 1), (160, _ROW), (192, _COLUMN))),
+        "b": (branch("one", (192, 1)), branch("two", (128, 1), (160, _ROW), (192, _COLUMN))),
         "reduce_b": (
             shrinking("two", (256, 1), (384, 3)),
             shrinking("three", (256, 1), (288, 3)),
             shrinking("four", (256, 1), (288, 3), (320, 3)),
         ),
-        "c": (way("one", (192, 1)), way("two", (192, 1), (224, _SHORT_ROW), (256, _SHORT_COLUMN))),
+        "c": (branch("one", (192, 1)), branch("two", (192, 1), (224, _SHORT_ROW), (256, _SHORT_COLUMN))),
     },
 }
 
@@ -227,16 +240,16 @@ class InceptionResNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32."""
+        """Normalized images -> `c1` to `c5`, the last map of each stride 2 to 32."""
         stem = SmallStem if self.version == "v1" else Stem
         first, second, x = stem(self.norm, self.width, name="stem")(x, train)
-        maps, ways = {"c1": first, "c2": second}, _RESIDUALS[self.version]
-        residual = partial(ResidualWays, scale=self.scale, norm=self.norm, width=self.width)
+        maps, branches = {"c1": first, "c2": second}, _RESIDUALS[self.version]
+        residual = partial(ResidualBranches, scale=self.scale, norm=self.norm, width=self.width)
         for grid, (letter, count) in enumerate(zip("abc", self.blocks, strict=True)):
             for i in range(count):
-                x = residual(ways[letter], name=f"{letter}{i + 1}")(x, train)
+                x = residual(branches[letter], name=f"{letter}{i + 1}")(x, train)
             maps[f"c{grid + 3}"] = x
             if letter != "c":
                 name = f"reduce_{letter}"
-                x = Ways(ways[name], 0, self.norm, width=self.width, name=name)(x, train)
+                x = Branches(branches[name], 0, self.norm, width=self.width, name=name)(x, train)
         return maps

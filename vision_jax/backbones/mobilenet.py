@@ -20,7 +20,7 @@ from vision_jax.layers.norms import Norm, NormKind
 Activation = Literal["relu", "relu6", "hard_swish"]
 
 
-def activate(x: Array, kind: Activation) -> Array:
+def activate(x: Float[Array, "*shape"], kind: Activation) -> Float[Array, "*shape"]:
     """The non-linearity of that name."""
     if kind == "relu":
         return nn.relu(x)
@@ -38,6 +38,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """The map, each channel times a weight in 0..1."""
         mean = x.mean((1, 2), keepdims=True)
         weight = Conv(x.shape[-1], 1, name="excite")(nn.relu(Conv(self.width, 1, name="squeeze")(mean)))
         return x * nn.hard_sigmoid(weight)
@@ -80,6 +81,8 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
+        """Feature maps; the input is added where they have its shape."""
+
         def norm(x: Array, name: str) -> Array:
             return Norm(self.norm, epsilon=self.epsilon, momentum=self.momentum, name=name)(x, train)
 
@@ -90,7 +93,7 @@ class InvertedResidual(nn.Module):
         y = DepthwiseConv(shape.size, shape.stride, name="filter")(y)
         y = activate(norm(y, "filter_norm"), shape.activation)
         if shape.excite:
-            y = SqueezeExcite(rounded(shape.wide / 4), name="weigh")(y)
+            y = SqueezeExcite(rounded_channels(shape.wide / 4), name="weigh")(y)
         y = norm(Conv(shape.out, 1, bias=False, name="narrow")(y), "narrow_norm")
         return x + y if shape.stride == 1 and x.shape[-1] == shape.out else y
 
@@ -119,7 +122,7 @@ class MobileNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c1` to `c5`, the last map of each stride 2 to 32; `c5` is the last of all."""
+        """Normalized images -> `c1` to `c5`, the last map of each stride 2 to 32; `c5` is the last of all."""
 
         def conv(x: Array, features: int, size: int, stride: int, name: str) -> Array:
             x = Conv(features, size, stride, bias=False, name=name)(x)
@@ -138,7 +141,7 @@ class MobileNet(nn.Module):
         return maps
 
 
-def rounded(channels: float, divisor: int = 8) -> int:
+def rounded_channels(channels: float, divisor: int = 8) -> int:
     """The nearest multiple of a divisor, at least that, and at least nine tenths of what was asked for."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest
@@ -163,13 +166,15 @@ def mobilenet_v2(width: float = 1.0, norm: NormKind = "batch") -> MobileNet:
         width: all channels are multiplied by it.
         norm: after each convolution.
     """
-    blocks, before = [], rounded(32 * width)
+    blocks, before = [], rounded_channels(32 * width)
     for factor, channels, count, stride in _V2:
         for i in range(count):
-            out = rounded(channels * width)
+            out = rounded_channels(channels * width)
             blocks.append(Residual(before * factor, out, stride=stride if i == 0 else 1))
             before = out
-    return MobileNet(rounded(32 * width), tuple(blocks), rounded(1280 * max(1.0, width)), norm=norm)
+    return MobileNet(
+        rounded_channels(32 * width), tuple(blocks), rounded_channels(1280 * max(1.0, width)), norm=norm
+    )
 
 
 # (size, wide, out, squeeze-and-excitation, hard swish, stride)

@@ -43,6 +43,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b hh ww o"]:
+        """Feature maps `stride` times smaller, with the input, or its linear map, added."""
+
         def conv(x: Array, features: int, size: int, stride: int, name: str, dilation: int = 1) -> Array:
             x = Conv(features, size, stride, bias=False, dilation=dilation, name=f"conv{name}")(x)
             return Norm(self.norm, name=f"norm{name}")(x, train)
@@ -71,7 +73,8 @@ class ResNet(nn.Module):
         remat: whether the backward pass computes each block again instead of keeping what is inside it (Chen
             et al. 2016, "Training deep nets with sublinear memory cost"): less memory, more time.
         output_stride: of the last map. Stages that would pass it keep their input's, and their convolutions
-            are dilated instead, so that they see as far (Yu and Koltun 2016; Chen et al. 2015).
+            are dilated instead, so that their receptive field is as large (Yu and Koltun 2016; Chen et al.
+            2015).
     """
 
     stages: tuple[int, ...]
@@ -85,7 +88,7 @@ class ResNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c2`, `c3`, `c4`, `c5`, one a stage, of strides 4, 8, 16, 32 at most."""
+        """Normalized images -> `c2`, `c3`, `c4`, `c5`, one a stage, of strides 4, 8, 16, 32 at most."""
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         x = Conv(self.width, 7, 2, bias=False, name="stem_conv")(x)
         x = nn.relu(Norm(self.norm, name="stem_norm")(x, train))

@@ -42,7 +42,7 @@ class VGG(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
-        """Normalised images -> `c0` to `c4`, each stage's last map, of strides 1 to 16, and `c5`, pooled; or
+        """Normalized images -> `c0` to `c4`, each stage's last map, of strides 1 to 16, and `c5`, pooled; or
         `c1` to `c5`, all pooled."""
         maps = {}
         for s, (count, width) in enumerate(zip(self.stages, self.widths, strict=True)):
@@ -54,7 +54,7 @@ class VGG(nn.Module):
             if not self.pooled:
                 maps[f"c{s}"] = x
             x = max_pool_2x2(x)
-            maps[f"c{s + 1}"] = x  # until the next stage's last map takes its place
+            maps[f"c{s + 1}"] = x  # until the next stage's last map replaces it
         return maps
 
 

@@ -1,7 +1,7 @@
 """Dilated convolutions at stride 1 that meet much padding (Chen et al. 2017, section 3: atrous convolution).
 
 Where a map keeps its size and the dilation comes near it, as in atrous spatial pyramid pooling, most taps of
-most places lie outside. Tap by tap only what lies inside is multiplied, in matrix products; what each tap
+most positions lie outside. Tap by tap only what lies inside is multiplied, in matrix products; what each tap
 gives is added where it belongs.
 """
 
@@ -22,7 +22,9 @@ _FEWEST_CHANNELS = 16
 _MOST_INSIDE = 0.75
 
 
-def is_faster(x: Array, kernel: Array, padding: Padding, dilation: int) -> bool:
+def is_faster(
+    x: Float[Array, "b h w _i"], kernel: Float[Array, "kh kw i o"], padding: Padding, dilation: int
+) -> bool:
     """Whether so much lies outside that time is gained.
 
     In bfloat16 a sum of products, each rounded, would lose digits.
@@ -41,7 +43,7 @@ def convolve(
 
     Args:
         x: feature maps.
-        kernel: one tap per place, input and output channel.
+        kernel: one tap per position, input and output channel.
         padding: zeros on each side, in pixels.
         dilation: from one tap to the next, in pixels.
 
@@ -50,18 +52,18 @@ def convolve(
     """
     channels, features = kernel.shape[2:]
     down, across = _axes(x.shape, (kernel.shape[0], kernel.shape[1]), padding, dilation)
-    total = jnp.zeros((len(x), down.places, across.places, features), x.dtype)
+    total = jnp.zeros((len(x), down.length_out, across.length_out, features), x.dtype)
     for i, rows in down.spans():
-        band, shares = x[:, rows.inputs], None
+        band, products = x[:, rows.inputs], None
         if features < channels:  # a product for a row of taps: its outcome is less to cut than the map
             taps = kernel[i].transpose(1, 0, 2).reshape(channels, -1)
-            shares = _product(band, taps).reshape(*band.shape[:3], -1, features)
+            products = _product(band, taps).reshape(*band.shape[:3], -1, features)
         for j, columns in across.spans():
-            if shares is None:
-                share = _product(band[:, :, columns.inputs], kernel[i, j])
+            if products is None:
+                product = _product(band[:, :, columns.inputs], kernel[i, j])
             else:
-                share = shares[:, :, columns.inputs, j]
-            total = total + jnp.pad(share, ((0, 0), rows.around, columns.around, (0, 0)))
+                product = products[:, :, columns.inputs, j]
+            total = total + jnp.pad(product, ((0, 0), rows.around, columns.around, (0, 0)))
     return total
 
 
@@ -101,7 +103,7 @@ def kernel_gradient(
     )
 
 
-def _product(x: Array, taps: Array) -> Array:
+def _product(x: Float[Array, "b h w i"], taps: Float[Array, "i o"]) -> Float[Array, "b h w o"]:
     """Over channels."""
     return lax.dot_general(x, taps, (((3,), (0,)), ((), ())))
 
@@ -125,28 +127,30 @@ class _Axis:
     dilation: int
 
     @property
-    def places(self) -> int:
+    def length_out(self) -> int:
+        """Outputs along the axis."""
         return self.length + 2 * self.padding - self.dilation * (self.taps - 1)
 
     @property
     def inside(self) -> float:
-        """How much of all taps at all places lies inside."""
+        """How much of all taps at all outputs lies inside."""
         met = sum(span.outputs.stop - span.outputs.start for _, span in self.spans())
-        return met / (self.taps * self.places)
+        return met / (self.taps * self.length_out)
 
     def spans(self) -> Iterator[tuple[int, _Span]]:
         """The taps that meet the map, and where."""
         for tap in range(self.taps):
             first = self.padding - tap * self.dilation  # the output whose tap lies on the first input
-            begin, end = max(first, 0), min(first + self.length, self.places)
+            begin, end = max(first, 0), min(first + self.length, self.length_out)
             if begin < end:
-                around = begin, self.places - end
+                around = begin, self.length_out - end
                 yield tap, _Span(slice(begin - first, end - first), slice(begin, end), around)
 
 
 def _axes(
     shape: tuple[int, ...], taps: tuple[int, int], padding: Padding, dilation: int
 ) -> tuple[_Axis, _Axis]:
+    """Rows and columns of a convolution of maps [b, h, w, i]."""
     return (
         _Axis(shape[1], taps[0], padding[0], dilation),
         _Axis(shape[2], taps[1], padding[1], dilation),

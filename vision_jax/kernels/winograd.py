@@ -1,12 +1,12 @@
 """3x3 convolutions with 2.25 times fewer multiplications (Winograd 1980; Lavin and Gray 2016, section 4.1).
 
-A tile of 2x2 outputs depends on 4x4 inputs. Turned by small matrices of 0, 1/2 and +-1,
+A tile of 2x2 outputs depends on 4x4 inputs. Transformed by small matrices of 0, 1/2 and +-1,
 
     Y = A^T [(G k G^T) * (B^T d B)] A        tile d [4, 4], kernel k [3, 3], outputs Y [2, 2]
 
-both meet value by value: so all tiles and channels together are 16 matrix products, each of inputs
-[tiles, i] by kernels [i, o], in place of the nine of a plain convolution on four times as many rows. The
-gradient with respect to the kernel is the same backwards: 16 products of turned inputs and turned output
+both meet value by value: so all tiles and channels together are 16 matrix products, each of inputs [tiles, i]
+by kernels [i, o], in place of the nine of a plain convolution on four times as many rows. The gradient with
+respect to the kernel is the same backwards: 16 products of transformed inputs and transformed output
 gradients. In float32 the values differ from a plain convolution's by rounding, as two orders of a sum do.
 """
 
@@ -26,19 +26,19 @@ def convolve(
 
     Args:
         x: feature maps.
-        kernel: one tap per place, input and output channel.
+        kernel: one tap per position, input and output channel.
         padding: zeros on each side, in pixels; with it at least 3 rows and columns.
 
     Returns:
         Feature maps of h + 2 * padding - 2 rows, and columns likewise.
     """
-    return _products(x, _turned_kernel(kernel), padding, contracted=0)
+    return _products(x, _transformed_kernel(kernel), padding, contracted=0)
 
 
 def input_gradient(
     g: Float[Array, "b hh ww o"], kernel: Float[Array, "3 3 i o"], padding: int
 ) -> Float[Array, "b h w i"]:
-    """The gradient of `convolve` with respect to its input: a convolution with the kernel turned around.
+    """The gradient of `convolve` with respect to its input: a convolution with the flipped kernel.
 
     The products contract the kernel's last axis, for a transposed kernel would be copied for each of them.
 
@@ -50,17 +50,19 @@ def input_gradient(
     Returns:
         One value per pixel and channel of the input.
     """
-    return _products(g, _turned_kernel(kernel[::-1, ::-1]), 2 - padding, contracted=1)
+    return _products(g, _transformed_kernel(kernel[::-1, ::-1]), 2 - padding, contracted=1)
 
 
-def _products(x: Array, kernels: Sequence[Array], padding: int, contracted: int) -> Array:
-    """The convolution with turned kernels, whose axis `contracted` is that of the channels of `x`."""
+def _products(
+    x: Float[Array, "b h w i"], kernels: Sequence[Float[Array, "_ _"]], padding: int, contracted: int
+) -> Float[Array, "b hh ww o"]:
+    """The convolution with transformed kernels, whose axis `contracted` is that of the channels of `x`."""
     batch, height, width, _ = x.shape
     height, width = height + 2 * padding - 2, width + 2 * padding - 2
     rows, columns = _tiles(height), _tiles(width)
     products = [
         lax.dot_general(inputs, taps, (((1,), (contracted,)), ((), ()))).reshape(batch, rows, columns, -1)
-        for inputs, taps in zip(_turned_inputs(x, padding, rows, columns), kernels, strict=True)
+        for inputs, taps in zip(_transformed_inputs(x, padding, rows, columns), kernels, strict=True)
     ]
     left, right = zip(*(_sums(*products[4 * i : 4 * i + 4]) for i in range(4)), strict=True)
     corners = zip(_sums(*left), _sums(*right), strict=True)
@@ -86,9 +88,13 @@ def kernel_gradient(
     g = jnp.pad(g, ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)))
     g = g.reshape(batch, rows, 2, columns, 2, channels)
     halves = [_spread(g[:, :, 0, :, j], g[:, :, 1, :, j]) for j in range(2)]
-    turned = [value.reshape(-1, channels) for pair in zip(*halves, strict=True) for value in _spread(*pair)]
-    inputs = _turned_inputs(x, padding, rows, columns)
-    products = [lax.dot_general(a, b, (((0,), (0,)), ((), ()))) for a, b in zip(inputs, turned, strict=True)]
+    transformed = [
+        value.reshape(-1, channels) for pair in zip(*halves, strict=True) for value in _spread(*pair)
+    ]
+    inputs = _transformed_inputs(x, padding, rows, columns)
+    products = [
+        lax.dot_general(a, b, (((0,), (0,)), ((), ()))) for a, b in zip(inputs, transformed, strict=True)
+    ]
     taps = [_gathered(*(_gathered(*products[4 * i : 4 * i + 4])[j] for i in range(4))) for j in range(3)]
     return jnp.stack([jnp.stack([taps[j][i] for j in range(3)]) for i in range(3)])
 
@@ -98,8 +104,10 @@ def _tiles(size: int) -> int:
     return (size + 1) // 2
 
 
-def _turned_inputs(x: Array, padding: int, rows: int, columns: int) -> list[Array]:
-    """B^T d B of every tile: 16 arrays [b * rows * columns, i]."""
+def _transformed_inputs(
+    x: Float[Array, "b h w i"], padding: int, rows: int, columns: int
+) -> list[Float[Array, "tiles i"]]:
+    """B^T d B of every tile: 16 arrays, tiles = b * rows * columns."""
     batch, height, width, channels = x.shape
     below, right = 2 * rows + 2 - height - padding, 2 * columns + 2 - width - padding
     x = lax.optimization_barrier(x)  # else what made it is computed anew for each of the 16
@@ -118,8 +126,8 @@ def _turned_inputs(x: Array, padding: int, rows: int, columns: int) -> list[Arra
     ]
 
 
-def _turned_kernel(kernel: Array) -> list[Array]:
-    """G k G^T: 16 arrays [i, o]."""
+def _transformed_kernel(kernel: Float[Array, "3 3 i o"]) -> list[Float[Array, "i o"]]:
+    """G k G^T: 16 arrays."""
     return [
         value
         for row in zip(*(_thirds([kernel[i, j] for i in range(3)]) for j in range(3)), strict=True)
@@ -127,27 +135,31 @@ def _turned_kernel(kernel: Array) -> list[Array]:
     ]
 
 
-def _differences(d: Sequence[Array]) -> list[Array]:
-    """B^T d."""
+def _differences(d: Sequence[Float[Array, "*n"]]) -> list[Float[Array, "*n"]]:
+    """B^T d: four arrays of four."""
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 
 
-def _thirds(k: Sequence[Array]) -> list[Array]:
-    """G k."""
+def _thirds(k: Sequence[Float[Array, "*n"]]) -> list[Float[Array, "*n"]]:
+    """G k: four arrays of three."""
     even, odd = 0.5 * (k[0] + k[2]), 0.5 * k[1]
     return [k[0], even + odd, even - odd, k[2]]
 
 
-def _sums(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array]:
-    """A^T m."""
+def _sums(
+    a: Float[Array, "*n"], b: Float[Array, "*n"], c: Float[Array, "*n"], d: Float[Array, "*n"]
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """A^T m: two arrays of four."""
     return a + b + c, b - c - d
 
 
-def _spread(a: Array, b: Array) -> list[Array]:
+def _spread(a: Float[Array, "*n"], b: Float[Array, "*n"]) -> list[Float[Array, "*n"]]:
     """A y, the transpose of `_sums`."""
     return [a, a + b, a - b, -b]
 
 
-def _gathered(a: Array, b: Array, c: Array, d: Array) -> list[Array]:
+def _gathered(
+    a: Float[Array, "*n"], b: Float[Array, "*n"], c: Float[Array, "*n"], d: Float[Array, "*n"]
+) -> list[Float[Array, "*n"]]:
     """G^T m, the transpose of `_thirds`."""
     return [a + 0.5 * (b + c), 0.5 * (b - c), 0.5 * (b + c) + d]

@@ -34,6 +34,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool = False) -> Float[Array, "b hh ww o"]:
+        """Feature maps in the parameters' dtype; the size is that of the convolution."""
         features = self.features if self.width == 1 else max(8, round(self.width * self.features))
         conv = Conv(features, self.size, self.stride, bias=False, padding=self.padding, name="conv")
         x = Norm(self.norm, epsilon=self.epsilon, name="norm")(conv(x), train)

@@ -13,7 +13,7 @@ from vision_jax.kernels.conv_transpose import fast_conv_transpose2d
 from vision_jax.layers.conv import Initializer, conv2d
 from vision_jax.ops.convolution import DIMENSIONS, bilinear_kernel
 
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal", in_axis=-1, out_axis=-2)
+_he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal", in_axis=-1, out_axis=-2)
 
 
 class ConvTranspose(nn.Module):
@@ -37,7 +37,7 @@ class ConvTranspose(nn.Module):
     padding: int | None = None
     output_padding: int = 0
     bias: bool = True
-    kernel_init: Initializer = he_normal
+    kernel_init: Initializer = _he_normal
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:

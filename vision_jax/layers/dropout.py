@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014) whose draws belong to examples."""
+"""Dropout (Srivastava et al. 2014) whose random numbers belong to examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 def drop(
     x: Float[Array, "b *features"], rate: float, keys: Key[Array, " b"] | None, layer: int = 0
 ) -> Float[Array, "b *features"]:
-    """Sets activations to 0 at random and scales the rest up, so that their mean stays.
+    """Sets activations to 0 at random and scales the rest up, so that their mean is the same.
 
     Args:
         x: activations of each example.
@@ -18,6 +18,9 @@ def drop(
         keys: one for each example (`fold_ids`): what is dropped does not depend on the devices. None drops
             nothing, as when a network is not trained.
         layer: which of a network's dropouts it is.
+
+    Returns:
+        Activations of the same dtype.
     """
     if keys is None or rate == 0:
         return x

@@ -35,7 +35,7 @@ class FPN(CheckedModule):
             maps: `c2`, `c3`, ..., each half as large as the one before (rounded up).
 
         Returns:
-            `p2`, `p3`, ... of the same sizes, and one level more: every second place of the last
+            `p2`, `p3`, ... of the same sizes, and one level more: every second position of the last
             (the coarse level that Lin et al. give their RPN).
         """
 

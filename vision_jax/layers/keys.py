@@ -8,5 +8,10 @@ from jaxtyping import Array, Int, Key
 
 
 def fold_ids(key: Key[Array, ""], ids: Int[Array | np.ndarray, " b"]) -> Key[Array, " b"]:
-    """A key for each example, that depends on its id and not on where in which batch it stands."""
+    """A key for each example, that depends on its id and not on its position in a batch.
+
+    Args:
+        key: of the step.
+        ids: of the examples, integers.
+    """
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)

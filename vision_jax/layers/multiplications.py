@@ -18,11 +18,11 @@ _LAYERS = Conv | ConvTranspose | Dense | ConvTranspose2x2 | DepthwiseConv
 def multiplications(function: Callable[..., Any], *arguments: Any) -> int:
     """Multiplications with a layer's weights that calling a function takes; nothing is computed.
 
-    One for each output place and weight of a convolution, those at its border included, as the literature
+    One for each output position and weight of a convolution, those at its border included, as the literature
     counts them (and calls them FLOPs). Norms, biases and activations are left out.
 
     Args:
-        function: applies or initialises modules.
+        function: applies or initializes modules.
         arguments: to it, arrays or their shapes.
     """
     total = 0
@@ -32,8 +32,8 @@ def multiplications(function: Callable[..., Any], *arguments: Any) -> int:
         outcome = call(*args, **kwargs)
         module = context.module
         if context.method_name == "__call__" and isinstance(module, _LAYERS):
-            places = args[0] if isinstance(module, ConvTranspose2x2 | ConvTranspose) else outcome
-            total += places.size // places.shape[-1] * module.variables["params"]["kernel"].size
+            positions = args[0] if isinstance(module, ConvTranspose2x2 | ConvTranspose) else outcome
+            total += positions.size // positions.shape[-1] * module.variables["params"]["kernel"].size
         return outcome
 
     with nn.intercept_methods(count):

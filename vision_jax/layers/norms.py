@@ -1,6 +1,6 @@
-"""Normalisation by batch, by frozen statistics, by groups of channels.
+"""Normalization by batch, by frozen statistics, by groups of channels.
 
-Each is `x * a + b` with one `a` and `b` for each channel (and image): sums run over places first and
+Each is `x * a + b` with one `a` and `b` for each channel (and image): sums run over positions first and
 over channels after, which keeps the passes over the feature map few. Moments, statistics, `a` and `b` are
 at least float32 for feature maps of any dtype; the outcome has the map's own.
 """
@@ -29,12 +29,12 @@ def axis_is_bound(name: str = AXIS) -> bool:
 
 
 class Norm(nn.Module):
-    """One of the normalisations detectors use.
+    """One of the normalizations detectors use.
 
     `batch`: Ioffe and Szegedy 2015. Moments over the batch of all devices while training, running
     averages otherwise; the running variance is the unbiased one, as torch keeps it.
     `frozen`: the same formula with statistics that never change, and no gradient to scale and bias.
-    `group`: Wu and He 2018. Moments over each image's places and each group of channels.
+    `group`: Wu and He 2018. Moments over each image's positions and each group of channels.
 
     Attributes:
         kind: which.
@@ -52,6 +52,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h w c"]:
+        """Feature maps, normalized, in their own dtype; `batch` updates its statistics while training."""
         dtype, channels = x.dtype, x.shape[-1]
         exact = jnp.promote_types(dtype, jnp.float32)
         x = x.astype(exact)  # part of the passes below, not one of its own
@@ -67,7 +68,10 @@ class Norm(nn.Module):
         b = bias - mean * a
         return (x * a[..., None, None, :] + b[..., None, None, :]).astype(dtype)
 
-    def _batch_moments(self, x: Array, train: bool) -> tuple[Array, Array]:
+    def _batch_moments(
+        self, x: Float[Array, "b h w c"], train: bool
+    ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+        """Each channel's mean and variance: while training over all devices' batch, else the running ones."""
         channels = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_variance = self.variable("batch_stats", "variance", jnp.ones, (channels,))
@@ -87,7 +91,11 @@ class Norm(nn.Module):
         return mean, variance
 
 
-def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:
+def _group_moments(
+    x: Float[Array, "b h w c"], groups: int
+) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
+    """Mean and variance of each image's groups of channels, repeated for the group's channels."""
+
     def over_groups(per_channel: Array) -> Array:
         b, c = per_channel.shape
         grouped = per_channel.reshape(b, groups, c // groups).mean(-1)
@@ -99,4 +107,5 @@ def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:
 
 
 def _divisor(channels: int, groups: int) -> int:
+    """The largest number of groups, at most so many, that divides the channels."""
     return next(g for g in range(min(groups, channels), 0, -1) if channels % g == 0)

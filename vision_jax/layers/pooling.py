@@ -1,8 +1,8 @@
 """Pooling. Max pooling is maxima of shifted maps:
 
 XLA's gradient of a window's maximum, a select and a scatter, is slow on the CPU; those of maxima of two maps
-are not. A tie's gradient goes to all who share it: after a ReLU the only frequent tie is at zero, where it
-goes no further.
+are not. A tie's gradient is split among those that tie: after a ReLU the only frequent tie is at zero, where
+it goes no further.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def max_pool(
     """
     for axis in (1, 2):
         length = x.shape[axis]
-        places = (length + 2 * padding - size) // stride + 1
-        if ceil and (length + 2 * padding - size) % stride and places * stride < length + padding:
-            places += 1
-        behind = max((places - 1) * stride + size - length - padding, 0)
+        windows = (length + 2 * padding - size) // stride + 1
+        if ceil and (length + 2 * padding - size) % stride and windows * stride < length + padding:
+            windows += 1
+        behind = max((windows - 1) * stride + size - length - padding, 0)
         if padding or behind:
             pads = [(0, 0)] * 4
             pads[axis] = (padding, behind)
             x = jnp.pad(x, pads, constant_values=-jnp.inf)
-        last = (places - 1) * stride + 1
+        last = (windows - 1) * stride + 1
         pooled, *rest = (lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(size))
         for tap in rest:
             pooled = jnp.maximum(pooled, tap)
@@ -70,6 +70,9 @@ def average_pool(
         size: of the square windows, in pixels.
         stride: between them, in pixels.
         padding: zeros on each side, which count.
+
+    Returns:
+        One value a window: `(h + 2 * padding - size) // stride + 1` rows, columns likewise.
     """
     for axis in (1, 2):
         pads = [(0, 0)] * 4
@@ -102,7 +105,7 @@ def adaptive_average_pool(
 
 @lru_cache(maxsize=64)
 def _window_means(length: int, n: int) -> Float[np.ndarray, "n length"]:
-    """Each place's weight in each window: the i-th reaches from floor(i L / n) to ceil((i + 1) L / n)."""
+    """Each position's weight in each window: the i-th reaches from floor(i L / n) to ceil((i + 1) L / n)."""
     means = np.zeros((n, length))
     for i in range(n):
         begin, end = i * length // n, -(-(i + 1) * length // n)

@@ -28,9 +28,9 @@ class Upsample(nn.Module):
     """Doubles a map's sides.
 
     Attributes:
-        kind: `nearest` repeats each value; `bilinear` interpolates, pixel centres at +0.5; `bed_of_nails`
+        kind: `nearest` repeats each value; `bilinear` interpolates, pixel centers at +0.5; `bed_of_nails`
             writes each value to the top left of its cell; `max_unpooling` to where the encoder's maximum
-            lay (Badrinarayanan et al. 2017). With parameters: `transposed` is a 4x4 transposed convolution of
+            was (Badrinarayanan et al. 2017). With parameters: `transposed` is a 4x4 transposed convolution of
             stride 2 (Long et al. 2015); `averaged` a 3x3 one, divided by how many inputs reach a pixel;
             `resize_convolution` repeats each value, and convolves 3x3 (Odena et al. 2016).
     """
@@ -55,7 +55,7 @@ class Upsample(nn.Module):
             return double_bilinear(x)
         if self.kind == "max_unpooling":
             if argmax is None:
-                raise ValueError("max unpooling without the places of the maxima")
+                raise ValueError("max unpooling without the positions of the maxima")
             shape = (2 * x.shape[1], 2 * x.shape[2])
             return jax.vmap(partial(max_unpool, shape=shape))(x, argmax)
         unpool = unpool_nearest if self.kind == "nearest" else unpool_bed_of_nails
@@ -76,7 +76,7 @@ def halved(
 
 
 def double_bilinear(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Interpolates between pixel centres; at the border the last value goes on.
+    """Interpolates between pixel centers; at the border the last value is repeated.
 
     Each new value is 3/4 of the nearest old one and 1/4 of the next, along one axis after the other.
     """

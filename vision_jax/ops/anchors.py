@@ -15,7 +15,7 @@ from jaxtyping import Float, Num
 def base_anchors(
     sizes: Sequence[float], aspect_ratios: Sequence[float], rounded: bool = True
 ) -> Float[np.ndarray, "a 4"]:
-    """The anchors of one place, centred on the origin.
+    """The anchors of one position, centered on the origin.
 
     Args:
         sizes: square roots of the areas, in pixels.
@@ -42,18 +42,18 @@ def base_anchors(
 def grid_anchors(
     feature_size: tuple[int, int], stride: tuple[int, int], base: Num[np.ndarray, "a 4"]
 ) -> Float[np.ndarray, "n 4"]:
-    """Copies of the base anchors at every place of a feature map.
+    """Copies of the base anchors at every position of a feature map.
 
-    Place (i, j) sits at pixel (i * stride_y, j * stride_x): the top left corner of its cell, not the
-    cell's centre, as in torchvision.
+    Position (i, j) sits at pixel (i * stride_y, j * stride_x): the top left corner of its cell, not the
+    cell's center, as in torchvision.
 
     Args:
         feature_size: (height, width) of the map.
-        stride: (y, x), pixels of the image per place.
+        stride: (y, x), pixels of the image per position.
         base: anchors around the origin.
 
     Returns:
-        float32 [height * width * A, 4]: rows of the map one after another, the A anchors of a place
+        float32 [height * width * A, 4]: rows of the map one after another, the A anchors of a position
         beside each other, in the order of `base`.
     """
     height, width = feature_size
@@ -80,7 +80,7 @@ def pyramid_anchors(
 
     Returns:
         For each level, float32 [height * width * A, 4] as from `grid_anchors`. A level's stride is the
-        whole number of pixels per place, rounded down.
+        whole number of pixels per position, rounded down.
 
     Raises:
         ValueError: if the numbers of levels differ.

@@ -1,11 +1,11 @@
-"""Boxes: overlap, and offsets between a box and its anchor.
+"""Boxes: IoU and its kin, and offsets between a box and its anchor.
 
 A box is (x1, y1, x2, y2) in absolute pixels, x2 and y2 exclusive. A side that is not positive counts
-as 0, so a box without pixels has area 0 and overlaps nothing; nothing here divides by zero, in values
+as 0, so a box without pixels has area 0 and an IoU of 0 with all; nothing here divides by zero, in values
 or in gradients, because padding is made of such boxes.
 
 Boxes may be of any dtype. They are computed with in float32, or in float64 where one of the arrays is, and
-that is the dtype of areas, overlaps, offsets and decoded boxes. An array whose last axis is not 4 is a
+that is the dtype of areas, IoUs, offsets and decoded boxes. An array whose last axis is not 4 is a
 ValueError, as are shapes that do not broadcast.
 """
 
@@ -73,18 +73,17 @@ def box_ioa(a: Num[Array | np.ndarray, "n 4"], b: Num[Array | np.ndarray, "m 4"]
 
 
 def box_giou(a: Num[Array | np.ndarray, "n 4"], b: Num[Array | np.ndarray, "m 4"]) -> Float[Array, "n m"]:
-    """Generalised intersection over union (Rezatofighi et al. 2019, algorithm 1) of every pair.
+    """Generalized intersection over union (Rezatofighi et al. 2019, algorithm 1) of every pair.
 
-    It is the IoU less the share of the pair's common hull that neither box covers, so that boxes
-    which do not touch still have a gradient that draws them together.
+    It is the IoU less the fraction of the pair's common hull that neither box covers, so that boxes
+    which do not touch still have a gradient that moves them together.
 
     Args:
         a: boxes.
         b: boxes.
 
-    Returns:
-        Values in -1..1, float32 (float64 of float64 boxes). The subtracted share is 0 for a pair whose hull
-        is empty.
+    Returns: Values in -1..1, float32 (float64 of float64 boxes). The subtracted fraction is 0 for a pair
+        whose hull is empty.
     """
     a, b = promoted(a, b)
     intersection, union = _intersection_and_union(a, b)
@@ -124,7 +123,7 @@ def encode_boxes(
 ) -> Float[Array, "... 4"]:
     """The offsets that take each anchor to its box (Girshick et al. 2014, appendix C).
 
-    (dx, dy) is the way between the centres in units of the anchor's sides, (dw, dh) the logarithm of
+    (dx, dy) is the difference of the centers in units of the anchor's sides, (dw, dh) the logarithm of
     the ratio of sides, each times its weight.
 
     Args:
@@ -139,8 +138,8 @@ def encode_boxes(
     """
     boxes, anchors = promoted(boxes, anchors)
     jnp.broadcast_shapes(boxes.shape, anchors.shape)
-    bx, by, bw, bh = _centres(boxes)
-    ax, ay, aw, ah = _centres(anchors)
+    bx, by, bw, bh = _centers(boxes)
+    ax, ay, aw, ah = _centers(anchors)
     wx, wy, ww, wh = weights
     return jnp.stack(
         [
@@ -175,7 +174,7 @@ def decode_boxes(
     deltas, anchors = promoted(deltas, anchors)
     jnp.broadcast_shapes(deltas.shape, anchors.shape)
     dx, dy, dw, dh = _sides(deltas)
-    ax, ay, aw, ah = _centres(anchors)
+    ax, ay, aw, ah = _centers(anchors)
     wx, wy, ww, wh = weights
     x = ax + dx / wx * aw
     y = ay + dy / wy * ah
@@ -184,22 +183,24 @@ def decode_boxes(
     return jnp.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)
 
 
-def _sides(boxes: Array) -> tuple[Array, Array, Array, Array]:
-    """The four numbers of each box, as four arrays."""
+def _sides(boxes: Num[Array, "..."]) -> tuple[Array, Array, Array, Array]:
+    """The four numbers of each box [..., 4], as four arrays [...]. A ValueError where they are not four."""
     if boxes.shape[-1:] != (4,):
         raise ValueError(f"boxes are (x1, y1, x2, y2), but the array's shape is {list(boxes.shape)}")
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def _centres(boxes: Array) -> tuple[Array, Array, Array, Array]:
-    """Centre x and y, width and height of each box."""
+def _centers(boxes: Float[Array, "*shape 4"]) -> tuple[Array, Array, Array, Array]:
+    """Center x and y, width and height of each box, in pixels, as four arrays [...]."""
     x1, y1, x2, y2 = _sides(boxes)
     width, height = x2 - x1, y2 - y1
     return x1 + 0.5 * width, y1 + 0.5 * height, width, height
 
 
-def _intersection_and_union(a: Array, b: Array) -> tuple[Array, Array]:
-    """Areas [n, m] that both and that either of a pair's boxes cover."""
+def _intersection_and_union(
+    a: Float[Array, "n 4"], b: Float[Array, "m 4"]
+) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+    """Areas that both and that either of a pair's boxes cover, in pixels squared."""
     ax1, ay1, ax2, ay2 = (side[:, None] for side in _sides(a))
     bx1, by1, bx2, by2 = (side[None, :] for side in _sides(b))
     width = jnp.maximum(jnp.minimum(ax2, bx2) - jnp.maximum(ax1, bx1), 0)
@@ -208,13 +209,13 @@ def _intersection_and_union(a: Array, b: Array) -> tuple[Array, Array]:
     return intersection, box_area(a)[:, None] + box_area(b)[None, :] - intersection
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
+def _ratio(numerator: Float[Array, "*shape"], denominator: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The quotient, 0 where the denominator is not positive; the inner `where` keeps gradients finite."""
     positive = denominator > 0
     return jnp.where(positive, numerator / jnp.where(positive, denominator, 1), 0)
 
 
-def _log_ratio(side: Array, anchor_side: Array) -> Array:
+def _log_ratio(side: Float[Array, "*#shape"], anchor_side: Float[Array, "*#shape"]) -> Float[Array, "..."]:
     """log(side / anchor_side), 0 where either is not positive."""
     positive = (side > 0) & (anchor_side > 0)
     return jnp.where(positive, jnp.log(jnp.where(positive, side, 1) / jnp.where(positive, anchor_side, 1)), 0)

@@ -2,10 +2,10 @@
 
 A convolution is a sparse matrix on flattened maps (Dumoulin and Visin 2016, section 4.1); the transposed
 convolution is that matrix transposed, and so goes from the smaller map to the larger one. Where its kernel's
-size is no multiple of its stride, some outputs are sums of more inputs than their neighbours, which shows as
+size is no multiple of its stride, some outputs are sums of more inputs than their neighbors, which shows as
 a checkerboard (Odena, Dumoulin and Olah 2016, "Deconvolution and Checkerboard Artifacts").
 
-As everywhere a convolution is a cross-correlation: its kernel is not turned. All functions are of one image.
+As everywhere a convolution is a cross-correlation: its kernel is not flipped. All functions are of one image.
 
 Features and kernels may be of any dtype. Convolutions come out in the wider one of the two if it is floating,
 in float32 if both are integers, which would wrap. A matrix has its kernel's dtype.
@@ -35,9 +35,9 @@ def convolution_matrix_1d(
     """The matrix of a cross-correlation of signals.
 
     Args:
-        kernel: one tap a place.
+        kernel: one tap a position.
         length: of the signals.
-        stride: between the places of the kernel, in samples.
+        stride: between the positions of the kernel, in samples.
         padding: zeros on each side of the signal.
         dilation: from one tap to the next, in samples.
 
@@ -61,9 +61,9 @@ def convolution_matrix_2d(
     """The matrix of a cross-correlation of maps.
 
     Args:
-        kernel: one tap per place, input and output channel.
+        kernel: one tap per position, input and output channel.
         size: (h, w) of the maps.
-        stride: between the places of the kernel, in pixels.
+        stride: between the positions of the kernel, in pixels.
         padding: zeros on each side of the map.
         dilation: from one tap to the next, in pixels.
 
@@ -87,10 +87,10 @@ def _taps_of_outputs(
     taps: int, length: int, stride: int, padding: int, dilation: int
 ) -> Int[np.ndarray, "n {taps} {length}"]:
     """1 where an output's tap lies on an input."""
-    places = (length + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
-    if places < 1:
+    outputs = (length + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+    if outputs < 1:
         raise ValueError(f"{taps} taps of dilation {dilation} are wider than {length} + 2 * {padding}")
-    inputs = stride * np.arange(places)[:, None] - padding + dilation * np.arange(taps)
+    inputs = stride * np.arange(outputs)[:, None] - padding + dilation * np.arange(taps)
     return (inputs[:, :, None] == np.arange(length)).astype(np.int8)
 
 
@@ -109,12 +109,12 @@ def transposed_convolution(
 
     Args:
         features: a feature map.
-        kernel: one tap per place, output and input channel; torch's weight [i, o, kh, kw] otherwise arranged.
-        stride: from what one pixel writes to what the next one does, in pixels.
-        padding: rows and columns of the outcome that are cut from each side, as the convolution pads.
-        output_padding: of them that are kept, or added, below and on the right, where a convolution whose
-            stride does not divide its input leaves some out. Less than the stride or the dilation.
-        dilation: from one tap to the next, in pixels.
+        kernel: one tap per position, output and input channel; torch's weight [i, o, kh, kw] otherwise
+        arranged. stride: from what one pixel writes to what the next one does, in pixels. padding: rows and
+        columns of the outcome that are cut from each side, as the convolution pads. output_padding: of them
+        that are kept, or added, below and on the right, where a convolution whose stride does not divide its
+        input leaves some out. Less than the stride or the dilation. dilation: from one tap to the next, in
+        pixels.
 
     Returns:
         `(h - 1) * stride + dilation * (kh - 1) + 1 - 2 * padding + output_padding` rows, columns likewise.
@@ -124,11 +124,11 @@ def transposed_convolution(
     """
     _check(output_padding, stride, dilation)
     features, kernel = _floats(features, kernel)
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     around = [dilation * (taps - 1) - padding for taps in kernel.shape[:2]]
     return lax.conv_general_dilated(
         features[None],
-        turned,
+        flipped,
         (1, 1),
         [(pad, pad + output_padding) for pad in around],
         lhs_dilation=(stride, stride),
@@ -137,7 +137,9 @@ def transposed_convolution(
     )[0]
 
 
-def _floats(features: Array | np.ndarray, kernel: Array | np.ndarray) -> tuple[Array, Array]:
+def _floats(
+    features: Num[Array | np.ndarray, "..."], kernel: Num[Array | np.ndarray, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Both in the wider dtype of the two, float32 if that is an integer's: what `lax` wants."""
     dtype = jnp.result_type(features, kernel)
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -146,6 +148,7 @@ def _floats(features: Array | np.ndarray, kernel: Array | np.ndarray) -> tuple[A
 
 
 def _check(output_padding: int, stride: int, dilation: int) -> None:
+    """A ValueError where the output padding is negative or too large."""
     if not 0 <= output_padding < max(stride, dilation):
         raise ValueError(f"output_padding {output_padding} must be less than {max(stride, dilation)}")
 
@@ -172,7 +175,7 @@ def overlap_counts(
         dilation: as there.
 
     Returns:
-        int32, one count for each place of the outcome.
+        int32, one count for each pixel of the outcome.
 
     Raises:
         ValueError: the output padding is too large.
@@ -181,9 +184,9 @@ def overlap_counts(
     taps = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     counts = []
     for length, count in zip(size, taps, strict=True):
-        places = (length - 1) * stride + dilation * (count - 1) + 1 - 2 * padding + output_padding
+        outputs = (length - 1) * stride + dilation * (count - 1) + 1 - 2 * padding + output_padding
         written = stride * np.arange(length)[:, None] + dilation * np.arange(count) - padding
-        counts.append(np.sum(written[:, :, None] == np.arange(places), axis=(0, 1), dtype=np.int32))
+        counts.append(np.sum(written[:, :, None] == np.arange(outputs), axis=(0, 1), dtype=np.int32))
     return counts[0][:, None] * counts[1]
 
 
@@ -229,7 +232,7 @@ def resize_convolution(
 
     Args:
         features: a feature map.
-        kernel: one tap per place, input and output channel. The convolution keeps the enlarged map's size;
+        kernel: one tap per position, input and output channel. The convolution keeps the enlarged map's size;
             an even kernel has its extra row of zeros below, its extra column on the right.
         factor: enlargement along each axis.
         method: how; bilinear continues the border's pixels.
@@ -259,7 +262,7 @@ def bilinear_kernel(
 
     With this stride, and at the default size a padding of `stride // 2`, a map becomes `stride` times as
     large, each channel by itself. Away from the border that is bilinear interpolation between pixels'
-    centres; at the border the map fades into zeros.
+    centers; at the border the map fades into zeros.
 
     Args:
         stride: enlargement.

@@ -97,9 +97,9 @@ def dice_loss(
         raise ValueError(
             f"probabilities {list(probabilities.shape)} and labels {list(labels.shape)} differ in size"
         )
-    labelled = labels >= 0
+    labeled = labels >= 0
     truth = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=probabilities.dtype)
-    answer = jnp.where(labelled[..., None], probabilities, 0)
+    answer = jnp.where(labeled[..., None], probabilities, 0)
     true = truth.sum((0, 1))
     present = true > 0
     shared = (truth * answer).sum((0, 1))

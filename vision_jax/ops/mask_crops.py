@@ -1,6 +1,6 @@
 """What a mask head should predict: the part of each object's mask that a region holds.
 
-Masks come as pictures with frames, the rectangles of the canvas that they cover: box-relative crops, or
+Masks come as images with frames, the rectangles of the canvas that they cover: box-relative crops, or
 full bitmaps whose frame is the canvas. Both are read by the same sampling, that of RoIAlign.
 """
 
@@ -24,7 +24,7 @@ def crop_masks(
 ) -> Float[Array, "r {size} {size}"]:
     """Crops an object's mask to each box and resizes it (He et al. 2017, "Mask R-CNN", section 3).
 
-    RoIAlign with as many samples as a bin has cells, at torchvision's places: a sample at p, in canvas
+    RoIAlign with as many samples as a bin has cells, at torchvision's positions: a sample at p, in canvas
     pixels, reads what is at p + 0.5. Full bitmaps so give torchvision's targets.
 
     Args:
@@ -50,7 +50,8 @@ def crop_masks(
     full = 1 if masks.dtype == bool else 255
     frames = frames[which]
 
-    def weights(low, high, frame_low, frame_high, cells: int):
+    def weights(low: Array, high: Array, frame_low: Array, frame_high: Array, cells: int) -> Array:
+        """Along one axis, what each of a mask's cells is worth in each bin [R, size, cells]."""
         extent = frame_high - frame_low
         scale = cells / jnp.where(extent > 0, extent, 1)
         length = jnp.maximum(high - low, 1) * scale
@@ -63,7 +64,7 @@ def crop_masks(
     rows = weights(boxes[:, 1], boxes[:, 3], frames[:, 1], frames[:, 3], height)
     columns = weights(boxes[:, 0], boxes[:, 2], frames[:, 0], frames[:, 2], width)
 
-    def one(region):
+    def one(region: tuple[Array, Array, Array]) -> Array:
         index, rows, columns = region
         return rows @ (jnp.asarray(masks)[index].astype(rows.dtype) / full) @ columns.T
 

@@ -2,7 +2,7 @@
 
 A head predicts a mask on a small grid laid over its box. Pasting takes it to the image's own pixels, as
 torchvision does: a ring of empty cells is added, so that a mask can fade out at its box; the box grows with
-it and is cut to whole pixels, both ends inside; and the values are bilinear between the cells' centres.
+it and is cut to whole pixels, both ends inside; and the values are bilinear between the cells' centers.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def paste_window(
     padded = np.zeros((cells, cells), np.float32)
     padded[1:-1, 1:-1] = probabilities
     half = (box[2:] - box[:2]) * 0.5 * (cells / (cells - 2))
-    centre = (box[2:] + box[:2]) * 0.5
-    left, top = (centre - half).astype(np.int64).tolist()
-    right, bottom = (centre + half).astype(np.int64).tolist()
-    first_row, above, below, down = _neighbours(top, bottom, size[0], cells)
-    first_column, before, after, across = _neighbours(left, right, size[1], cells)
+    center = (box[2:] + box[:2]) * 0.5
+    left, top = (center - half).astype(np.int64).tolist()
+    right, bottom = (center + half).astype(np.int64).tolist()
+    first_row, above, below, down = _neighbors(top, bottom, size[0], cells)
+    first_column, before, after, across = _neighbors(left, right, size[1], cells)
     # Elementwise, rows first: for matrices this small, starting BLAS's threads costs more than the product.
     rows = padded[above] * (1 - down[:, None]) + padded[below] * down[:, None]
     values = rows[:, before] * (1 - across) + rows[:, after] * across
     return values, (first_row, first_column)
 
 
-def _neighbours(
+def _neighbors(
     first: int, last: int, limit: int, cells: int
 ) -> tuple[int, Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Between which cells the pixels from `first` to `last` inside 0..limit lie.

@@ -1,12 +1,12 @@
-"""Non-maximum suppression: of boxes that overlap, the one with the highest score.
+"""Non-maximum suppression (NMS): of boxes with a large IoU, the one with the highest score.
 
-The greedy definition: boxes are taken best first, and a box is kept unless one kept before it overlaps
-it by more than a threshold. Going box by box is slow on every device, so boxes go in blocks. A block is
-first compared with the boxes kept so far, never with all. Inside the block, "kept unless a better kept
-one suppresses it" is then applied to all its boxes at once, until nothing changes: the best box is
-right after the first round, and at least one more in every further round, so what is reached is the
-greedy answer, exactly. Blocks stop coming once enough boxes are kept. So the work is one overlap for
-each pair of a box and a kept box, and memory is never N x N.
+The greedy definition: boxes are taken best first, and a box is kept unless its IoU with one kept before it is
+more than a threshold. Going box by box is slow on every device, so boxes go in blocks. A block is first
+compared with the boxes kept so far, never with all. Inside the block, "kept unless a better kept one
+suppresses it" is then applied to all its boxes at once, until nothing changes: the best box is right after
+the first round, and at least one more in every further round, so what is reached is the greedy answer,
+exactly. Blocks stop coming once enough boxes are kept. So the work is one IoU for each pair of a box and a
+kept box, and memory is never N x N.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def nms(
     score_threshold: float | Float[Array, ""] = -jnp.inf,
     valid: Bool[Array | np.ndarray, " _n"] | None = None,
 ) -> tuple[Int[Array, "{max_outputs}"], Bool[Array, "{max_outputs}"]]:
-    """Greedy non-maximum suppression.
+    """Greedy NMS.
 
     Args:
-        boxes: candidates, of any dtype; boxes without area overlap nothing.
+        boxes: candidates, of any dtype; the IoU of boxes without area is 0.
         scores: the better box wins; of equal ones, the first. A NaN is never kept.
-        iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this, 0..1.
+        iou_threshold: a box is suppressed by a better kept one if their IoU is *more* than this, 0..1.
         max_outputs: how many boxes are kept at most.
         score_threshold: a box is a candidate if its score is *greater*.
         valid: which boxes exist; all of them if None.
@@ -60,15 +60,15 @@ def batched_nms(
     score_threshold: float | Float[Array, ""] = -jnp.inf,
     valid: Bool[Array | np.ndarray, " _n"] | None = None,
 ) -> tuple[Int[Array, "{max_outputs}"], Bool[Array, "{max_outputs}"]]:
-    """Greedy non-maximum suppression among the boxes of each group (a class, a pyramid level).
+    """Greedy NMS among the boxes of each group (a class, a pyramid level).
 
     Groups are compared as numbers; boxes are not moved apart, which would cost them their precision.
 
     Args:
-        boxes: candidates, of any dtype; boxes without area overlap nothing.
+        boxes: candidates, of any dtype; the IoU of boxes without area is 0.
         scores: the better box wins; of equal ones, the first. A NaN is never kept.
         groups: boxes of different groups do not suppress each other.
-        iou_threshold: a box is suppressed by a better kept one that it overlaps by *more* than this, 0..1.
+        iou_threshold: a box is suppressed by a better kept one if their IoU is *more* than this, 0..1.
         max_outputs: how many boxes are kept at most, over all groups: the best ones.
         score_threshold: a box is a candidate if its score is *greater*.
         valid: which boxes exist; all of them if None.
@@ -93,7 +93,7 @@ def batched_nms(
     candidates = jnp.sum(candidate, dtype=jnp.int32)
     order = _best_first(scores, candidate)
 
-    # One row per coordinate, so that neighbours in memory are what the inner loops run over.
+    # One row per coordinate, so that neighbors in memory are what the inner loops run over.
     padding = -count % _BLOCK
     (corners,) = promoted(boxes[order])
     corners = jnp.pad(corners.T, ((0, 0), (0, padding)))
@@ -101,9 +101,10 @@ def batched_nms(
     within = jnp.arange(_BLOCK, dtype=jnp.int32)
     room = most + -most % _BLOCK
 
-    def suppresses(corners, groups, other_corners, other_groups):
-        overlap = box_iou(corners.T, other_corners.T) > iou_threshold
-        return overlap & (groups[:, None] == other_groups[None, :])
+    def suppresses(corners: Array, groups: Array, other_corners: Array, other_groups: Array) -> Array:
+        """Whether boxes [4, n] suppress others [4, m]: [n, m]."""
+        close = box_iou(corners.T, other_corners.T) > iou_threshold
+        return close & (groups[:, None] == other_groups[None, :])
 
     def unfinished(state):
         start, found, *_ = state
@@ -136,7 +137,7 @@ def batched_nms(
         )
 
     none = jnp.int32(0)
-    # Places not yet taken hold boxes without area, which overlap nothing.
+    # Positions not yet taken hold boxes without area, whose IoU is 0.
     nothing = (jnp.zeros((4, room), corners.dtype), jnp.zeros(room, groups.dtype), jnp.zeros(room, jnp.int32))
     _, found, _, _, ranks = lax.while_loop(unfinished, next_block, (none, none, *nothing))
     there = jnp.arange(max_outputs) < found
@@ -153,13 +154,13 @@ def _best_first(scores: Num[Array, " n"], candidate: Bool[Array, " n"]) -> Int[A
     return order[jnp.argsort(~candidate[order], stable=True)]
 
 
-def _block(array: Array, start: Int[Array, ""]) -> Array:
+def _block(array: Num[Array, "*rows n"], start: Int[Array, ""]) -> Num[Array, "*rows block"]:
     """The `_BLOCK` entries of the last axis that follow `start`."""
     return lax.dynamic_slice_in_dim(array, start, _BLOCK, axis=-1)
 
 
 def _fixpoint(alive: Bool[Array, " n"], beats: Bool[Array, "n n"]) -> Bool[Array, " n"]:
-    """Which of the boxes `alive` greedy suppression keeps, `beats[i, j]` implying that i is better than j."""
+    """Which of the boxes `alive` greedy NMS keeps, `beats[i, j]` implying that i is better than j."""
 
     def changed(state):
         before, now = state

@@ -70,6 +70,7 @@ def unpool_bed_of_nails(
 
 
 def _check_stride(stride: int) -> None:
+    """A ValueError where the stride is less than 1."""
     if stride < 1:
         raise ValueError(f"stride {stride} is less than 1")
 

@@ -6,7 +6,7 @@ samples inside each bin. On a feature pyramid each box reads the one level that 
 2017, "Feature Pyramid Networks", equation 1).
 
 Shapes: features [H, W, C] of one image, boxes [R, 4] as (x1, y1, x2, y2) in image pixels, results
-[R, h, w, C]. The boxes receive no gradient. Both may be of any dtype: places and means are computed in
+[R, h, w, C]. The boxes receive no gradient. Both may be of any dtype: positions and means are computed in
 float32, or in float64 where an argument is; results are in the features' dtype, means of integers rounded.
 """
 
@@ -47,10 +47,10 @@ def roi_align(
         spatial_scale: cells per image pixel, 1 / stride.
         sampling_ratio: samples per bin along each axis; 0 takes ceil(box size / output size), so that
             samples lie at most one cell apart.
-        aligned: True shifts by half a cell, since a cell's centre is at +0.5; False is the convention of
+        aligned: True shifts by half a cell, since a cell's center is at +0.5; False is the convention of
             the first implementations, which also widens boxes narrower than one cell to one cell.
-        reduce: `mean` of a bin's samples, or their `max` in each channel, whose gradient samples that tie
-            share equally.
+        reduce: `mean` of a bin's samples, or their `max` in each channel, whose gradient is split equally
+            among samples that tie.
 
     Returns:
         The pooled features, in the features' dtype.
@@ -165,7 +165,7 @@ def roi_pool(
 ) -> Num[Array, "r ph pw c"]:
     """The maximum of each bin of each box, both rounded to whole cells (Fast R-CNN, section 2.1).
 
-    Where several cells of a bin share the maximum (zeros after a ReLU often do), the first in row-major
+    Where several cells of a bin hold the maximum (zeros after a ReLU often do), the first in row-major
     order receives the gradient.
 
     Args:
@@ -226,8 +226,10 @@ def multilevel_roi_pool(
     return pooled.reshape(pooled_shape)
 
 
-def _bin_edges(low, high, bins: int, limit):
-    """Along one axis, each bin's first cell and the one after its last, inside the map: two of [R, bins]."""
+def _bin_edges(
+    low: Int[Array, " r"], high: Int[Array, " r"], bins: int, limit: Int[Array, " r"]
+) -> tuple[Int[Array, "r {bins}"], Int[Array, "r {bins}"]]:
+    """Along one axis, each bin's first cell and the one after its last, inside the map of `limit` cells."""
     length = jnp.maximum(high - low + 1, 1).astype(jnp.float32)
     width = _divide(length, bins)[:, None]
     first = jnp.floor(jnp.arange(bins) * width).astype(jnp.int32) + low[:, None]
@@ -236,14 +238,17 @@ def _bin_edges(low, high, bins: int, limit):
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of bins; a ValueError where one is negative."""
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 0:
         raise ValueError(f"output_size is {size}; it is a number of bins, at least 0.")
     return height, width
 
 
-def _stack_levels(features, spatial_scales):
-    """Lays a pyramid's maps one above the other: the atlas, each map's first row, each map's shape.
+def _stack_levels(
+    features: Sequence[Num[Array | np.ndarray, "_ _ c"]], spatial_scales: Sequence[float]
+) -> tuple[Num[Array, "y x c"], Int[np.ndarray, " l"], Int[np.ndarray, "l 2"]]:
+    """Puts a pyramid's maps one above the other: the atlas, each map's first row, each map's shape.
 
     Every map takes at least two rows and columns, so that a window of 2 x 2 cells always fits.
     """
@@ -256,7 +261,12 @@ def _stack_levels(features, spatial_scales):
     return jnp.concatenate(padded), tops, shapes
 
 
-def _to_cells(boxes, level, spatial_scales, dtype):
+def _to_cells(
+    boxes: Num[Array | np.ndarray, "r 4"],
+    level: Int[Array, " r"],
+    spatial_scales: Sequence[float],
+    dtype: np.dtype,
+) -> Float[Array, "r 4"]:
     """Boxes in cells of their own level; a box receives no gradient."""
     return (
         lax.stop_gradient(jnp.asarray(boxes)).astype(dtype)
@@ -264,7 +274,7 @@ def _to_cells(boxes, level, spatial_scales, dtype):
     )
 
 
-def _divide(length, count: int):
+def _divide(length: Float[Array, "*shape"], count: int) -> Float[Array, "*shape"]:
     """length / count, rounded as IEEE has it.
 
     XLA turns a division by a constant into a product with its reciprocal, whose last bit differs: the
@@ -273,8 +283,10 @@ def _divide(length, count: int):
     return length / (count + 0 * length)
 
 
-def _axis(low, high, bins: int, aligned: bool):
-    """Along one axis, in cells: where each bin begins [R, bins] and how wide the bins are [R, 1]."""
+def _axis(
+    low: Float[Array, " r"], high: Float[Array, " r"], bins: int, aligned: bool
+) -> tuple[Float[Array, "r {bins}"], Float[Array, "r 1"]]:
+    """Along one axis, in cells: where each bin begins and how wide a box's bins are."""
     shift = 0.5 if aligned else 0.0
     start = low - shift
     length = high - shift - start
@@ -284,16 +296,16 @@ def _axis(low, high, bins: int, aligned: bool):
     return start[:, None] + jnp.arange(bins, dtype=start.dtype) * width, width
 
 
-def _samples(bin_start, bin_width, ratio: int, limit):
-    """Along one axis, the first of the two cells around each sample and both cells' shares of the bin's mean.
+def _samples(
+    bin_start: Float[Array, "r bins"], bin_width: Float[Array, "r 1"], ratio: int, limit: Float[Array, " r"]
+) -> tuple[Int[Array, "r bins {ratio}"], Float[Array, "r bins {ratio} 2"]]:
+    """Along one axis, the first of each sample's two cells (int32) and both cells' weights in the bin's mean.
 
     Args:
-        bin_start: [R, bins]; bin_width: [R, 1].
+        bin_start: in cells.
+        bin_width: of all of a box's bins, in cells.
         ratio: samples per bin.
-        limit: [R], the length of each box's map.
-
-    Returns:
-        int32 [R, bins, ratio] and [R, bins, ratio, 2].
+        limit: the length of each box's map, in cells.
     """
     steps = np.arange(ratio, dtype=bin_start.dtype) + 0.5
     position = bin_start[..., None] + steps * bin_width[..., None] / ratio
@@ -308,8 +320,15 @@ def _samples(bin_start, bin_width, ratio: int, limit):
     return cell.astype(jnp.int32), weights
 
 
-def _reduce_samples(atlas, rows, row_weights, columns, column_weights, reduce: Reduce):
-    """The mean or the largest of each bin's samples: [R * h * w, C]."""
+def _reduce_samples(
+    atlas: Num[Array, "y x c"],
+    rows: Int[Array, "r h s"],
+    row_weights: Float[Array, "r h s 2"],
+    columns: Int[Array, "r w s"],
+    column_weights: Float[Array, "r w s 2"],
+    reduce: Reduce,
+) -> Float[Array, "r*h*w c"]:
+    """The mean or the largest of each bin's samples."""
     boxes, height, per_row = rows.shape
     width, per_column = columns.shape[1:]
     shape = (boxes, height, width, per_row, per_column)
@@ -324,7 +343,7 @@ def _reduce_samples(atlas, rows, row_weights, columns, column_weights, reduce: R
     count, per_bin = boxes * height * width, per_row * per_column
     if reduce == "mean":
         return window_sums(atlas, corners.reshape(count, per_bin, 2), weights.reshape(count, per_bin, 2, 2))
-    # A sample's weights are its share of the mean: as many times as much is the sample itself.
+    # A sample's weights are for the mean: as many times as much is the sample itself.
     samples = window_sums(
         atlas, corners.reshape(count * per_bin, 1, 2), per_bin * weights.reshape(count * per_bin, 1, 2, 2)
     )
@@ -338,7 +357,7 @@ def adaptive_weights(
     offset: Float[Array, " r"],
     cells: int,
 ) -> Float[Array, "r bins {cells}"]:
-    """Along one axis, each cell's share of each bin's mean, with as many samples as the bin has cells.
+    """Along one axis, each cell's weight in each bin's mean, with as many samples as the bin has cells.
 
     The number of samples depends on the box, but where there are several they lie more than half a cell
     apart, so at most five are within a cell's reach.
@@ -365,8 +384,10 @@ def adaptive_weights(
     return jnp.where(count > 0, weights / jnp.maximum(count, 1), 0)
 
 
-def _weigh_cells(atlas, rows, columns):
-    """Sums all cells with weights that separate into rows [R, h, Y] and columns [R, w, X]: [R, h, w, C]."""
+def _weigh_cells(
+    atlas: Num[Array, "y x c"], rows: Float[Array, "r h y"], columns: Float[Array, "r w x"]
+) -> Float[Array, "r h w c"]:
+    """Sums all cells with weights that separate into rows and columns."""
     count, some = len(rows), max(1, min(32, len(rows)))
     atlas = atlas.astype(rows.dtype)
 

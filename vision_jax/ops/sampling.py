@@ -3,8 +3,8 @@
 A transform maps each pixel of the output to the point of the input that it reads, so that every output pixel
 has a value: a grid generator gives the points, a bilinear sampler reads them, and both are differentiable.
 
-Points are (x, y) and normalised: -1 and 1 are the image's borders, that is the outer edges of its outer
-pixels, or with `align_corners` the centres of those pixels. All functions are of one image; `vmap` them.
+Points are (x, y) and normalized: -1 and 1 are the image's borders, that is the outer edges of its outer
+pixels, or with `align_corners` the centers of those pixels. All functions are of one image; `vmap` them.
 
 Images, transforms and points may be of any dtype. Points are computed in float32, or in float64 where an
 argument is, and come out so; samples are computed likewise and come out in the image's dtype, rounded to the
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
 from vision_jax.kernels.window_samples import Windows, spread_window_samples, window_samples, window_slopes
 from vision_jax.ops.arguments import check_lengths, compute_dtype, promoted, rounded
@@ -39,15 +39,15 @@ def sample_bilinear(
 ) -> Num[Array, "*grid c"]:
     """Reads an image between its pixels (Jaderberg et al. 2015, equation 5).
 
-    Image and points receive gradients; a point's is that of the cell it lies in, whose neighbour on the right
+    Image and points receive gradients; a point's is that of the cell it lies in, whose neighbor on the right
     and below it belongs to where it lies on a border (equation 7).
 
     Args:
         image: an image or feature map, of one pixel or more.
-        points: normalised (x, y), anywhere. One that is not finite reads 0, and receives no gradient.
+        points: normalized (x, y), anywhere. One that is not finite reads 0, and receives no gradient.
         padding: what lies outside: zeros; the border's pixels continued; or the image mirrored at its
             border, again and again.
-        align_corners: whether -1 and 1 are the centres of the outer pixels, not their outer edges.
+        align_corners: whether -1 and 1 are the centers of the outer pixels, not their outer edges.
 
     Returns:
         The values, in the image's dtype.
@@ -66,8 +66,8 @@ def sample_bilinear(
     if height == 1 or width == 1:  # a window of 2 x 2 cells always fits
         mode = "constant" if padding == "zeros" else "edge"
         image = jnp.pad(image, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode=mode)
-    places = jnp.asarray(points).reshape(-1, 2).astype(dtype)
-    values: Array = _sample(image, places, ((height, width), padding, align_corners))
+    listed = jnp.asarray(points).reshape(-1, 2).astype(dtype)
+    values: Array = _sample(image, listed, ((height, width), padding, align_corners))
     return rounded(values.reshape(sampled_shape), like.dtype)
 
 
@@ -75,38 +75,50 @@ _Settings = tuple[tuple[int, int], Padding, bool]  # the size before it was padd
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _sample(image: Array, places: Array, settings: _Settings) -> Array:
+def _sample(
+    image: Float[Array, "h w c"], points: Float[Array, "n 2"], settings: _Settings
+) -> Float[Array, "n c"]:
     """The samples of a list of points, in their dtype, from an image of 2 x 2 pixels or more."""
-    windows, finite, _ = _windows(places, *settings)
+    windows, finite, _ = _windows(points, *settings)
     padding = settings[1]
     values = window_samples(image, windows)
     # Beside zeros no point that is not finite reads a cell.
     return values if padding == "zeros" else jnp.where(finite[:, None], values, 0)
 
 
-def _sample_forward(image, places, settings):
-    return _sample(image, places, settings), (image, places)
+def _sample_forward(
+    image: Float[Array, "h w c"], points: Float[Array, "n 2"], settings: _Settings
+) -> tuple[Float[Array, "n c"], tuple[Array, Array]]:
+    """The samples, and what the gradients need."""
+    return _sample(image, points, settings), (image, points)
 
 
-def _sample_backward(settings, residuals, gradient):
-    image, places = lax.optimization_barrier(residuals)
-    windows, finite, changes = _windows(places, *settings)
+def _sample_backward(
+    settings: _Settings,
+    residuals: tuple[Float[Array, "h w c"], Float[Array, "n 2"]],
+    gradient: Float[Array, "n c"],
+) -> tuple[Float[Array, "h w c"], Float[Array, "n 2"]]:
+    """The gradients with respect to the image and the points."""
+    image, points = lax.optimization_barrier(residuals)
+    windows, finite, changes = _windows(points, *settings)
     padding = settings[1]
     if padding != "zeros":
         gradient = jnp.where(finite[:, None], gradient, 0)
     spread = spread_window_samples(image[..., :0], windows, gradient)
     of_down, of_across = changes
-    is_x = lax.broadcasted_iota(jnp.int32, places.shape, 1) == 0
-    of_places = jnp.where(is_x, of_across[:, None], of_down[:, None])
+    is_x = lax.broadcasted_iota(jnp.int32, points.shape, 1) == 0
+    of_points = jnp.where(is_x, of_across[:, None], of_down[:, None])
     slopes = window_slopes(image, windows, gradient)
     # A point that is clipped has no gradient, whatever is read there.
-    return spread.astype(image.dtype), jnp.where(of_places == 0, 0, slopes * of_places)
+    return spread.astype(image.dtype), jnp.where(of_points == 0, 0, slopes * of_points)
 
 
 _sample.defvjp(_sample_forward, _sample_backward)
 
 
-def _windows(places, size: tuple[int, int], padding: Padding, align_corners: bool):
+def _windows(
+    points: Float[Array, "n 2"], size: tuple[int, int], padding: Padding, align_corners: bool
+) -> tuple[Windows, Bool[Array, " n"], list[Float[Array, " n"]]]:
     """Which window each point reads.
 
     Returns:
@@ -114,7 +126,7 @@ def _windows(places, size: tuple[int, int], padding: Padding, align_corners: boo
         finite: whether the point is.
         changes: how `down` and `across` change with the point's y and x.
     """
-    x, y = places[:, 0], places[:, 1]
+    x, y = points[:, 0], points[:, 1]
     finite = jnp.isfinite(x) & jnp.isfinite(y)
     cells, offsets, changes = [], [], []
     for coordinate, length in ((y, size[0]), (x, size[1])):
@@ -129,8 +141,14 @@ def _windows(places, size: tuple[int, int], padding: Padding, align_corners: boo
     return Windows(*cells, *offsets), finite, changes
 
 
-def _position(coordinate, finite, length: int, padding: Padding, align_corners: bool):
-    """Where a point lies along one axis, in cells; 0 at the first one's centre."""
+def _position(
+    coordinate: Float[Array, " n"],
+    finite: Bool[Array, " n"],
+    length: int,
+    padding: Padding,
+    align_corners: bool,
+) -> Float[Array, " n"]:
+    """Where a point lies along one axis, in cells; 0 at the first one's center."""
     coordinate = jnp.where(finite, coordinate, 0)
     coordinate = _clip(coordinate, jnp.abs(coordinate) < _FARTHEST, -_FARTHEST, _FARTHEST)
     # In this order, as torch has it: its rounding decides in which cell a point on a border lies.
@@ -146,12 +164,14 @@ def _position(coordinate, finite, length: int, padding: Padding, align_corners: 
     return _clip(position, (position > 0) & (position < length - 1), 0, length - 1)
 
 
-def _clip(position, inside, low, high):
+def _clip(
+    position: Float[Array, " n"], inside: Bool[Array, " n"], low: float, high: float
+) -> Float[Array, " n"]:
     """Clips, without a gradient outside."""
     return jnp.where(inside, position, lax.stop_gradient(jnp.clip(position, low, high)))
 
 
-def _reflect(position, length: int, align_corners: bool):
+def _reflect(position: Float[Array, " n"], length: int, align_corners: bool) -> Float[Array, " n"]:
     """Mirrors positions at both borders until they are inside."""
     low, span = (0.0, length - 1.0) if align_corners else (-0.5, float(length))
     if span == 0:
@@ -163,11 +183,11 @@ def _reflect(position, length: int, align_corners: bool):
 
 
 def target_points(size: tuple[int, int], align_corners: bool = False) -> Float[np.ndarray, "h w 2"]:
-    """The centres of an output's pixels, as normalised points.
+    """The centers of an output's pixels, as normalized points.
 
     Args:
         size: (height, width) of the output.
-        align_corners: whether -1 and 1 are the centres of the outer pixels, not their outer edges. One pixel
+        align_corners: whether -1 and 1 are the centers of the outer pixels, not their outer edges. One pixel
             alone is at 0 both ways.
 
     Returns:
@@ -176,12 +196,14 @@ def target_points(size: tuple[int, int], align_corners: bool = False) -> Float[n
     return _points(size, align_corners).astype(np.float32)
 
 
-def _points(size: tuple[int, int], align_corners: bool) -> Float[np.ndarray, "h w 2"]:
-    y, x = (_centres(length, align_corners) for length in size)
+def _points(size: tuple[int, int], align_corners: bool) -> Float[np.ndarray, "{size[0]} {size[1]} 2"]:
+    """`target_points` in float64."""
+    y, x = (_centers(length, align_corners) for length in size)
     return np.stack(np.meshgrid(x, y), -1)
 
 
-def _centres(length: int, align_corners: bool) -> Float[np.ndarray, " n"]:
+def _centers(length: int, align_corners: bool) -> Float[np.ndarray, "{length}"]:
+    """The centers of pixels along one axis, normalized."""
     steps = np.arange(length)
     if align_corners:
         return 2 * steps / (length - 1) - 1 if length > 1 else np.zeros(1)
@@ -201,8 +223,10 @@ def affine_grid(
     return _mapped(theta, size, align_corners)
 
 
-def _mapped(theta, size: tuple[int, int], align_corners: bool):
-    """theta @ (x, y, 1) of each pixel: [h, w, rows of theta]."""
+def _mapped(
+    theta: Num[Array | np.ndarray, "rows 3"], size: tuple[int, int], align_corners: bool
+) -> Float[Array, "{size[0]} {size[1]} rows"]:
+    """theta @ (x, y, 1) of each pixel."""
     (theta,) = promoted(theta)
     x, y = jnp.moveaxis(jnp.asarray(_points(size, align_corners), theta.dtype), -1, 0)[..., None]
     return x * theta[:, 0] + y * theta[:, 1] + theta[:, 2]
@@ -309,23 +333,23 @@ def thin_plate_spline_weights(
 def _spline_weights(
     control: tuple[tuple[float, float], ...], size: tuple[int, int], align_corners: bool
 ) -> Float[np.ndarray, "h w k"]:
-    """The share of each control point's image in each pixel's point."""
-    centres = np.array(control)
-    count = len(centres)
+    """The weight of each control point's image in each pixel's point."""
+    centers = np.array(control)
+    count = len(centers)
     system = np.zeros((count + 3, count + 3))
-    system[:count, :count] = _bending(centres, centres)
-    system[:count, count:] = np.column_stack([np.ones(count), centres])
+    system[:count, :count] = _bending(centers, centers)
+    system[:count, count:] = np.column_stack([np.ones(count), centers])
     system[count:, :count] = system[:count, count:].T
     if count < 3 or np.linalg.matrix_rank(system) < count + 3:
         raise ValueError(f"a thin-plate spline's {count} control points coincide or lie on one line")
     points = _points(size, align_corners).reshape(-1, 2)
-    basis = np.column_stack([_bending(points, centres), np.ones(len(points)), points])
+    basis = np.column_stack([_bending(points, centers), np.ones(len(points)), points])
     return np.linalg.solve(system, basis.T)[:count].T.reshape(*size, count)
 
 
-def _bending(points, centres):
-    """r^2 log r^2 between points and centres, 0 where they meet."""
-    squared = ((points[:, None] - centres) ** 2).sum(-1)
+def _bending(points: Float[np.ndarray, "n 2"], centers: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, "n k"]:
+    """r^2 log r^2 between points and centers, 0 where they meet."""
+    squared = ((points[:, None] - centers) ** 2).sum(-1)
     return squared * np.log(np.where(squared > 0, squared, 1))
 
 
