@@ -1,7 +1,8 @@
 """Systems of the vision literature as pure Flax modules, with one trainer for all of them.
 
     from vision_jax import fit
-    fit(experiment(...), "runs/mine")
+    from vision_jax.recipes import mask_rcnn
+    fit(mask_rcnn(data="coco:FOLDER"), "runs/mine")
 
 Names are imported when they are first used, so that `import vision_jax` costs nothing.
 """

@@ -3,12 +3,12 @@
     python experiments/peers/mask_rcnn_at_equal_time.py --out FOLDER
     python experiments/peers/mask_rcnn_at_equal_time.py --out FOLDER --widths ours
 
-For each seed the command `vision-jax train experiments/mask_rcnn.py` runs as a user's first would, with no
-compiled program kept from before. How long its process took until the last step is done is what
+For each seed the command `vision-jax train mask_rcnn` runs as a user's first would, with no compiled program
+kept from before. How long its process took until the last step is done is what
 torchvision's process then has for its start and its steps. One right after the other, because a machine's
-speed may change from hour to hour. torchvision's model has the same backbone, normalisation, anchors and
+speed may change from hour to hour. torchvision's model has the same backbone, normalization, anchors and
 numbers of regions, and gets the same batches, optimizer and schedule, fed full bitmaps. Its pyramid and heads
-are those of its own default or, with `--widths ours`, as wide as ours and normalised alike.
+are those of its own default or, with `--widths ours`, as wide as ours and normalized alike.
 
 Runs that are done are not repeated. Needs torch and torchvision; run it where nothing else runs.
 """
@@ -19,7 +19,6 @@ import inspect
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -32,16 +31,17 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from vision_jax.recipes import mask_rcnn
+
 HERE = Path(__file__).resolve().parent
-EXPERIMENT = HERE.parent / "mask_rcnn.py"
 PEER = HERE / "torchvision_rcnn.py"
 
 METRICS = ("AP50", "mask/AP50", "AP", "mask/AP")
 
 
 def settings(widths: Literal["default", "ours"]) -> list[str]:
-    """The peer's options under which it trains as the experiment does by default."""
-    signature = inspect.signature(runpy.run_path(str(EXPERIMENT))["experiment"])
+    """The peer's options under which it trains as the recipe does by default."""
+    signature = inspect.signature(mask_rcnn)
     of = {name: parameter.default for name, parameter in signature.parameters.items()}
     words = ["--batch-size", str(of["train"].batch_size), "--warmup", str(of["train"].warmup_steps)]
     words += ["--settings.masks", "--settings.roi-samples", str(of["roi_samples"])]
@@ -57,7 +57,7 @@ def ours(folder: Path, seed: int) -> dict[str, Any]:
     words = [
         str(Path(sys.executable).with_name("vision-jax")),
         "train",
-        str(EXPERIMENT),
+        "mask_rcnn",
         "--seed",
         str(seed),
         "--out",

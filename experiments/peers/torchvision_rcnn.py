@@ -1,11 +1,11 @@
 """torchvision's Faster and Mask R-CNN of the same make, for comparison: seconds per step, AP at equal time.
 
     python experiments/peers/torchvision_rcnn.py speed               # steps of both, same batch
-    python experiments/peers/torchvision_rcnn.py train --minutes 8   # same scenes, same judge
+    python experiments/peers/torchvision_rcnn.py train --minutes 8   # same scenes, same evaluator
     python experiments/peers/torchvision_rcnn.py train --minutes 8 --settings.masks    # Mask R-CNN
 
 Needs torch and torchvision beside vision_jax. Both sides get the same images, boxes, backbone,
-normalisation, anchors, numbers of proposals and samples; torchvision keeps its own code for all else. Run
+normalization, anchors, numbers of proposals and samples; torchvision keeps its own code for all else. Run
 it on a machine that does nothing else: both sides take turns, and the ratio of medians is the figure.
 """
 # pyright: reportMissingImports=false
@@ -49,10 +49,10 @@ class Settings:
 
     Attributes:
         backbone: resnet18, resnet34 or resnet50.
-        proposals_train, proposals_test: before and after suppression.
+        proposals_train, proposals_test: before and after NMS.
         roi_samples: regions an image in the second stage's loss.
         fpn_features, head_features: width of the pyramid and of the box head; torchvision's are the default.
-        fpn_norm: whether the pyramid's convolutions are normalised too; not so in torchvision's default.
+        fpn_norm: whether the pyramid's convolutions are normalized too; not so in torchvision's default.
         masks: Mask R-CNN, fed full bitmaps on both sides.
         mask_features: channels of the mask head.
     """
@@ -69,7 +69,7 @@ class Settings:
 
 
 def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> TorchFasterRCNN:
-    """torchvision's detector, from scratch, with group normalisation in the backbone."""
+    """torchvision's detector, from scratch, with group normalization in the backbone."""
     norm = partial(torch.nn.GroupNorm, 32)
     body = getattr(torchvision.models, settings.backbone)(weights=None, norm_layer=norm)
     backbone = BackboneWithFPN(
@@ -105,7 +105,7 @@ def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> To
     )
     # Images arrive resized: torchvision's own resizing would only add to its time.
     model.transform.resize = lambda image, target: (image, target)  # pyright: ignore[reportArgumentType]
-    # And masks stay relative to their boxes, as ours do: pasting them is the judge's work.
+    # And masks stay relative to their boxes, as ours do: pasting them is the evaluator's work.
     model.transform.postprocess = lambda result, *_: result  # pyright: ignore
     return model
 
@@ -164,7 +164,7 @@ def torch_step(model: TorchFasterRCNN, optimizer: torch.optim.Optimizer, batch: 
 
 
 def torch_predict(model: TorchFasterRCNN, batch: DetectionBatch, limit: int = 100) -> Detections:
-    """torchvision's detections as our struct, so that one judge serves both."""
+    """torchvision's detections as our struct, so that one evaluator serves both."""
     with torch.no_grad():
         found = model(torch_batch(batch)[0])
     size, masks = len(batch.id), isinstance(batch, InstanceBatch)
@@ -258,7 +258,7 @@ def train(
     out: Path = Path("runs/torchvision"),
     settings: Settings = Settings(),
 ) -> None:
-    """Trains torchvision's detector for a given time on our loader's batches; judges it with our evaluator.
+    """Trains torchvision's detector for a given time on our loader's batches; evaluates with our evaluator.
 
     The rate falls along a cosine of the time spent, so that the schedule fits however fast the machine is.
 

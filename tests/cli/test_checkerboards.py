@@ -1,4 +1,4 @@
-"""experiments/transposed_convolution.py: how it finds checkerboards, and all of it on a few images."""
+"""The study of checkerboards: how it finds them, and all of it on a few images."""
 
 import importlib.util
 import sys
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.paths import EXPERIMENTS
+from tests.paths import STUDIES
 
-FILE = EXPERIMENTS / "transposed_convolution.py"
+FILE = STUDIES["checkerboards"]
 
 
 @pytest.fixture(scope="module")
 def study():
-    spec = importlib.util.spec_from_file_location("transposed_convolution", FILE)
+    spec = importlib.util.spec_from_file_location("checkerboards", FILE)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look their annotations up
     spec.loader.exec_module(module)
@@ -39,17 +39,17 @@ def test_every_way_doubles_a_map_with_the_weight_that_it_says(study):
         large = np.asarray(way.apply(small, kernel))
         assert large.shape == (18, 18, 4000)
         if way.name.startswith("transposed"):
-            # Over a plain map, what is drawn for a place is a sum over the taps that reach it.
+            # Over a plain map, what is sampled for a location is a sum over the taps that reach it.
             np.testing.assert_allclose(large[8:10, 8:10].var(-1).mean(), way.summed, rtol=0.1)
 
 
 @pytest.mark.slow
 def test_the_study_of_a_few_drawn_scenes(study, tmp_path, capsys):
     study.main("synthetic?length=12&val_length=1&canvas=64", tmp_path, images=12, draws=2, steps=3, seeds=1)
-    text = (tmp_path / "transposed_convolution.md").read_text()
+    text = (tmp_path / "result.md").read_text()
     for way in study.WAYS:
         assert f"| {way.name} " in text
-    assert (tmp_path / "transposed_convolution.png").stat().st_size > 1000
+    assert (tmp_path / "result.png").stat().st_size > 1000
     # Only where the stride does not divide the kernel does one of ones leave a checkerboard.
     ones = {
         row.split(" | ")[0]: float(row.split(" | ")[1]) for row in capsys.readouterr().out.splitlines()[:-1]

@@ -9,10 +9,11 @@ import pytest
 from vision_jax.cli.experiments import (
     arguments_from_json,
     check_recordable,
-    load_experiment,
     parse,
     resolve,
 )
+from vision_jax.cli.origins import find_origin
+from vision_jax.cli.origins import load_experiment as load_origin
 from vision_jax.types import UserError
 
 GOOD = """
@@ -37,6 +38,10 @@ GOOD = """
         '''
         return roi, canvas, head, train
 """
+
+
+def load_experiment(path: Path):
+    return load_origin(find_origin(str(path)))
 
 
 def write(path: Path, text: str) -> Path:
@@ -73,9 +78,19 @@ def test_a_mistyped_file_gets_the_nearest_one(tmp_path):
     with pytest.raises(UserError, match=r"did you mean .*faster_rcnn\.py"):
         load_experiment(tmp_path / "faster_rccn.py")
     with pytest.raises(UserError, match=r"did you mean .*faster_rcnn\.py"):
-        load_experiment(tmp_path / "faster_rcnn")
-    with pytest.raises(UserError, match="is a folder"):
+        load_experiment(tmp_path / "faster_rcnn_")
+    with pytest.raises(UserError, match=r"is a folder without a claim\.py; there are: .*faster_rcnn\.py"):
         load_experiment(tmp_path)
+
+
+def test_a_claims_folder_and_its_file_are_the_same_experiment(tmp_path):
+    (tmp_path / "study").mkdir()
+    write(tmp_path / "study" / "claim.py", GOOD)
+    for word in (tmp_path / "study", tmp_path / "study" / "claim.py"):
+        origin = find_origin(str(word))
+        assert origin.name == "study"
+        assert origin.file == tmp_path / "study" / "claim.py"
+        assert callable(load_origin(origin))
 
 
 def test_the_signature_is_the_command_line(function):

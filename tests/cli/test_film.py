@@ -1,4 +1,4 @@
-"""experiments/spatial_transformer_film.py: how much a grid turns back, and all of it on a few digits."""
+"""The film of a spatial transformer: how much a grid rotates back, and all of it on a few digits."""
 
 import importlib.util
 import re
@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.paths import EXPERIMENTS
+from tests.paths import STUDIES
 from vision_jax.ops import rotation_grid, sample_bilinear
 
 pytestmark = pytest.mark.slow
 
-FILE = EXPERIMENTS / "spatial_transformer_film.py"
+FILE = STUDIES["film"]
 
 
 @pytest.fixture(scope="module")
 def film():
-    spec = importlib.util.spec_from_file_location("spatial_transformer_film", FILE)
+    spec = importlib.util.spec_from_file_location("film", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.paths import EXPERIMENTS
+from tests.paths import CLAIMS, STUDIES
 from vision_jax.cli import main
-from vision_jax.cli.experiments import load_experiment
+from vision_jax.cli.origins import find_origin, load_experiment
 from vision_jax.cli.scripts import run_script
 from vision_jax.data.digits.distortions import Distortion
 from vision_jax.data.transforms.augment import Augment
@@ -21,13 +21,14 @@ from vision_jax.layers import FPN
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.models.segmentation.unet import UNet
+from vision_jax.recipes import recipe_names
 from vision_jax.training.experiment import TrainConfig
 from vision_jax.training.optimizers import check_config
 from vision_jax.types import Count, Fraction, Limits, UserError, check_options
 
-# Every experiment, and the scripts beside them.
-FILES = {file.stem: file for file in sorted(EXPERIMENTS.glob("*.py"))}
-SCRIPTS = {"mask_targets": "main", "transposed_convolution": "main", "spatial_transformer_film": "film"}
+# What names every recipe and claim on a command line; and the studies, scripts that are no claims.
+WORDS = {**{name: name for name in recipe_names()}, **{name: str(path) for name, path in CLAIMS.items()}}
+SCRIPTS = {"mask_targets": "main", "checkerboards": "main", "film": "film"}
 
 MISTAKES = [
     ("faster_rcnn --anchor-sizes 16 32", "--anchor-sizes 16 32: give 5 values"),
@@ -63,14 +64,14 @@ MISTAKES = [
         "segmenter --class-weights 0 0",
         "class_weights is (0.0, 0.0): give numbers, of which one at least is",
     ),
-    ("classifier --widths", "--widths (no value): give one value or more"),
+    ("small_cnn --widths", "--widths (no value): give one value or more"),
     ("image_classifier --label-smoothing 1", "--label-smoothing 1: give a number from 0 to below 1"),
     ("inception_vs_inception_resnet --width 0", "--width 0: give a number above 0"),
     ("full_resolution --depth 0", "--depth 0: give 1 or more"),
-    ("segmentation_upsampling --size 0", "--size 0: give 1 or more"),
-    ("spatial_transformer_colocalization --sides 0.5 0.2", "--sides 0.5 0.2: give the smaller value first"),
-    ("spatial_transformer_colocalization --images 0", "--images 0: give 1 or more"),
-    ("spatial_transformer_colocalization --apart-steps 0", "--apart-steps 0: give 1 or more"),
+    ("upsampling --size 0", "--size 0: give 1 or more"),
+    ("colocalizer --sides 0.5 0.2", "--sides 0.5 0.2: give the smaller value first"),
+    ("colocalizer --images 0", "--images 0: give 1 or more"),
+    ("colocalizer --apart-steps 0", "--apart-steps 0: give 1 or more"),
     ("fcn_skips --staged --train.steps 2", "--train.steps 2: give 3 or more, one a stage"),
 ]
 
@@ -81,7 +82,7 @@ def test_a_number_that_cannot_be_is_told_at_the_start(words, told, tmp_path, cap
     out = tmp_path / "run"
     # A folder that is not there would be the next mistake: nothing has looked at it yet.
     data = ["--data", "coco:nowhere"]
-    assert main(["train", str(FILES[name]), *rest, *data, "--out", str(out)]) == 2
+    assert main(["train", WORDS[name], *rest, *data, "--out", str(out)]) == 2
     message = capsys.readouterr().err
     assert told in message
     assert "Traceback" not in message
@@ -113,8 +114,8 @@ def numbers_without_a_rule(hint, where):
 
 def function_of(name):
     if name not in SCRIPTS:
-        return load_experiment(FILES[name])
-    spec = importlib.util.spec_from_file_location(name, FILES[name])
+        return load_experiment(find_origin(WORDS[name]))
+    spec = importlib.util.spec_from_file_location(name, STUDIES[name])
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -123,7 +124,7 @@ def function_of(name):
     return getattr(module, SCRIPTS[name])
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*WORDS, *STUDIES])
 def test_every_number_of_every_experiment_has_a_rule(name):
     function = function_of(name)
     assert f"check_options({function.__name__}, locals())" in inspect.getsource(function)
@@ -136,12 +137,12 @@ def test_every_number_of_every_experiment_has_a_rule(name):
     ("name", "words", "told"),
     [
         ("mask_targets", ["--cells", "0"], "--cells 0: give 1 or more"),
-        ("transposed_convolution", ["--seeds", "0"], "--seeds 0: give 1 or more"),
-        ("spatial_transformer_film", ["--out", "there", "--steps", "0"], "--steps 0: give 1 or more"),
+        ("checkerboards", ["--seeds", "0"], "--seeds 0: give 1 or more"),
+        ("film", ["--out", "there", "--steps", "0"], "--steps 0: give 1 or more"),
     ],
 )
 def test_scripts_tell_without_a_traceback(name, words, told, capsys, monkeypatch):
-    assert f"run_script({SCRIPTS[name]})" in FILES[name].read_text()
+    assert f"run_script({SCRIPTS[name]})" in STUDIES[name].read_text()
     monkeypatch.setattr("sys.argv", [f"{name}.py", *words])
     with pytest.raises(SystemExit) as left:
         run_script(function_of(name))

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from tests.paths import REPOSITORY
+from tests.paths import EXPERIMENTS, REPOSITORY
 from vision_jax.cli import COMMANDS, main
 
+PAGES = [REPOSITORY / "README.md", *sorted(EXPERIMENTS.glob("**/*.md"))]
 README = (REPOSITORY / "README.md").read_text()
 
 
@@ -25,9 +26,15 @@ def test_the_system_in_one_file_learns_and_predicts(tmp_path):
 
 
 def test_every_file_that_it_names_is_there():
-    named = set(re.findall(r"(?:experiments|vision_jax)/[\w/]+\.py", README))
-    assert "experiments/faster_rcnn.py" in named
-    assert [name for name in sorted(named) if not (REPOSITORY / name).is_file()] == []
+    named = set(re.findall(r"(?:experiments|vision_jax)/[\w/.]*\w", README))
+    assert "experiments/instance/roi_align_vs_roi_pool" in named
+    assert [name for name in sorted(named) if not (REPOSITORY / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
 def test_every_command_that_it_shows_is_one():
@@ -36,7 +43,8 @@ def test_every_command_that_it_shows_is_one():
 
 
 @pytest.mark.parametrize(
-    "module", ["vision_jax", "vision_jax.layers", "vision_jax.tasks", "vision_jax.types"]
+    "module",
+    ["vision_jax", "vision_jax.layers", "vision_jax.recipes", "vision_jax.tasks", "vision_jax.types"],
 )
 def test_names_that_it_imports_exist(module):
     imported = re.findall(rf"^from {re.escape(module)} import (.+)$", README, re.MULTILINE)

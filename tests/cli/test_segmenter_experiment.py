@@ -1,4 +1,4 @@
-"""The segmenters' experiment files: every network is built, and what cannot be is refused."""
+"""The segmenters' recipe and claims: every network is built, and what cannot be is refused."""
 
 from typing import get_args
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.paths import EXPERIMENTS
-from vision_jax.cli.experiments import load_experiment
+from tests.paths import CLAIMS
+from vision_jax.cli.origins import find_origin, load_experiment, load_module
 from vision_jax.training.experiment import Gradient
 from vision_jax.training.freezing import frozen
 from vision_jax.types import UserError
@@ -23,7 +23,7 @@ def parameters(experiment, side: int = 160):
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return load_experiment(EXPERIMENTS / "segmenter.py")
+    return load_experiment(find_origin("segmenter"))
 
 
 @pytest.mark.slow
@@ -45,8 +45,11 @@ def test_every_network_scores_the_classes(segmenter):
         ({"network": "segnet", "widths": (8, 8)}, "segnet takes 5, not 2"),
         ({"network": "segnet_basic", "widths": (8, 8)}, "segnet_basic takes 1, not 2"),
         ({"network": "fcn_8s", "widths": (8,)}, "fcn_8s has those of its backbone"),
-        ({"network": "fcn_8s", "upsampling": "nearest"}, "fcn_8s has its own way up"),
-        ({"network": "unet", "upsampling": "max_unpooling"}, "U-Net does not keep where its maxima lay"),
+        ({"network": "fcn_8s", "upsampling": "nearest"}, "fcn_8s has its own upsampling"),
+        (
+            {"network": "unet", "upsampling": "max_unpooling"},
+            "U-Net does not keep its maxima's locations",
+        ),
         ({"network": "fcn_8s", "backbone": "vgg16", "norm": "group"}, "VGG-16 has no norms"),
     ],
 )
@@ -56,7 +59,7 @@ def test_what_a_network_has_not_is_refused(segmenter, arguments, message):
 
 
 def test_a_frozen_fcn_learns_its_scores_alone():
-    experiment = load_experiment(EXPERIMENTS / "fcn_skips.py")(skips="32s", frozen=True)
+    experiment = load_experiment(find_origin(str(CLAIMS["fcn_skips"])))(skips="32s", frozen=True)
     tree = parameters(experiment)
     (stage,) = experiment.stages
     assert isinstance(stage, Gradient)
@@ -66,7 +69,7 @@ def test_a_frozen_fcn_learns_its_scores_alone():
 
 
 def test_a_staged_fcn_adds_one_skip_after_the_other():
-    experiment = load_experiment(EXPERIMENTS / "fcn_skips.py")(skips="8s", staged=True)
+    experiment = load_experiment(find_origin(str(CLAIMS["fcn_skips"])))(skips="8s", staged=True)
     tree = parameters(experiment)
     scored = []
     for stage in experiment.stages:
@@ -82,13 +85,11 @@ def test_a_staged_fcn_adds_one_skip_after_the_other():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["segmentation_upsampling", "full_resolution", "fcn_skips"])
+@pytest.mark.parametrize("name", ["upsampling", "full_resolution", "fcn_skips"])
 def test_every_point_of_a_sweep_is_a_model(name):
-    function = load_experiment(EXPERIMENTS / f"{name}.py")
-    points = [
-        {k: v for k, v in p.items() if "." not in k and k != "seed"} for p in function.__globals__["SWEEP"]
-    ]
+    module = load_module(find_origin(str(CLAIMS[name])))
+    points = [{k: v for k, v in p.items() if "." not in k and k != "seed"} for p in module.SWEEP]
     unique = {str(point): point for point in points}
     for point in unique.values():
-        settings = {**point, "balance": "none"} if name == "segmentation_upsampling" else point
-        assert parameters(function(**settings), 64)
+        settings = {**point, "balance": "none"} if name == "upsampling" else point
+        assert parameters(module.experiment(**settings), 64)

@@ -16,6 +16,7 @@ from vision_jax.sweeps.folder import SweepFolder, Trial
 from vision_jax.sweeps.outcomes import arms, read_outcomes
 from vision_jax.sweeps.report import write_report
 from vision_jax.sweeps.verdicts import decide_claims
+from vision_jax.training.origin import Origin
 from vision_jax.types import UserError
 
 IMAGES = 60
@@ -35,7 +36,7 @@ def folder(tmp_path):
         for roi in RIGHT
         for seed in range(3)
     ]
-    sweep.begin(file, "vision-jax sweep study.py", trials)
+    sweep.begin(Origin("study.py", file=file), "vision-jax sweep study.py", trials)
     for trial in trials:
         run = sweep.run_folder(trial)
         run.mkdir()
@@ -147,7 +148,7 @@ def test_metrics_that_no_trial_has(folder):
 def test_two_points_never_have_the_same_folder(folder, tmp_path):
     twins = [Trial(name, {"a": name}, {"a": name}, ()) for name in ("a=X", "a=x")]
     with pytest.raises(UserError, match="would have the same folder"):
-        folder.begin(tmp_path / "study.py", "", twins)
+        folder.begin(Origin("study.py", file=tmp_path / "study.py"), "", twins)
 
 
 def test_foreign_files_change_no_report(folder):

@@ -7,6 +7,7 @@ import pytest
 from vision_jax.sweeps.board import Board
 from vision_jax.sweeps.folder import SweepFolder, Trial
 from vision_jax.sweeps.run import run_trials
+from vision_jax.training.origin import Origin
 
 pytestmark = pytest.mark.slow
 
@@ -60,9 +61,10 @@ def test_a_program_is_compiled_by_one_trial_while_others_wait(tmp_path, values, 
     file.write_text("")
     trials = [Trial(f"trial{i}", v, v, ()) for i, v in enumerate(values)]
     folder = SweepFolder(tmp_path / "sweep")
-    folder.begin(file, "vision-jax sweep study.py", trials)
+    origin = Origin("study.py", file=file)
+    folder.begin(origin, "vision-jax sweep study.py", trials)
     workers = TwoAtATime(folder)
-    states = run_trials(folder, trials, file, workers, Board())
+    states = run_trials(folder, trials, origin, workers, Board())
     assert states == {"trial0": "done", "trial1": "done"}
     order = workers.diary
     assert (order.index(("compiled", "trial0")) < order.index(("begins", "trial1"))) == waits

@@ -16,20 +16,24 @@ from collections.abc import Sequence
 USAGE = """\
 usage: vision-jax COMMAND ...
 
-  train    EXPERIMENT.py [options]        train, and write a run folder
-  show     EXPERIMENT.py [options]        look at an experiment's data: counts, sizes, a picture
-  evaluate RUN [options]                  judge a run's checkpoint: tables, pictures, predictions.json
-  predict  RUN PHOTO ... [options]        run a trained model on photographs and folders of them
-  predict  --model NAME --weights FILE PHOTO ...   the same with weights from torchvision
+  train    EXPERIMENT [options]           train, and write a run folder
+  show     EXPERIMENT [options]           look at an experiment's data: counts, sizes, a picture
+  evaluate RUN [options]                  evaluate a run's checkpoint: tables, pictures, predictions.json
+  predict  RUN IMAGE ... [options]        run a trained model on images and folders of them
+  predict  --model NAME --weights FILE IMAGE ...   the same with weights from torchvision
   models                                  the classifiers by name: sizes, costs, feature maps
   convert  WEIGHTS --model NAME --out FOLDER       torchvision's weights as a checkpoint
   convert-data DATA --out FOLDER          write a data set as records, for fast loading
-  sweep    EXPERIMENT.py [options]        run every trial of the file's SWEEP, and report
+  sweep    EXPERIMENT [options]           run every trial of a claim's SWEEP, and report
   report   SWEEP                          a sweep's table, figure and verdicts
+  report   --index FOLDER                 one page of the verdicts of all claims below a folder
   benchmark [--peers] [--only CASE ...]   measure speed and memory of this machine, beside torchvision
 
+EXPERIMENT is a recipe (faster_rcnn, mask_rcnn, segmenter, image_classifier, ...), the folder of a claim, or a
+Python file with a function `experiment`.
+
 vision-jax COMMAND --help lists a command's options, and
-vision-jax train EXPERIMENT.py --help the experiment's own, with their types and defaults.
+vision-jax train mask_rcnn --help the experiment's own, with their types and defaults.
 """
 
 COMMANDS = (

@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> None:
     network = from_torchvision(options.model, options.weights)
     RunFolder(options.out).checkpoints.save(network.variables, {"step": np.int32(0)}, TrainingProgress())
     print(f"{options.out}: {options.model} of {network.model.num_classes} classes")
-    print(f"next: vision-jax train experiments/image_classifier.py --data folder:DIR --init {options.out}")
+    print(f"next: vision-jax train image_classifier --data folder:DIR --init {options.out}")
 
 
 def _has_content(folder: Path) -> bool:

@@ -23,15 +23,15 @@ _MEASURED = 256
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Writes a data set, training and judging split, as records that `--data records:FOLDER` opens.
+    """Writes a data set, training and evaluation split, as records that `--data records:FOLDER` opens.
 
     Attributes:
         data: the data set, as --data names it: coco:FOLDER, voc:FOLDER?val=test, tfds:FOLDER, synthetic, ...
         out: the folder to write; it must not exist, or be empty.
         task: what the records are for; left out, detection where the data can be opened so, else what they
             are usually for. Records for instances also serve as detection.
-        size: (long, short) sides in pixels that larger pictures are shrunk to fit into; none is enlarged.
-        encoding: of the pictures; png loses nothing, and takes more room and time.
+        size: (long, short) sides in pixels that larger images are shrunk to fit into; none is enlarged.
+        encoding: of the images; png loses nothing, and takes more room and time.
         quality: of jpeg, 1 to 100.
     """
 
@@ -79,11 +79,11 @@ class _Progress:
 
 
 def _gain(options: ConvertOptions, task: str, before: tuple[Any, Any], after: tuple[Any, Any]) -> str:
-    place = location_of(options.data)
+    path = location_of(options.data)
     speeds = [images_per_second(sources[0], task, _MEASURED) for sources in (before, after)]
     count = len(after[0]) + (0 if after[1] is after[0] else len(after[1]))
     rows = [
-        (f"bytes, all files ({count} images written)", place and file_bytes(place), file_bytes(options.out)),
+        (f"bytes, all files ({count} images written)", path and file_bytes(path), file_bytes(options.out)),
         (f"images/s, {min(_MEASURED, len(after[0]))} training images, one thread", *speeds),
     ]
     lines = [f"| {task} | before | after |", "| --- | ---: | ---: |"]
@@ -98,8 +98,8 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def file_bytes(place: Path) -> int:
+def file_bytes(path: Path) -> int:
     """The bytes of a file, or of all files below a folder."""
-    if place.is_file():
-        return place.stat().st_size
-    return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(place) for name in names)
+    if path.is_file():
+        return path.stat().st_size
+    return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(path) for name in names)

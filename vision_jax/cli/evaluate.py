@@ -1,4 +1,4 @@
-"""`vision-jax evaluate`: judge a run's checkpoint, on its own evaluation data or on others."""
+"""`vision-jax evaluate`: evaluates a run's checkpoint, on its own evaluation data or on others."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vision_jax.types import UserError
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Judges a run's checkpoint and writes tables, pictures and predictions.json.
+    """Evaluates a run's checkpoint and writes tables, pictures and predictions.json.
 
     Attributes:
         run: the run folder.
-        data: another data set in place of the run's, as the experiment's own --data takes it.
+        data: another data set instead of the run's, as the experiment's own --data takes it.
         which: the checkpoint with the best metric so far, or the last one.
         out: where the tables and pictures go; a folder in the run folder if left out.
         devices: how many devices; all if left out.
@@ -67,7 +67,7 @@ def build(run: Run, data: str | None = None) -> Experiment:
 
     Args:
         run: an opened run.
-        data: takes the place of the experiment's argument `data`.
+        data: replaces the experiment's argument `data`.
 
     Returns:
         The experiment.
@@ -78,7 +78,9 @@ def build(run: Run, data: str | None = None) -> Experiment:
     arguments = dict(run.arguments)
     if data is not None:
         if "data" not in arguments:
-            raise UserError(f"{run.file}: the experiment has no argument `data`, so --data cannot replace it")
+            raise UserError(
+                f"{run.origin.word}: the experiment has no argument `data`, so --data cannot replace it"
+            )
         arguments["data"] = data
     return run.function(**arguments)
 

@@ -1,17 +1,13 @@
-"""Experiment files and their command lines: load by path, parse by signature, record as JSON."""
+"""Experiments' command lines: parsed by signature, recorded as JSON."""
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import inspect
 import logging
-import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import tyro
 
@@ -20,109 +16,6 @@ from vision_jax.training.experiment import Experiment
 from vision_jax.types import UserError, check_options
 
 ExperimentFunction = Callable[..., Experiment]
-
-
-def split_file(words: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Finds the experiment file among a command's words: the first word, or one that ends in .py.
-
-    Returns:
-        The file, None where there is none, and the other words.
-    """
-    if not words or words[0].startswith("-"):
-        at = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
-        if at is None:
-            return None, list(words)
-        return Path(words[at]), [*words[:at], *words[at + 1 :]]
-    return Path(words[0]), list(words[1:])
-
-
-def needed_file(words: Sequence[str], command: str, usage: str) -> tuple[Path, list[str]]:
-    """The experiment file of a command that cannot do without.
-
-    Args:
-        words: after `vision-jax COMMAND`.
-        command: its name.
-        usage: printed where nothing was said, or where help was asked for and no file was named.
-
-    Returns:
-        The file and the other words.
-
-    Raises:
-        UserError: there are options, and no file.
-        SystemExit: the usage was printed.
-    """
-    file, rest = split_file(words)
-    if file is not None:
-        return file, rest
-    if not rest or "-h" in rest or "--help" in rest:
-        print(usage, end="")
-        raise SystemExit(0 if rest else 2)
-    raise UserError(f"which experiment? `vision-jax {command} EXPERIMENT.py [options]`")
-
-
-def load_experiment(path: Path) -> ExperimentFunction:
-    """Imports an experiment file by its path and returns its `experiment` function.
-
-    Args:
-        path: a Python file.
-
-    Returns:
-        The function named `experiment`.
-
-    Raises:
-        UserError: no such file, not Python, an import that is missing, or no `experiment` in it.
-    """
-    if not path.is_file():
-        raise UserError(_no_file(path))
-    name = f"vision_jax_experiment_{path.stem}_{abs(hash(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path}: an experiment is a Python file, with a name that ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses with string annotations look their module up here
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path} imports {error.name}, which is not there: {error}") from error
-    if not hasattr(module, "experiment"):
-        raise UserError(
-            f"{path} defines no `experiment`: an experiment file has a function "
-            "`def experiment(data: str = ..., train: TrainConfig = ...) -> Experiment`"
-        )
-    if not callable(module.experiment):
-        raise UserError(
-            f"{path}: `experiment` is {type(module.experiment).__name__}, it should be a function"
-        )
-    function = cast(ExperimentFunction, module.experiment)
-    _check_signature(function, path)
-    return function
-
-
-def _no_file(path: Path) -> str:
-    if path.is_dir():
-        return f"{path} is a folder; an experiment is a Python file, such as {path / 'faster_rcnn.py'}"
-    there = [file for folder in (path.parent, Path("experiments")) for file in sorted(folder.glob("*.py"))]
-    by_stem = {file.stem: str(file) for file in reversed(there)}
-    near = difflib.get_close_matches(path.stem, by_stem, n=1)
-    if near:
-        return f"there is no experiment file {path}; did you mean {by_stem[near[0]]}?"
-    return f"there is no experiment file {path}" + (
-        f"; there are: {', '.join(map(str, there))}" if there else ""
-    )
-
-
-def _check_signature(function: ExperimentFunction, path: Path) -> None:
-    hints = typing.get_type_hints(function)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise UserError(f"{path}: experiment({parameter}): each argument needs a name and a type")
-        if parameter.name not in hints:
-            raise UserError(
-                f"{path}: experiment's argument `{parameter.name}` has no type, so the command line "
-                f"cannot read it: write `{parameter.name}: float = ...`"
-            )
 
 
 def parse(
@@ -136,7 +29,7 @@ def parse(
 
     Args:
         function: the experiment; its signature and docstring are the command line and its help.
-        args: the words after the file's name.
+        args: the words after the experiment's name.
         prog: the command so far, for the help and messages.
         options: an instance of a dataclass of the command's own options, with their defaults.
         defaults: values in place of the signature's defaults.
@@ -202,13 +95,13 @@ def arguments_from_json(
     parameters = inspect.signature(function).parameters
     unknown = sorted(set(recorded) - set(parameters))
     if unknown:
-        raise UserError(f"{where} records `{unknown[0]}`, which its experiment file does not take")
+        raise UserError(f"{where} records `{unknown[0]}`, which its experiment does not take")
     arguments = {}
     for name, parameter in parameters.items():
         if name in recorded:
             arguments[name] = from_json(hints[name], recorded[name], f"{where}: {name}")
         elif parameter.default is parameter.empty:
-            raise UserError(f"{where} lacks the argument `{name}` of its experiment file")
+            raise UserError(f"{where} lacks the argument `{name}` of its experiment")
         else:
             arguments[name] = parameter.default
     return arguments

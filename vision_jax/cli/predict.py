@@ -1,4 +1,4 @@
-"""`vision-jax predict`: a trained model on photographs, without any data set."""
+"""`vision-jax predict`: a trained model on images, without any data set."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ from vision_jax.visualization import save_png
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Runs a trained model on photographs; writes each with its predictions drawn, and predictions.json.
+    """Runs a trained model on images; writes each with its predictions plotted, and predictions.json.
 
     Attributes:
         run: the run folder.
-        photos: image files, and folders, whose images are all taken, those in folders inside too.
+        images: image files, and folders, whose images are all taken, those in folders inside too.
         out: folder for the pictures and predictions.json.
         which: the checkpoint with the best metric so far, or the last one.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    photos: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     out: Path = Path("out")
     which: Literal["last", "best"] = "last"
 
 
 def run(words: Sequence[str]) -> int:
-    """Predicts; a photograph that cannot be read is named on stderr, and the others go on.
+    """Predicts; an image that cannot be read is named on stderr, and the others are processed.
 
     Args:
         words: after `vision-jax predict`.
 
     Returns:
-        The exit code: 0, or 1 if a photograph could not be read.
+        The exit code: 0, or 1 if an image could not be read.
 
     Raises:
-        UserError: a mistake in the options or the run folder, or no photograph could be read.
+        UserError: a mistake in the options or the run folder, or no image could be read.
     """
     if any(word.split("=")[0] in ("--model", "--weights") for word in words):
         return predict_pretrained(words)
     options = tyro.cli(PredictOptions, prog="vision-jax predict", args=list(words))
-    if not options.photos:
-        raise UserError("which photographs? vision-jax predict RUN photo.jpg folder/ --out out/")
+    if not options.images:
+        raise UserError("which images? vision-jax predict RUN image.jpg folder/ --out out/")
     opened = open_run(options.run)
     experiment = build(opened)
-    photos = list(find_photos(options.photos))
+    images = list(find_images(options.images))
     predict = predictor(experiment, options.run, which=options.which, devices=1)
     options.out.mkdir(parents=True, exist_ok=True)
     answers: list[Any] = []
-    pictures = _picture_names([photo for photo, _ in photos])
+    pictures = _picture_names([file for file, _ in images])
     read = 0
-    for number, name, image in _read(photos):
+    for number, name, image in _read(images):
         read += 1
         batch = experiment.task.prepare([image], [number])
         predictions = predict(batch)
@@ -72,25 +72,25 @@ def run(words: Sequence[str]) -> int:
         picture = experiment.task.plot_predictions(batch, predictions, opened.classes)
         save_png(options.out / pictures[number], np.asarray(picture))
     _write_answers(options.out, answers)
-    failed = len(photos) - read
+    failed = len(images) - read
     done = f"{read} pictures and predictions.json written to {options.out}"
-    print(f"{done}; {failed} photographs could not be read" if failed else done)
+    print(f"{done}; {failed} images could not be read" if failed else done)
     return 1 if failed else 0
 
 
-def _read(photos: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, str, np.ndarray]]:
-    """Each photograph with its number and name; those that cannot be read are named on stderr."""
+def _read(images: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Each image with its number and name; those that cannot be read are named on stderr."""
     failed = 0
-    for number, (photo, name) in enumerate(photos):
+    for number, (file, name) in enumerate(images):
         try:
-            image = read_image(photo)
+            image = read_image(file)
         except UserError as error:
             failed += 1
             print(f"vision-jax: left out: {error}", file=sys.stderr, flush=True)
             continue
         yield number, name, image
-    if failed == len(photos):
-        raise UserError(f"none of {failed} photographs could be read")
+    if failed == len(images):
+        raise UserError(f"none of {failed} images could be read")
 
 
 def _write_answers(out: Path, answers: Sequence[Any]) -> None:
@@ -101,10 +101,10 @@ def _write_answers(out: Path, answers: Sequence[Any]) -> None:
 
 @dataclass(frozen=True)
 class PretrainedOptions:
-    """Classifies photographs with weights from torchvision; prints the most probable classes of each.
+    """Classifies images with weights from torchvision; prints the most probable classes of each.
 
     Attributes:
-        photos: image files, and folders, whose images are all taken, those in folders inside too.
+        images: image files, and folders, whose images are all taken, those in folders inside too.
         model: the architecture; `vision-jax models` lists them.
         weights: a .pth or .safetensors file of its state_dict, in which nothing is run; or a folder that
             `vision-jax convert` wrote.
@@ -113,7 +113,7 @@ class PretrainedOptions:
         out: folder for predictions.json; none is written if left out.
     """
 
-    photos: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     model: str
     weights: Path
     classes: Path | None = None
@@ -122,29 +122,29 @@ class PretrainedOptions:
 
 
 def predict_pretrained(words: Sequence[str]) -> int:
-    """Classifies; a photograph that cannot be read is named on stderr, and the others go on.
+    """Classifies; an image that cannot be read is named on stderr, and the others are processed.
 
     Args:
         words: after `vision-jax predict`.
 
     Returns:
-        The exit code: 0, or 1 if a photograph could not be read.
+        The exit code: 0, or 1 if an image could not be read.
 
     Raises:
-        UserError: a mistake in the options or the files, or no photograph could be read.
+        UserError: a mistake in the options or the files, or no image could be read.
     """
     from vision_jax.pretrained.torchvision import from_torchvision
 
     options = tyro.cli(PretrainedOptions, prog="vision-jax predict", args=list(words))
-    if not options.photos:
-        raise UserError("which photographs? vision-jax predict --model NAME --weights FILE photo.jpg folder/")
+    if not options.images:
+        raise UserError("which images? vision-jax predict --model NAME --weights FILE image.jpg folder/")
     if options.best < 1:
         raise UserError(f"--best {options.best}: give 1 or more")
-    photos = list(find_photos(options.photos))
+    images = list(find_images(options.images))
     network = from_torchvision(options.model, options.weights)
     classes = _class_names(options.classes, network.model.num_classes)
     answers = []
-    for _, name, image in _read(photos):
+    for _, name, image in _read(images):
         found = {classes[k]: round(p, 5) for k, p in network.predict(image, options.best)}
         answers.append({"file": name, "best": found})
         print(name)
@@ -153,7 +153,7 @@ def predict_pretrained(words: Sequence[str]) -> int:
     if options.out is not None:
         _write_answers(options.out, answers)
         print(f"predictions.json written to {options.out}")
-    return 1 if len(answers) < len(photos) else 0
+    return 1 if len(answers) < len(images) else 0
 
 
 def _class_names(file: Path | None, count: int) -> list[str]:
@@ -167,7 +167,7 @@ def _class_names(file: Path | None, count: int) -> list[str]:
     return names
 
 
-def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+def find_images(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Files as they are given, and the images inside folders, sorted.
 
     Args:
@@ -189,18 +189,18 @@ def find_photos(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             raise UserError(f"{path}: there is no such file or folder")
         else:
             inside = [path]
-        for photo in inside:
-            if photo.resolve() not in seen:
-                seen.add(photo.resolve())
-                yield photo, str(photo)
+        for file in inside:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                yield file, str(file)
 
 
-def _picture_names(photos: Sequence[Path]) -> list[str]:
-    """A PNG's name for each photograph; equal names get a number."""
+def _picture_names(images: Sequence[Path]) -> list[str]:
+    """A PNG's name for each image; equal names get a number."""
     names: list[str] = []
-    for photo in photos:
-        name, number = f"{photo.stem}.png", 2
+    for file in images:
+        name, number = f"{file.stem}.png", 2
         while name in names:
-            name, number = f"{photo.stem}-{number}.png", number + 1
+            name, number = f"{file.stem}-{number}.png", number + 1
         names.append(name)
     return names

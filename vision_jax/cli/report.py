@@ -1,20 +1,23 @@
-"""`vision-jax report`: the table, figure and verdicts of a sweep, from what its trials wrote."""
+"""`vision-jax report`: a sweep's table, figure and verdicts; or one page of the verdicts of many."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import tyro
 
-from vision_jax.cli.experiments import ExperimentFunction, load_experiment
+from vision_jax.cli.origins import load_module, recipe_origin
 from vision_jax.sweeps.claims import Claim, PaperFigures, Study, check_statements
 from vision_jax.sweeps.folder import SweepFolder
+from vision_jax.sweeps.index import INDEX, index_page
 from vision_jax.sweeps.points import check_points
 from vision_jax.sweeps.report import write_report
+from vision_jax.training.files import storage_errors, write_atomically
+from vision_jax.training.origin import Origin
 from vision_jax.types import UserError
 
 
@@ -24,9 +27,12 @@ class ReportOptions:
 
     Attributes:
         sweep: the sweep's folder, finished or not.
+        index: instead, a folder of experiments: write its index.md, a page of all verdicts that its pages
+            TOPIC/NAME/result.md hold.
     """
 
-    sweep: Annotated[Path, tyro.conf.Positional]
+    sweep: Annotated[Path | None, tyro.conf.Positional] = None
+    index: Path | None = None
 
 
 def run(words: Sequence[str]) -> None:
@@ -36,10 +42,18 @@ def run(words: Sequence[str]) -> None:
         words: after `vision-jax report`.
 
     Raises:
-        UserError: no sweep, or nothing done yet.
+        UserError: no sweep, or nothing done yet; no results to make an index of.
     """
     options = tyro.cli(ReportOptions, prog="vision-jax report", args=list(words))
-    print(report(SweepFolder(options.sweep)))
+    if (options.sweep is None) == (options.index is None):
+        raise UserError("give a sweep's folder, or --index and a folder of experiments")
+    if options.index is not None:
+        page = options.index / INDEX
+        with storage_errors(page):
+            write_atomically(page, index_page(options.index))
+        print(f"written: {page}")
+    if options.sweep is not None:
+        print(report(SweepFolder(options.sweep)))
 
 
 def report(folder: SweepFolder) -> str:
@@ -54,30 +68,31 @@ def report(folder: SweepFolder) -> str:
     Raises:
         UserError: no sweep, or nothing done yet.
     """
-    folder.read_record()
-    if not folder.experiment.is_file():
+    recipe = folder.read_record().get("recipe")
+    if recipe:
+        origin = recipe_origin(recipe)
+    elif folder.experiment.is_file():
+        origin = Origin(str(folder.experiment), file=folder.experiment)
+    else:
         raise UserError(f"{folder.path} holds no experiment.py: copy the sweep's experiment file there")
-    function = load_experiment(folder.experiment)
-    study = study_of(function, folder.experiment)
+    study = study_of(load_module(origin), origin.word)
     text = write_report(folder, study)
     return f"{text}\nwritten to {folder.path}: table.md, table.csv, figure.png, images.png"
 
 
-def study_of(function: ExperimentFunction, file: Path) -> Study:
-    """What an experiment file says of its sweep: SWEEP, METRICS, PAPER, CLAIMS and COLUMNS.
+def study_of(module: ModuleType, where: str) -> Study:
+    """What an experiment's module says of its sweep: SWEEP, METRICS, PAPER, CLAIMS and COLUMNS.
 
     Args:
-        function: its `experiment`.
-        file: the file, for messages.
+        module: of an experiment.
+        where: its name, for messages.
 
     Returns:
-        The study; one point with nothing varied where the file has no SWEEP.
+        The study; one point with nothing varied where the module has no SWEEP.
 
     Raises:
         UserError: one of them is not what it should be.
     """
-    module = sys.modules[function.__module__]
-    where = str(file)
     columns = getattr(module, "COLUMNS", "")
     if not isinstance(columns, str):
         raise UserError(f"{where}: COLUMNS is the name of an argument, not {columns!r}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vision_jax.cli.experiments import ExperimentFunction, arguments_from_json, load_experiment
+from vision_jax.cli.experiments import ExperimentFunction, arguments_from_json
+from vision_jax.cli.origins import load_experiment, recipe_origin
 from vision_jax.training.experiment import Classes
+from vision_jax.training.origin import Origin
 from vision_jax.training.predict import read_experiment_json
 from vision_jax.types import UserError
 
@@ -20,17 +23,17 @@ class Run:
 
     Attributes:
         folder: the run folder.
-        function: the `experiment` of the copy in the folder.
-        file: the copy.
-        original: where the experiment file was.
+        function: its `experiment`.
+        origin: where that was loaded from: the recipe, or the copy of the experiment's file in the folder.
+        original: where the experiment's file was; None for a recipe.
         arguments: by name, as the run was started.
         record: all of experiment.json.
     """
 
     folder: Path
     function: ExperimentFunction
-    file: Path
-    original: Path
+    origin: Origin
+    original: Path | None
     arguments: Mapping[str, Any]
     record: Mapping[str, Any]
 
@@ -41,7 +44,7 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """Reads experiment.json and loads the experiment file beside it.
+    """Reads experiment.json, and loads the recipe or the copy of the experiment's file that it names.
 
     Args:
         folder: a run folder.
@@ -50,20 +53,42 @@ def open_run(folder: Path) -> Run:
         The run.
 
     Raises:
-        UserError: no such folder, no run in it, or a run that was started from Python without a file.
+        UserError: no such folder, no run in it, one that was started from Python without recipe and file, or
+            one of another version of the package that this version cannot build any more.
     """
     if not (folder / "experiment.json").is_file():
         raise UserError(_no_run(folder))
     record = read_experiment_json(folder)
-    file = folder / "experiment.py"
-    if not file.is_file():
+    written = (record.get("versions") or {}).get("vision_jax", "unknown")
+    here = version("vision_jax")
+    if written == here:
+        return _opened(folder, record)
+    try:
+        run = _opened(folder, record)
+        if record.get("classes"):
+            run.function(**run.arguments).model(run.classes)  # names that are no more show here
+    except Exception as error:
+        raise UserError(
+            f"{folder} was written by vision_jax {written}, and this is {here}, which cannot open it "
+            f"({error}): install the version that wrote it, or train anew"
+        ) from error
+    return run
+
+
+def _opened(folder: Path, record: Mapping[str, Any]) -> Run:
+    copy = folder / "experiment.py"
+    if record.get("recipe"):
+        origin, original = recipe_origin(record["recipe"]), None
+    elif copy.is_file():
+        origin, original = Origin(str(copy), file=copy), Path(record.get("file") or copy)
+    else:
         raise UserError(
             f"{folder} holds no experiment.py: it was started from Python with `fit(...)`; give `fit` the "
-            "experiment's `file` and `arguments` to use the command line afterwards"
+            "experiment's `recipe` or `file`, and `arguments`, to use the command line afterwards"
         )
-    function = load_experiment(file)
+    function = load_experiment(origin)
     arguments = arguments_from_json(function, record.get("arguments") or {}, str(folder / "experiment.json"))
-    return Run(folder, function, file, Path(record.get("file") or file), arguments, record)
+    return Run(folder, function, origin, original, arguments, record)
 
 
 def _no_run(folder: Path) -> str:
@@ -80,9 +105,9 @@ def _no_run(folder: Path) -> str:
     return f"{what}; there are: {', '.join(there)}" if there else what
 
 
-def new_folder(stem: str, parent: Path = Path("runs")) -> Path:
-    """A name for a new run: `runs/STEM`, or the first of `runs/STEM-2`, `runs/STEM-3`, ... that is free."""
-    folder, number = parent / stem, 2
+def new_folder(name: str, parent: Path = Path("runs")) -> Path:
+    """A name for a new run: `runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that is free."""
+    folder, number = parent / name, 2
     while folder.exists():
-        folder, number = parent / f"{stem}-{number}", number + 1
+        folder, number = parent / f"{name}-{number}", number + 1
     return folder

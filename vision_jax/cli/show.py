@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_jax.cli.experiments import load_experiment, needed_file, parse
+from vision_jax.cli.experiments import parse
+from vision_jax.cli.origins import load_experiment, needed_origin
 from vision_jax.cli.tables import print_metrics, print_tables
 from vision_jax.training.experiment import Data, Experiment
 from vision_jax.training.memory import per_image, step_memory
 from vision_jax.types import UserError
 
 USAGE = """\
-usage: vision-jax show EXPERIMENT.py [options]
+usage: vision-jax show EXPERIMENT [options]
+
+EXPERIMENT is a recipe (mask_rcnn), the folder of a claim, or a Python file.
 
 Prints the numbers of images, objects and sizes of an experiment's data, and writes a picture of training
 images as the model sees them. Takes the experiment's own options (`--data SPEC`, ...), and:
@@ -45,11 +48,11 @@ def run(words: Sequence[str]) -> None:
         words: after `vision-jax show`.
 
     Raises:
-        UserError: a mistake in the file, the options or the data.
+        UserError: a mistake in the experiment, the options or the data.
     """
-    file, rest = needed_file(words, "show", USAGE)
-    function = load_experiment(file)
-    arguments, options = parse(function, rest, f"vision-jax show {file}", ShowOptions())
+    origin, rest = needed_origin(words, "show", USAGE)
+    function = load_experiment(origin)
+    arguments, options = parse(function, rest, f"vision-jax show {origin.word}", ShowOptions())
     experiment = function(**arguments)
     data = experiment.task.open(None)
     if options.memory:
@@ -58,7 +61,7 @@ def run(words: Sequence[str]) -> None:
     report = data.summary()
     print_metrics(report.metrics)
     print_tables(report.tables)
-    out = options.out or Path("out") / f"show-{file.stem}"
+    out = options.out or Path("out") / f"show-{origin.name}"
     report.write(out)
     print(f"written: {', '.join(str(out / name) for name in [*report.tables, *report.files])}")
 

@@ -1,4 +1,4 @@
-"""`vision-jax sweep`: every point of an experiment file's SWEEP, each a run, and the report on them."""
+"""`vision-jax sweep`: every point of an experiment's SWEEP, each a run, and the report on them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from vision_jax.cli.experiments import (
     arguments_to_json,
     check_recordable,
     defaults_to_json,
-    load_experiment,
-    needed_file,
     parse,
     words_of,
 )
+from vision_jax.cli.origins import experiment_of, load_module, needed_origin
 from vision_jax.cli.report import report, study_of
 from vision_jax.cli.values import from_json, to_json
 from vision_jax.sweeps.board import Board
@@ -34,17 +33,19 @@ from vision_jax.sweeps.workers import LocalWorkers, divide
 from vision_jax.types import UserError, check_options
 
 USAGE = """\
-usage: vision-jax sweep EXPERIMENT.py [options]
+usage: vision-jax sweep EXPERIMENT [options]
 
-Runs every trial of the file's SWEEP that is not done, each in a process of its own, and writes the report.
-The same command goes on where it was stopped. `vision-jax sweep EXPERIMENT.py --help` lists the
+EXPERIMENT is the folder of a claim, a Python file, or a recipe (mask_rcnn).
+
+Runs every trial of its SWEEP that is not done, each in a process of its own, and writes the report.
+The same command continues a sweep that was stopped. `vision-jax sweep EXPERIMENT --help` lists the
 experiment's own options, which all trials share, and:
 
   --vary NAME=V1,V2,...   another axis, or other values for one; again for more (spaces within a value of
                           several words: --vary "canvas=256 192,512 384")
   --workers N             trials at a time; GPUs and CPU cores are divided among them
-  --threads T             CPU cores of each worker; figures repeat to the bit only with as many
-  --out FOLDER            the sweep's folder; runs/NAME of the experiment file if left out
+  --threads T             CPU cores of each worker; figures are bit-identical only for the same number
+  --out FOLDER            the sweep's folder; runs/NAME of the experiment if left out
   --retry-failed          try failed trials again
   --dry-run               print the trials, and run none
 """
@@ -57,8 +58,9 @@ class SweepOptions:
     Attributes:
         vary: NAME=V1,V2,...: another axis, or other values for one that the sweep has.
         workers: trials at a time, a process each; GPUs and CPU cores are divided among them.
-        threads: CPU cores of each worker; an equal share if left out. The same number gives the same bits.
-        out: the sweep's folder; runs/ and the file's name if left out.
+        threads: CPU cores of each worker; as many for each if left out. For the same number
+            results are bit-identical.
+        out: the sweep's folder; runs/ and the experiment's name if left out.
         retry_failed: try trials again that failed.
         dry_run: print the trials, and run none.
     """
@@ -81,39 +83,40 @@ def run(words: Sequence[str]) -> int:
         1 where a trial failed or was stopped, else 0.
 
     Raises:
-        UserError: a mistake in the file, the options or the folder.
+        UserError: a mistake in the experiment, the options or the folder.
     """
-    file, rest = needed_file(words, "sweep", USAGE)
-    function = load_experiment(file)
-    shared, options = parse(function, rest, f"vision-jax sweep {file}", SweepOptions())
-    study = study_of(function, file)
+    origin, rest = needed_origin(words, "sweep", USAGE)
+    module = load_module(origin)
+    function = experiment_of(module, origin)
+    shared, options = parse(function, rest, f"vision-jax sweep {origin.word}", SweepOptions())
+    study = study_of(module, origin.word)
     points = list(study.points)
     for axis in options.vary:
         points = with_axis(points, *_axis(function, shared, axis))
     _check_not_given(points, rest)
-    trials = [make_trial(function, shared, point, file) for point in points]
-    folder = SweepFolder(options.out or Path("runs") / file.stem)
+    trials = [make_trial(function, shared, point, origin.word) for point in points]
+    folder = SweepFolder(options.out or Path("runs") / origin.name)
     if options.dry_run:
         for trial in trials:
             print(f"{folder.state(trial):<8} {trial.name}")
             run = str(folder.run_folder(trial))
-            print(f"         {shlex.join(['vision-jax', 'train', str(file), *trial.words, '--out', run])}")
+            print(f"         {shlex.join(['vision-jax', 'train', origin.word, *trial.words, '--out', run])}")
         return 0
     shares = divide(options.workers, options.threads)
     command = shlex.join(["vision-jax", "sweep", *words])
     with folder.locked(lambda text: print(text, file=sys.stderr, flush=True)) as lock:
-        folder.begin(file, command, trials)
+        folder.begin(origin, command, trials)
         print(f"{folder.path}: {len(trials)} trials", file=sys.stderr, flush=True)
-        older = [trial.name for trial in trials if folder.outdated(trial, file)]
+        older = [trial.name for trial in trials if folder.outdated(trial, origin)]
         if older:
             print(
-                f"{len(older)} trials began with another version of {file}, and stay as they are "
+                f"{len(older)} trials began with another version of {origin.word}, and are kept "
                 f"({older[0]}{', ...' if len(older) > 1 else ''}); delete their folders to run them anew",
                 file=sys.stderr,
             )
         workers = LocalWorkers(shares, lock)
         board = Board(study.metrics)
-        states = run_trials(folder, trials, file, workers, board, options.retry_failed)
+        states = run_trials(folder, trials, origin, workers, board, options.retry_failed)
     if any(state == "done" for state in states.values()):
         print(report(folder))
     for trial in trials:
@@ -122,14 +125,14 @@ def run(words: Sequence[str]) -> int:
     return 0 if all(state == "done" for state in states.values()) else 1
 
 
-def make_trial(function: ExperimentFunction, shared: Mapping[str, Any], point: Point, file: Path) -> Trial:
+def make_trial(function: ExperimentFunction, shared: Mapping[str, Any], point: Point, where: str) -> Trial:
     """A point as a trial: its arguments checked, and the words that `vision-jax train` takes for them.
 
     Args:
         function: the experiment.
         shared: arguments of all trials.
         point: those that differ.
-        file: the experiment's, for messages.
+        where: the experiment's word on the command line, for messages.
 
     Returns:
         The trial.
@@ -139,13 +142,13 @@ def make_trial(function: ExperimentFunction, shared: Mapping[str, Any], point: P
     """
     arguments = dict(shared)
     for name, value in point.items():
-        arguments = _with_value(function, arguments, name, value, f"{file}: SWEEP")
+        arguments = _with_value(function, arguments, name, value, f"{where}: SWEEP")
     recorded = check_recordable(function, arguments)
     check_options(function, arguments)
     trial_words = tuple(words_of(defaults_to_json(function), recorded))
-    again, _ = parse(function, trial_words, f"vision-jax train {file}")
+    again, _ = parse(function, trial_words, f"vision-jax train {where}")
     if arguments_to_json(again) != recorded:
-        raise UserError(f"{file}: SWEEP: {point_name(point)} cannot be written as a command line")
+        raise UserError(f"{where}: SWEEP: {point_name(point)} cannot be written as a command line")
     values = {name: _json_value(value) for name, value in point.items()}
     return Trial(point_name(point), values, recorded, trial_words)
 

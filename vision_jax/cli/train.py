@@ -1,4 +1,4 @@
-"""`vision-jax train`: an experiment file, its arguments, and how to run it."""
+"""`vision-jax train`: an experiment, its arguments, and how to run it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from vision_jax.cli.experiments import (
     arguments_to_json,
     check_recordable,
     defaults_to_json,
-    load_experiment,
-    needed_file,
     parse,
     resolve,
-    split_file,
     words_of,
 )
+from vision_jax.cli.origins import find_origin, load_experiment, needed_origin, split_origin
 from vision_jax.cli.runs import Run, new_folder, open_run
 from vision_jax.training.distributed import from_first, is_first, joined
 from vision_jax.training.loop import fit
+from vision_jax.training.origin import Origin
 from vision_jax.training.run_folder import differences
 from vision_jax.types import UserError
 
 USAGE = """\
-usage: vision-jax train EXPERIMENT.py [options]
+usage: vision-jax train EXPERIMENT [options]
        vision-jax train --resume RUN
 
-Trains an experiment and writes a run folder: experiment.json, metrics.csv, curves.png, predictions.png,
-tables, checkpoints. `vision-jax train EXPERIMENT.py --help` lists the experiment's own options, and:
+EXPERIMENT is a recipe (mask_rcnn), the folder of a claim, or a Python file.
 
-  --out FOLDER     the run folder; runs/NAME of the experiment file if left out
-  --overfit N      sanity check: learn the first N training images by heart, and judge on them
-  --resume RUN     go on with a run that was stopped, with the arguments it was started with
+Trains it and writes a run folder: experiment.json, metrics.csv, curves.png, predictions.png, tables,
+checkpoints. `vision-jax train EXPERIMENT --help` lists the experiment's own options, and:
+
+  --out FOLDER     the run folder; runs/NAME of the experiment if left out
+  --overfit N      sanity check: overfit the first N training images, and evaluate on them
+  --resume RUN     continue a run that was stopped, with the arguments it was started with
   --profile        trace some steps for TensorBoard into the run folder
   --devices N      how many devices; all if left out (without accelerators: N virtual CPU devices)
   --distributed A  one of several processes: A is HOST:PORT of process 0, with --processes N and --process I,
@@ -49,10 +50,10 @@ class TrainOptions:
     """How to run it.
 
     Attributes:
-        out: the run folder; runs/ and the file's name if left out.
-        overfit: sanity check: learn the first N training images by heart, not augmented, and judge on
-            them; 0 is all of the data.
-        resume: go on with this run, with the arguments it was started with.
+        out: the run folder; runs/ and the experiment's name if left out.
+        overfit: sanity check: overfit the first N training images, not augmented, and evaluate on them; 0
+            is all of the data.
+        resume: continue this run, with the arguments it was started with.
         profile: trace some steps for TensorBoard into the run folder.
         devices: how many devices of each process; all if left out. Without accelerators: that many virtual
             CPU devices.
@@ -79,22 +80,22 @@ def run(words: Sequence[str]) -> None:
         words: after `vision-jax train`.
 
     Raises:
-        UserError: a mistake in the file, the options or the data.
+        UserError: a mistake in the experiment, the options or the data.
     """
-    file, rest = split_file(words)
+    word, rest = split_origin(words)
     folder = _resumed_folder(rest)
     if folder is not None:
-        _resume(open_run(folder), rest, file)
+        _resume(open_run(folder), rest, None if word is None else find_origin(word))
         return
-    file, rest = needed_file(words, "train", USAGE)
-    function = load_experiment(file)
-    arguments, options = parse(function, rest, f"vision-jax train {file}", TrainOptions())
+    origin, rest = needed_origin(words, "train", USAGE)
+    function = load_experiment(origin)
+    arguments, options = parse(function, rest, f"vision-jax train {origin.word}", TrainOptions())
     _check(options)
     check_recordable(function, arguments)
     use_devices(options.devices)
     with joined(options.distributed, options.processes, options.process):
         arguments, experiment = resolve(function, arguments)
-        out = Path(from_first(lambda: str(options.out or new_folder(file.stem))))
+        out = Path(from_first(lambda: str(options.out or new_folder(origin.name))))
         if is_first():
             print(f"run folder: {out}", file=sys.stderr, flush=True)
         fit(
@@ -103,12 +104,13 @@ def run(words: Sequence[str]) -> None:
             overfit=options.overfit,
             profile=options.profile,
             devices=options.devices,
-            file=file,
+            recipe=origin.recipe,
+            file=origin.file,
             arguments=check_recordable(function, arguments),
         )
         if is_first():
             print(
-                f"done; next: vision-jax predict {out} PHOTO ..., vision-jax evaluate {out}", file=sys.stderr
+                f"done; next: vision-jax predict {out} IMAGE ..., vision-jax evaluate {out}", file=sys.stderr
             )
 
 
@@ -128,13 +130,13 @@ def _resumed_folder(words: Sequence[str]) -> Path | None:
     return None
 
 
-def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
-    """Goes on with a run, by its own copy of the experiment file and its recorded arguments.
+def _resume(run: Run, words: Sequence[str], origin: Origin | None) -> None:
+    """Continues a run, by its recipe or its own copy of the experiment's file, with its recorded arguments.
 
     The words may repeat the command that started it, but change nothing.
     """
     overfit = int(run.record.get("overfit") or 0)
-    prog = f"vision-jax train {file or ''}".strip()
+    prog = f"vision-jax train {origin.word if origin else ''}".strip()
     arguments, options = parse(
         run.function, words, prog, TrainOptions(overfit=overfit), defaults=run.arguments
     )
@@ -146,14 +148,13 @@ def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
         changed.append(f"--out is {run.folder} in the run, not {options.out}")
     if changed:
         raise UserError(
-            f"--resume goes on with {run.folder} as it was started: {'; '.join(changed)}. "
-            f"Leave these options out, or {_new_run(run, file, arguments, options)}"
+            f"--resume continues {run.folder} as it was started: {'; '.join(changed)}. "
+            f"Leave these options out, or {_new_run(run, origin, arguments, options)}"
         )
-    if file is not None and not file.is_file():
-        raise UserError(f"there is no experiment file {file}")
-    if file is not None and file.read_bytes() != run.file.read_bytes():
+    if origin is not None and not _same(origin, run.origin):
         print(
-            f"vision-jax: {file} has changed since {run.folder} was started; going on with {run.file}",
+            f"vision-jax: {origin.word} is not, or no longer, what {run.folder} was started with; continuing "
+            f"with {run.origin.word}",
             file=sys.stderr,
         )
     use_devices(options.devices)
@@ -165,19 +166,30 @@ def _resume(run: Run, words: Sequence[str], file: Path | None) -> None:
             overfit=overfit,
             profile=options.profile,
             devices=options.devices,
+            recipe=run.origin.recipe,
             file=run.original,
             arguments=_recorded(run),
         )
 
 
-def _new_run(run: Run, file: Path | None, arguments: Mapping[str, Any], options: TrainOptions) -> str:
+def _same(one: Origin, other: Origin) -> bool:
+    """Whether two origins are the same recipe, or files of the same content."""
+    if one.file is None or other.file is None:
+        return one.recipe == other.recipe
+    return one.file.read_bytes() == other.file.read_bytes()
+
+
+def _new_run(run: Run, origin: Origin | None, arguments: Mapping[str, Any], options: TrainOptions) -> str:
     """How to start a new run from the weights of one, with other arguments."""
-    file = next(path for path in (file, run.original, run.file) if path is not None and path.is_file())
+    if origin is not None:
+        word = origin.word
+    else:
+        word = str(run.original) if run.original is not None and run.original.is_file() else run.origin.word
     recorded = arguments_to_json(arguments)
     if "init" not in recorded:
         return (
             "start a new run without --resume. For the new run to begin with this run's weights, give the "
-            f"experiment of {file} an argument `init`, as experiments/image_classifier.py has one, and type "
+            f"experiment of {word} an argument `init`, as the recipe image_classifier has one, and type "
             f"--init {run.folder}"
         )
     if recorded["init"] == arguments_to_json(run.arguments).get("init"):
@@ -186,7 +198,7 @@ def _new_run(run: Run, file: Path | None, arguments: Mapping[str, Any], options:
     words += ["--overfit", str(options.overfit)] if options.overfit else []
     if options.out is not None and options.out.resolve() != run.folder.resolve():
         words += ["--out", str(options.out)]
-    command = shlex.join(["vision-jax", "train", str(file), *words])
+    command = shlex.join(["vision-jax", "train", word, *words])
     return f"start a new run from its weights, with a new optimizer and schedule: {command}"
 
 

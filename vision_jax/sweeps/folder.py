@@ -1,7 +1,7 @@
 """The folder of a sweep, and its trials: each a run folder, whose files tell how far it is.
 
-sweep.json           what varies: trials by name, their arguments; the experiment file and the command
-experiment.py        a copy of the experiment's file, for the report
+sweep.json           what varies: trials by name, their arguments; the recipe or experiment file, the command
+experiment.py        a copy of the experiment's file, for the report; none of a recipe
 TRIAL/               a run folder; `results.json` in it says that the trial is done
 output/TRIAL.txt     what the trial's process printed when it last ran
 failed/TRIAL.txt     why it failed; gone when it is tried again
@@ -24,6 +24,7 @@ from typing import Any, Literal
 from vision_jax.sweeps.points import SEED, Point
 from vision_jax.training.files import storage_errors, write_atomically
 from vision_jax.training.optimizers import Numbers
+from vision_jax.training.origin import Origin
 from vision_jax.training.run_folder import differences
 from vision_jax.types import UserError
 
@@ -40,7 +41,7 @@ class Trial:
         name: of its folder.
         values: what varies, as JSON has it.
         arguments: all of the experiment's, as JSON has them, before any was resolved from the data.
-        words: that `vision-jax train EXPERIMENT.py` takes for it.
+        words: that `vision-jax train EXPERIMENT` takes for it.
     """
 
     name: str
@@ -95,16 +96,18 @@ class SweepFolder:
             return "failed"
         return "cut off" if (run / "experiment.json").is_file() else "waiting"
 
-    def outdated(self, trial: Trial, file: Path) -> bool:
-        """Whether a trial began with another version of the experiment file."""
+    def outdated(self, trial: Trial, origin: Origin) -> bool:
+        """Whether a trial began with another version of the experiment's file; never of a recipe."""
         copy = self.run_folder(trial) / "experiment.py"
-        return copy.is_file() and copy.read_bytes() != file.read_bytes()
+        if origin.file is None or not copy.is_file():
+            return False
+        return copy.read_bytes() != origin.file.read_bytes()
 
-    def begin(self, file: Path, command: str, trials: Sequence[Trial]) -> None:
+    def begin(self, origin: Origin, command: str, trials: Sequence[Trial]) -> None:
         """Makes the folder, or adds trials to those that it has.
 
         Args:
-            file: the experiment's.
+            origin: the experiment's.
             command: that started the sweep.
             trials: all of them.
 
@@ -130,9 +133,12 @@ class SweepFolder:
         with storage_errors(self.path):
             for below in ("output", "failed"):
                 (self.path / below).mkdir(parents=True, exist_ok=True)
-            write_atomically(self.experiment, file.read_bytes())
+            if origin.file is not None:
+                write_atomically(self.experiment, origin.file.read_bytes())
             record = {
-                "file": str(file),
+                "name": origin.name,
+                "recipe": origin.recipe,
+                "file": str(origin.file) if origin.file is not None else None,
                 "command": command,
                 "trials": [
                     {

@@ -71,7 +71,7 @@ def _page(
 ) -> str:
     record = folder.read_record()
     lines = [
-        f"# {Path(record['file']).stem}",
+        f"# {record.get('name') or Path(record['file']).stem}",
         "",
         f"    {record['command']}",
         "",

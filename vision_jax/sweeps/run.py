@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vision_jax.sweeps.board import Board, Line
 from vision_jax.sweeps.folder import State, SweepFolder, Trial
 from vision_jax.sweeps.progress import Watcher
 from vision_jax.sweeps.workers import Job, Workers
+from vision_jax.training.origin import Origin
 from vision_jax.training.stopping import StopRequest
 
 _PAUSE = 0.2  # seconds between looks at the trials
@@ -31,7 +31,7 @@ class _Running:
 def run_trials(
     folder: SweepFolder,
     trials: Sequence[Trial],
-    file: Path,
+    origin: Origin,
     workers: Workers,
     board: Board,
     retry_failed: bool = False,
@@ -44,7 +44,7 @@ def run_trials(
     Args:
         folder: begun, and locked.
         trials: wanted, in the order in which they start.
-        file: the experiment's.
+        origin: the experiment's.
         workers: run them.
         board: shows how far they are.
         retry_failed: whether trials that failed are tried again: those begun with this very file go on,
@@ -60,7 +60,7 @@ def run_trials(
     states: dict[str, State] = {trial.name: folder.state(trial) for trial in trials}
     for trial in trials:
         if states[trial.name] == "failed" and retry_failed:
-            if folder.outdated(trial, file):
+            if folder.outdated(trial, origin):
                 folder.forget(trial)
             folder.failure(trial).unlink(missing_ok=True)
             states[trial.name] = folder.state(trial)
@@ -83,7 +83,7 @@ def run_trials(
                         break
                     waiting.remove(trial)
                     done_before = watch(folder.run_folder(trial)).fraction
-                    job = workers.start(slot, _words(folder, trial, file), folder.output(trial))
+                    job = workers.start(slot, _words(folder, trial, origin.word), folder.output(trial))
                     running.append(_Running(trial, slot, job, time.monotonic(), done_before))
                     states[trial.name] = "running"
                 for entry in list(running):
@@ -124,11 +124,11 @@ def _next(
     return next((trial for trial in waiting if trial.program not in compiling), None)
 
 
-def _words(folder: SweepFolder, trial: Trial, file: Path) -> list[str]:
+def _words(folder: SweepFolder, trial: Trial, word: str) -> list[str]:
     run = str(folder.run_folder(trial))
     if folder.state(trial) == "cut off":
         return ["train", "--resume", run]
-    return ["train", str(file), *trial.words, "--out", run]
+    return ["train", word, *trial.words, "--out", run]
 
 
 def _ended(folder: SweepFolder, trial: Trial, code: int) -> State:

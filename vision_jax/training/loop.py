@@ -72,6 +72,7 @@ def fit(
     overfit: int = 0,
     profile: bool = False,
     devices: int | None = None,
+    recipe: str | None = None,
     file: Path | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Report:
@@ -85,9 +86,11 @@ def fit(
         overfit: train and evaluate on the first so many training images only; 0 uses all data.
         profile: trace the 10th to 15th step of this process into `run_folder/profile`.
         devices: how many devices of each process to use; all of them if None.
-        file: the experiment's file, recorded and copied to `run_folder/experiment.py`. With it and
-            `arguments`, the run can be evaluated, resumed and used for predictions from the command line.
-        arguments: what the file's `experiment` was called with, JSON-serializable, recorded in
+        recipe: the import path of the recipe that made the experiment, `vision_jax.recipes.mask_rcnn`.
+        file: the experiment's file where it is no recipe's, recorded and copied to
+            `run_folder/experiment.py`. With one of the two and `arguments`, the run can be evaluated, resumed
+            and used for predictions from the command line.
+        arguments: what the experiment's function was called with, JSON-serializable, recorded in
             experiment.json.
 
     Returns:
@@ -115,7 +118,7 @@ def fit(
         else:
             steps = sum(s.train.steps if isinstance(s, Gradient) else 1 for s in experiment.stages)
             metric = experiment.task.metric
-            record = describe(file, arguments, experiment.seed, overfit, steps, metric, used)
+            record = describe(recipe, file, arguments, experiment.seed, overfit, steps, metric, used)
             folder.begin(record, file)
         return record
 

@@ -51,8 +51,8 @@ def read_experiment_json(run_folder: Path | str) -> dict[str, Any]:
         run_folder: of the run.
 
     Returns:
-        file (its original path; the copy is `run_folder/experiment.py`), arguments, classes, seed,
-        overfit, versions, commit, devices, started, resumed.
+        recipe (its import path) or file (its original path; the copy is `run_folder/experiment.py`),
+        arguments, classes, seed, overfit, versions, commit, devices, started, resumed.
 
     Raises:
         UserError: it is not a run folder.

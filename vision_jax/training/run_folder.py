@@ -1,7 +1,7 @@
 """The run folder: all that is needed to understand a run, resume it and repeat it.
 
-experiment.json      file, arguments, versions, commit, devices, classes, seed, overfit, dates
-experiment.py        a copy of the experiment's file
+experiment.json      recipe or file, arguments, versions, commit, devices, classes, seed, overfit, dates
+experiment.py        a copy of the experiment's file; absent for a recipe
 metrics.csv          the metrics; tensorboard/ the same for TensorBoard; curves.png their plot
 train_batch.png      the first batch as the model sees it; predictions.png ground truth beside predictions
 *.md, *.png, *.json  the evaluators' tables and figures; evaluations/NAME/ those of other evaluations
@@ -132,6 +132,7 @@ class RunFolder:
 
 
 def describe(
+    recipe: str | None,
     file: Path | None,
     arguments: Mapping[str, Any] | None,
     seed: int,
@@ -143,6 +144,7 @@ def describe(
     """The content of experiment.json at the start of a run.
 
     Args:
+        recipe: the import path of the experiment's recipe, if it has one.
         file: the experiment's file.
         arguments: of the experiment's function.
         seed, overfit: of the run.
@@ -151,6 +153,7 @@ def describe(
         devices: of the run.
     """
     return {
+        "recipe": recipe,
         "file": str(file) if file is not None else None,
         "arguments": dict(arguments or {}),
         "seed": seed,

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from vision_jax.cli.predict import find_photos
+from vision_jax.cli.predict import find_images
 from vision_jax.data.files.listing import entries, files_below, find, is_hidden
 from vision_jax.data.open import open_classification, open_detection, open_segmentation
 
@@ -46,7 +46,7 @@ def test_copies_in_them_are_no_images_of_a_class(folders, tmp_path, left):
     train, val = open_classification(f"folder:{tmp_path}")
     assert train.classes == ("cat", "dog")
     assert len(train) + len(val) == 10
-    assert len(list(find_photos([tmp_path]))) == 10
+    assert len(list(find_images([tmp_path]))) == 10
 
 
 def test_splits_and_classes_are_not_looked_for_in_them(folders, tmp_path):

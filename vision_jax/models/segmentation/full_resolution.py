@@ -2,7 +2,7 @@
 
 The simplest fully convolutional network, and too dear: its cost is pixels times layers times channels
 squared, and each layer adds only a kernel's half to what a pixel sees. What downsampling saves is measured
-against it (`experiments/full_resolution.py`).
+against it (`experiments/segmentation/full_resolution`).
 """
 
 from __future__ import annotations
