@@ -191,6 +191,7 @@ def test_a_run_of_another_version_is_opened_or_refused_with_that_version(run, tm
         assert f"{folder} was written by vision_jax 0.0.9, and this is {version('vision_jax')}" in message
         assert why in message
         assert "install the version that wrote it" in message
+        assert (f"bring {folder / 'experiment.py'} up to date" in message) == (folder == file)
 
 
 def test_a_record_names_only_recipes_of_the_package(run, tmp_path, capsys):

@@ -142,6 +142,17 @@ def test_a_trial_that_fails_is_named_and_does_not_stop_the_rest(whole, start, tm
     assert "2 versions of the experiment file" in output
 
 
+def test_a_recipe_is_swept_without_a_file(start, tmp_path):
+    few = ("--widths", "4", "--train.steps", "2", "--train.batch-size", "16")
+    code, output = start(tmp_path, "sweep", "small_cnn", *few, "--vary", "seed=3", *ONE_THREAD).end()
+    assert code == 0, output
+    folder = tmp_path / "runs" / "small_cnn"
+    assert json.loads((folder / "sweep.json").read_text())["recipe"] == "vision_jax.recipes.small_cnn"
+    assert not list(folder.glob("**/experiment.py"))
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "table.md").read_text().startswith("# small_cnn")
+
+
 def in_process(tmp_path, *words):
     """The command in this process, for what ends before any trial starts."""
     return main(["sweep", str(tmp_path / "tiny.py"), "--out", str(tmp_path / "sweep"), *words])

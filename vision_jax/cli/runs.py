@@ -68,9 +68,11 @@ def open_run(folder: Path) -> Run:
         if record.get("classes"):
             run.function(**run.arguments).model(run.classes)  # names that are no more show here
     except Exception as error:
+        copy = folder / "experiment.py"
+        mend = f" bring {copy} up to date," if copy.is_file() else ""
         raise UserError(
             f"{folder} was written by vision_jax {written}, and this is {here}, which cannot open it "
-            f"({error}): install the version that wrote it, or train anew"
+            f"({error}): install the version that wrote it,{mend} or train anew"
         ) from error
     return run
 
