@@ -127,7 +127,7 @@ def jax_model(settings: Settings, classes: int) -> FasterRCNN:
 
 
 def open_data(data: str, canvas: tuple[int, int], settings: Settings) -> Data:
-    """The data with boxes, and with masks where they are learnt."""
+    """The data with boxes, and with masks where they are learned."""
     task = instances(data, canvas, masks="full") if settings.masks else detection(data, canvas)
     return task.open(None)
 

@@ -76,7 +76,7 @@ def experiment(
 
 def _learn_encoder(data: str, steps: int, seed: int) -> Callable[..., Any]:
     def fit(model: Any, variables: Any, unlabeled: Any, key: Any) -> Any:
-        """Trains the encoder; `scale` makes the mean square of what it has learnt 1."""
+        """Trains the encoder; `scale` makes the mean square of what it has learned 1."""
         encoder: CropEncoder = model.encoder
         opened = classification(data, (model.size, model.size)).open(None)
         if len(opened.classes) != encoder.num_classes:
@@ -85,11 +85,11 @@ def _learn_encoder(data: str, steps: int, seed: int) -> Callable[..., Any]:
             steps=steps, batch_size=128, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2
         )
         batches = opened.train(config.batch_size, seed, 0)
-        learnt: Any = deque(bare_training(encoder, config, batches, seed), maxlen=1).pop()
+        learned: Any = deque(bare_training(encoder, config, batches, seed), maxlen=1).pop()
         some = next(opened.train(256, seed, 0))
-        layers = jax.jit(encoder.apply)(learnt, gray(some.image))
+        layers = jax.jit(encoder.apply)(learned, gray(some.image))
         square = sum(float((np.asarray(layer) ** 2).sum(-1).mean()) for layer in layers)
-        params = {**variables["params"], "encoder": learnt["params"], "scale": np.float32(np.sqrt(square))}
+        params = {**variables["params"], "encoder": learned["params"], "scale": np.float32(np.sqrt(square))}
         return jax.device_get({**variables, "params": params})
 
     return fit

@@ -1,13 +1,13 @@
-"""What does a backbone that has seen drawn shapes save?  (Girshick et al. 2014; He et al. 2019.)
+"""What does a backbone that has seen synthetic shapes save?  (Girshick et al. 2014; He et al. 2019.)
 
     vision-jax train faster_rcnn --train.steps 700 --train.eval-every 0 --out runs/scenes
-    vision-jax sweep experiments/detection/pretraining --learnt runs/scenes --data voc:FOLDER --canvas 320 240
+    vision-jax sweep experiments/detection/pretraining --init runs/scenes --data voc:FOLDER --canvas 320 240
 
 Girshick et al. found that a network trained on many images of other classes is the best start for a detector
 on few (R-CNN, section 2.3), and He, Girshick and Dollar that it saves time but no accuracy if one trains long
-enough ("Rethinking ImageNet pre-training"). Here the many images are drawn, six kinds of shapes, and digits,
-and the few are the 205 of BCCD. Three starts: random numbers; the backbone; the backbone with its first two
-stages frozen. Measured: result.md.
+enough ("Rethinking ImageNet pre-training"). Here the many images are synthetic, six kinds of shapes, and
+digits, and the few are the 205 of BCCD. Three starts: random numbers; the backbone; the backbone with its
+first two stages frozen. Measured: result.md.
 
 A function of its own, around the recipe: the arms are starts, each a pair of the recipe's `init` and
 `freeze`, of which only the backbone's weights are taken.
@@ -27,7 +27,7 @@ from vision_jax.types import Count, Seed, UserError, check_options
 
 
 def experiment(
-    learnt: str | None = None,
+    init: str | None = None,
     start: Literal["random", "backbone", "frozen"] = "backbone",
     data: str = "synthetic",
     canvas: tuple[Count, Count] | None = None,
@@ -46,7 +46,7 @@ def experiment(
     """Trains the recipe `faster_rcnn`.
 
     Args:
-        learnt: a run folder of `faster_rcnn` or `image_classifier`, or torchvision's ResNet-18.
+        init: a run folder of `faster_rcnn` or `image_classifier`, or torchvision's ResNet-18.
         start: random numbers, its backbone, or its backbone with stem and first two stages frozen.
         data: `coco:FOLDER`, `voc:FOLDER` or `synthetic`.
         canvas: long and short side, in pixels, that images are resized into; from the data if None.
@@ -55,8 +55,8 @@ def experiment(
         train: how long and how to train.
     """
     check_options(experiment, locals())
-    if learnt is None and start != "random":
-        raise UserError(f"--start {start} needs --learnt: a run folder or a file of weights to start from")
+    if init is None and start != "random":
+        raise UserError(f"--start {start} needs --init: a run folder or a file of weights to start from")
     recipe = faster_rcnn(
         data=data,
         canvas=canvas,
@@ -65,7 +65,7 @@ def experiment(
         seed=seed,
         train=train,
     )
-    return replace(recipe, init=None if start == "random" else starting_from(learnt, ("backbone",)))
+    return replace(recipe, init=None if start == "random" else starting_from(init, ("backbone",)))
 
 
 SWEEP = grid(start=["random", "backbone", "frozen"], seed=range(3))
@@ -73,6 +73,6 @@ SWEEP = grid(start=["random", "backbone", "frozen"], seed=range(3))
 METRICS = ("AP50", "AP")
 
 CLAIMS = [
-    Claim("a learnt backbone is the better start", "AP50", {"start": "random"}, {"start": "backbone"}),
+    Claim("a pretrained backbone is the better start", "AP50", {"start": "random"}, {"start": "backbone"}),
     Claim("its first stages can be frozen", "AP50", {"start": "random"}, {"start": "frozen"}),
 ]

@@ -41,12 +41,12 @@ from vision_jax.types import Count, UserError, check_options
 
 STRIDE = 2
 _FEATURES = 16
-_PATCH = 64  # pixels along the sides of what is learnt from
+_PATCH = 64  # pixels along the sides of what is learned from
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to double a map's sides.
+class Upsampler:
+    """What doubles a map's sides.
 
     Attributes:
         name: for tables.
@@ -76,11 +76,11 @@ def _resized(method: Method) -> Callable[[Array, Array], Array]:
     return lambda x, kernel: resize_convolution(x, kernel.transpose(0, 1, 3, 2), STRIDE, method)
 
 
-WAYS = (
-    *(Way(f"transposed {k}x{k}", k, k**2 / STRIDE**2, _stamped(k, False)) for k in (2, 3, 4, 5)),
-    *(Way(f"averaged {k}x{k}", k, STRIDE**2 / k**2, _stamped(k, True)) for k in (3, 5)),
-    Way("nearest, then 3x3", 3, 9, _resized("nearest")),
-    Way("bilinear, then 3x3", 3, 9, _resized("bilinear")),
+UPSAMPLERS = (
+    *(Upsampler(f"transposed {k}x{k}", k, k**2 / STRIDE**2, _stamped(k, False)) for k in (2, 3, 4, 5)),
+    *(Upsampler(f"averaged {k}x{k}", k, STRIDE**2 / k**2, _stamped(k, True)) for k in (3, 5)),
+    Upsampler("nearest, then 3x3", 3, 9, _resized("nearest")),
+    Upsampler("bilinear, then 3x3", 3, 9, _resized("bilinear")),
 )
 
 
@@ -107,8 +107,10 @@ def checkerboard(image: Float[np.ndarray, "h w c"], stride: int = STRIDE) -> flo
     return float(power[of_stride].sum() / power.sum())
 
 
-def _kernel(key: Array, way: Way, inputs: int, outputs: int) -> Array:
-    return jax.random.normal(key, (way.size, way.size, outputs, inputs)) * jnp.sqrt(2 / (inputs * way.summed))
+def _kernel(key: Array, upsampler: Upsampler, inputs: int, outputs: int) -> Array:
+    return jax.random.normal(key, (upsampler.size, upsampler.size, outputs, inputs)) * jnp.sqrt(
+        2 / (inputs * upsampler.summed)
+    )
 
 
 def identity(size: int) -> tuple[float, np.ndarray]:
@@ -125,14 +127,16 @@ def identity(size: int) -> tuple[float, np.ndarray]:
     return float(difference), counts
 
 
-def untrained(originals: Sequence[np.ndarray], way: Way, draws: int) -> tuple[float, float, float]:
+def untrained(
+    originals: Sequence[np.ndarray], upsampler: Upsampler, kernels: int
+) -> tuple[float, float, float]:
     """The checkerboard's fraction under a kernel of ones, and its mean and deviation over random kernels."""
-    enlarge = jax.jit(way.apply)
+    enlarge = jax.jit(upsampler.apply)
     fractions = {"ones": [], "random": []}
-    for draw in range(draws):
-        original = originals[draw % len(originals)] + 0.5
+    for seed in range(kernels):
+        original = originals[seed % len(originals)] + 0.5
         small = jax.image.resize(original, (*(s // STRIDE for s in original.shape[:2]), 3), "linear")
-        kernel = _kernel(jax.random.key(draw), way, 3, _FEATURES)
+        kernel = _kernel(jax.random.key(seed), upsampler, 3, _FEATURES)
         fractions["ones"].append(checkerboard(np.asarray(enlarge(small, jnp.ones_like(kernel)))))
         fractions["random"].append(checkerboard(np.asarray(enlarge(small, kernel))))
     return (
@@ -142,7 +146,9 @@ def untrained(originals: Sequence[np.ndarray], way: Way, draws: int) -> tuple[fl
     )
 
 
-def train(originals: Float[Array, "n h w 3"], way: Way, steps: int, seed: int) -> tuple[float, float, Array]:
+def train(
+    originals: Float[Array, "n h w 3"], upsampler: Upsampler, steps: int, seed: int
+) -> tuple[float, float, Array]:
     """Learns to enlarge images four times by two layers, from patches of them.
 
     Returns:
@@ -151,14 +157,14 @@ def train(originals: Float[Array, "n h w 3"], way: Way, steps: int, seed: int) -
     """
     n, height, width, _ = originals.shape
     small = jax.image.resize(originals, (n, height // 4, width // 4, 3), "linear")
-    learnt = 3 * n // 4
-    inputs, targets = _patches(small[:learnt], _PATCH // 4), _patches(originals[:learnt], _PATCH)
+    learned = 3 * n // 4
+    inputs, targets = _patches(small[:learned], _PATCH // 4), _patches(originals[:learned], _PATCH)
     keys = jax.random.split(jax.random.key(seed), 2)
-    kernels = [_kernel(keys[0], way, 3, _FEATURES), 0.1 * _kernel(keys[1], way, _FEATURES, 3)]
+    kernels = [_kernel(keys[0], upsampler, 3, _FEATURES), 0.1 * _kernel(keys[1], upsampler, _FEATURES, 3)]
 
     def enlarge(kernels: list[Array], x: Array) -> Array:
-        hidden = jax.nn.leaky_relu(way.apply(x, kernels[0]), 0.2)
-        return way.apply(hidden, kernels[1])
+        hidden = jax.nn.leaky_relu(upsampler.apply(x, kernels[0]), 0.2)
+        return upsampler.apply(hidden, kernels[1])
 
     def loss(kernels: list[Array], x: Array, y: Array) -> Array:
         return jnp.square(jax.vmap(enlarge, (None, 0))(kernels, x) - y).mean()
@@ -176,8 +182,8 @@ def train(originals: Float[Array, "n h w 3"], way: Way, steps: int, seed: int) -
     state = kernels, rule.init(kernels)
     for key in jax.random.split(jax.random.key(seed + 1), steps):
         state = step(state, key)
-    enlarged = jax.jit(jax.vmap(enlarge, (None, 0)))(state[0], small[learnt:])
-    wrong = np.asarray(enlarged - originals[learnt:])
+    enlarged = jax.jit(jax.vmap(enlarge, (None, 0)))(state[0], small[learned:])
+    wrong = np.asarray(enlarged - originals[learned:])
     fraction = np.mean([checkerboard(image, STRIDE**2) for image in wrong])
     return float(np.square(wrong).mean()), float(fraction), enlarged[0]
 
@@ -194,7 +200,7 @@ def main(
     data: str = "synthetic",
     out: Path = Path("out/transposed_convolution"),
     images: Count = 32,
-    draws: Count = 100,
+    kernels: Count = 100,
     steps: Count = 400,
     seeds: Count = 3,
 ) -> None:
@@ -204,9 +210,9 @@ def main(
         data: `labels:FOLDER` of images (label maps are not used), or `synthetic`.
         out: folder.
         images: how many images.
-        draws: random kernels of each way.
+        kernels: random kernels of each upsampler.
         steps: of training.
-        seeds: trainings of each way.
+        seeds: trainings of each upsampler.
     """
     check_options(main, locals())
     source = open_segmentation(data)[0]
@@ -224,34 +230,34 @@ def main(
         pattern = " ".join(map(str, sorted({int(count) for count in inside.ravel()})))
         exact.append([f"{size}x{size}", f"{difference:.1e}", pattern])
     rows, pictures = [], []
-    for way in WAYS:
-        ones, mean, spread = untrained(list(originals), way, draws)
-        trained = [train(jnp.asarray(originals), way, steps, seed) for seed in range(seeds)]
+    for upsampler in UPSAMPLERS:
+        ones, mean, spread = untrained(list(originals), upsampler, kernels)
+        trained = [train(jnp.asarray(originals), upsampler, steps, seed) for seed in range(seeds)]
         errors, fractions = (np.array([one[i] for one in trained]) for i in (0, 1))
         rows.append(
             [
-                way.name,
+                upsampler.name,
                 f"{100 * ones:.2f}",
                 f"{100 * mean:.2f} ({100 * spread:.2f})",
                 f"{1000 * errors.mean():.3f} ({1000 * errors.std():.3f})",
                 f"{100 * fractions.mean():.2f} ({100 * fractions.std():.2f})",
             ]
         )
-        pictures.append((way.name, trained[0][2]))
+        pictures.append((upsampler.name, trained[0][2]))
         print(" | ".join(rows[-1]), flush=True)
     natural = [100 * np.mean([checkerboard(original, period) for original in originals]) for period in (2, 4)]
     text = [
         "# Where checkerboards come from\n",
         f"    python experiments/segmentation/checkerboards/study.py --data {data} --images {images} "
-        f"--draws {draws} --steps {steps} --seeds {seeds}\n",
+        f"--kernels {kernels} --steps {steps} --seeds {seeds}\n",
         "Stride 2. Largest difference between a transposed convolution and the transpose of the\n"
         "convolution's matrix, in double precision; how many inputs reach a pixel inside:\n",
         markdown_table(["kernel", "difference", "inputs"], exact),
         "\nThe checkerboard's fraction of the variance, per cent (standard deviation): of images enlarged\n"
         "twice by a kernel of ones and by random ones; of what is wrong in images enlarged four times\n"
-        "by trained ones, with their mean squared error x 1000 on images not learnt from. Images\n"
+        "by trained ones, with their mean squared error x 1000 on images not learned from. Images\n"
         f"themselves have {natural[0]:.2f}, at the two layers' periods of 2 and 4 pixels {natural[1]:.2f}.\n",
-        markdown_table(["way", "ones", "random kernels", "error", "trained kernels"], rows),
+        markdown_table(["upsampler", "ones", "random kernels", "error", "trained kernels"], rows),
     ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "result.md").write_text("\n".join(text) + "\n")

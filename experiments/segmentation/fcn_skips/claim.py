@@ -51,7 +51,7 @@ def experiment(
 
     Args:
         skips: the finest stride that is scored.
-        frozen: whether the backbone is frozen, and only scores are learnt.
+        frozen: whether the backbone is frozen, and only scores are learned.
         staged: whether skips are added one after the other, each in as many steps, or are all there from
             the first step.
         data: `labels:FOLDER` of images and label PNGs, `voc:FOLDER` or `synthetic`.

@@ -104,7 +104,7 @@ CLAIMS = [
     Claim(text, metric, worse, better, where)
     for text, worse, better, where in (
         (
-            "a learnt decoder beats interpolated scores",
+            "a learned decoder beats interpolated scores",
             {"variant": "bilinear"},
             {"variant": "segnet_basic"},
             {"upsampling": "max_unpooling"},

@@ -52,12 +52,12 @@ def film(
     digits: Count = 6,
     seed: Seed = 0,
 ) -> None:
-    """Trains a convolutional classifier behind a transformer, and draws.
+    """Trains a convolutional classifier behind a transformer, and plots what it sees.
 
     Args:
         out: folder for the pictures.
         data: `idx:FOLDER` (MNIST's format) or `digits`.
-        transformer: what may be learnt.
+        transformer: what may be learned.
         steps: of training.
         every: so many steps one frame of training.gif.
         digits: how many are shown.
@@ -85,14 +85,14 @@ def film(
 
     shown = np.asarray(next(iter(opened.evaluation(digits))).image)
     frames, moments = [], []
-    learnt: Any = None
+    learned: Any = None
     batches = opened.train(config.batch_size, seed, 0)
-    for done, learnt in enumerate(bare_training(model, config, batches, seed)):
+    for done, learned in enumerate(bare_training(model, config, batches, seed)):
         if done % every == 0:
             title = f"after {done} of {steps} steps"
-            frames.append(plot_warps(list(shown), *see(learnt, shown)[:2], title=title))
+            frames.append(plot_warps(list(shown), *see(learned, shown)[:2], title=title))
         if done in _STRIP:
-            moments.append((done, *see(learnt, shown)[:2]))
+            moments.append((done, *see(learned, shown)[:2]))
     save_gif(out / "training.gif", [*frames, *10 * frames[-1:]])
     save_png(out / "training.png", strip(shown[:3], moments))
 
@@ -100,7 +100,7 @@ def film(
     evaluated = range(min(len(source), max(digits, _EVALUATED)))
     upright = [framed(source.image(i)) for i in evaluated]
     labels = [source.record(i).label for i in evaluated]
-    save_gif(out / "rotation.gif", turning(upright, labels, partial(see, learnt), digits))
+    save_gif(out / "rotation.gif", turning(upright, labels, partial(see, learned), digits))
 
 
 def turning(
