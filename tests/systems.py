@@ -78,7 +78,7 @@ def _rcnn(kind: type[FasterRCNN], **settings: Any) -> FasterRCNN:
         "num_classes": K,
         "train_proposals": (60, 40),
         "test_proposals": (60, 20),
-        "roi_samples": 16,
+        "rois_per_image": 16,
         "max_detections": 10,
         "head": MLPHead(32),
     }
@@ -91,7 +91,8 @@ def _pyramid(norm: str = "group") -> dict[str, Any]:
     return {
         "backbone": ResNet((1, 1, 1, 1), bottleneck=False, norm=norm, width=8),
         "neck": FPN(16, "group"),
-        "rpn": RPN(sizes=(8, 16, 32, 64, 128), samples=1024),  # all anchors, so that every map learns
+        # All anchors enter the loss, so that every map learns.
+        "rpn": RPN(sizes=(8, 16, 32, 64, 128), anchors_per_image=1024),
     }
 
 
@@ -99,7 +100,7 @@ def _one_map() -> dict[str, Any]:
     return {
         "backbone": ResNet((1, 1, 1), bottleneck=False, norm="group", width=8),
         "neck": SingleLevel("c4"),
-        "rpn": RPN(sizes=((8, 16, 32),), samples=32),
+        "rpn": RPN(sizes=((8, 16, 32),), anchors_per_image=32),
     }
 
 
@@ -126,7 +127,7 @@ DETECTION: dict[str, System] = {
         lambda: _rcnn(FasterRCNN, **_pyramid("batch")), batches.detection, slow=True
     ),
     "faster_rcnn_roi_pool_one_map": System(
-        lambda: _rcnn(FasterRCNN, **_one_map(), roi="pool", agnostic=True), batches.detection, slow=True
+        lambda: _rcnn(FasterRCNN, **_one_map(), roi="pool", class_agnostic=True), batches.detection, slow=True
     ),
     "mask_rcnn_pyramid": System(
         lambda: _rcnn(MaskRCNN, **_pyramid()), batches.instances, slow=True, variant=True

@@ -44,7 +44,7 @@ def settings(widths: Literal["default", "ours"]) -> list[str]:
     signature = inspect.signature(mask_rcnn)
     of = {name: parameter.default for name, parameter in signature.parameters.items()}
     words = ["--batch-size", str(of["train"].batch_size), "--warmup", str(of["train"].warmup_steps)]
-    words += ["--settings.masks", "--settings.roi-samples", str(of["roi_samples"])]
+    words += ["--settings.masks", "--settings.rois-per-image", str(of["rois_per_image"])]
     if widths == "ours":
         for name in ("fpn_features", "mask_features", "head_features"):
             words += [f"--settings.{name.replace('_', '-')}", str(of[name])]

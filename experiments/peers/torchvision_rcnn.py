@@ -50,7 +50,7 @@ class Settings:
     Attributes:
         backbone: resnet18, resnet34 or resnet50.
         proposals_train, proposals_test: before and after NMS.
-        roi_samples: regions an image in the second stage's loss.
+        rois_per_image: regions an image in the second stage's loss.
         fpn_features, head_features: width of the pyramid and of the box head; torchvision's are the default.
         fpn_norm: whether the pyramid's convolutions are normalized too; not so in torchvision's default.
         masks: Mask R-CNN, fed full bitmaps on both sides.
@@ -60,7 +60,7 @@ class Settings:
     backbone: str = "resnet18"
     proposals_train: tuple[int, int] = (1000, 1000)
     proposals_test: tuple[int, int] = (1000, 300)
-    roi_samples: int = 128
+    rois_per_image: int = 128
     fpn_features: int = 256
     head_features: int = 1024
     fpn_norm: bool = False
@@ -100,7 +100,7 @@ def torch_model(settings: Settings, classes: int, canvas: tuple[int, int]) -> To
         rpn_post_nms_top_n_train=settings.proposals_train[1],
         rpn_pre_nms_top_n_test=settings.proposals_test[0],
         rpn_post_nms_top_n_test=settings.proposals_test[1],
-        box_batch_size_per_image=settings.roi_samples,
+        box_batch_size_per_image=settings.rois_per_image,
         **heads,  # pyright: ignore[reportArgumentType]
     )
     # Images arrive resized: torchvision's own resizing would only add to its time.
@@ -121,7 +121,7 @@ def jax_model(settings: Settings, classes: int) -> FasterRCNN:
         head=MLPHead(settings.head_features),
         train_proposals=settings.proposals_train,
         test_proposals=settings.proposals_test,
-        roi_samples=settings.roi_samples,
+        rois_per_image=settings.rois_per_image,
         **mask_head,  # pyright: ignore[reportArgumentType]
     )
 

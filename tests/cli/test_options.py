@@ -33,7 +33,7 @@ SCRIPTS = {"mask_targets": "main", "checkerboards": "main", "film": "film"}
 MISTAKES = [
     ("faster_rcnn --anchor-sizes 16 32", "--anchor-sizes 16 32: give 5 values"),
     ("faster_rcnn --fpn-features 0", "--fpn-features 0: give 1 or more"),
-    ("faster_rcnn --roi-samples 0", "--roi-samples 0: give 1 or more"),
+    ("faster_rcnn --rois-per-image 0", "--rois-per-image 0: give 1 or more"),
     ("faster_rcnn --aspect-ratios 0 1", "--aspect-ratios 0 1: give for each value a number above 0"),
     ("faster_rcnn --aspect-ratios", "--aspect-ratios (no value): give one value or more"),
     ("faster_rcnn --anchor-sizes 16 32 64 128 nan", "16 32 64 128 nan: give for each value a number"),
@@ -154,7 +154,7 @@ def test_scripts_tell_without_a_traceback(name, words, told, capsys, monkeypatch
     ("make", "told"),
     [
         (lambda: FasterRCNN(MLPHead(), 0), "FasterRCNN.num_classes is 0: give 1 or more"),
-        (lambda: FasterRCNN(MLPHead(), 3, roi_samples=0), "FasterRCNN.roi_samples is 0"),
+        (lambda: FasterRCNN(MLPHead(), 3, rois_per_image=0), "FasterRCNN.rois_per_image is 0"),
         (lambda: FasterRCNN(MLPHead(), 3, score_threshold=math.nan), "FasterRCNN.score_threshold is nan"),
         (lambda: FasterRCNN(MLPHead(), 3).clone(test_proposals=(0, 3)), "FasterRCNN.test_proposals is 0 3"),
         (lambda: FPN(0), "FPN.features is 0"),

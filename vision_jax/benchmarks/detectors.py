@@ -58,7 +58,7 @@ class Detector(Case):
             **branch,
             train_proposals=(2 * settings.proposals, 2 * settings.proposals),
             test_proposals=(settings.proposals, settings.proposals),
-            roi_samples=settings.samples,
+            rois_per_image=settings.samples,
         )
         if peer is None:
             variables = initial_variables(model, jax.random.key(0), batch)

@@ -31,12 +31,12 @@ def experiment(
     fpn_features: Count = 128,
     head_features: Count = 512,
     roi: Literal["align", "pool"] = "align",
-    agnostic: bool = False,
+    class_agnostic: bool = False,
     anchor_sizes: Five[Positive] = (16, 32, 64, 128, 256),
     aspect_ratios: Filled[Positive] = (0.5, 1.0, 2.0),
     train_proposals: tuple[Count, Count] = (1000, 1000),
     test_proposals: tuple[Count, Count] = (1000, 300),
-    roi_samples: Count = 128,
+    rois_per_image: Count = 128,
     nms_threshold: Fraction = 0.5,
     max_detections: Count = 100,
     augment: Augment = Augment(),
@@ -63,12 +63,12 @@ def experiment(
         fpn_features: channels of the pyramid; the papers' 256 doubles the time of a step.
         head_features: hidden units of the box head; the papers' is 1024.
         roi: RoIAlign, or RoIPool as in the paper.
-        agnostic: one box for all classes instead of one for each.
+        class_agnostic: one box for all classes instead of one for each.
         anchor_sizes: side of a square anchor in canvas pixels, for each of the pyramid's five levels.
         aspect_ratios: height / width of anchors.
         train_proposals: anchors a level before NMS, and proposals an image after it.
         test_proposals: likewise when predicting.
-        roi_samples: proposals an image that the box head learns from.
+        rois_per_image: proposals an image that the box head learns from.
         nms_threshold: IoU above which NMS drops the lower-scored of two detections of a class.
         max_detections: an image.
         augment: how training images are varied.
@@ -85,10 +85,10 @@ def experiment(
             neck=FPN(fpn_features, norm),
             rpn=RPN(anchor_sizes, aspect_ratios),
             roi=roi,
-            agnostic=agnostic,
+            class_agnostic=class_agnostic,
             train_proposals=train_proposals,
             test_proposals=test_proposals,
-            roi_samples=roi_samples,
+            rois_per_image=rois_per_image,
             head=MLPHead(head_features),
             nms_threshold=nms_threshold,
             max_detections=max_detections,

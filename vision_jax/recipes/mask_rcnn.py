@@ -4,8 +4,9 @@
     vision-jax train mask_rcnn --data coco:FOLDER --backbone resnet50 --canvas 512 384
     vision-jax train mask_rcnn --neck c4 --backbone resnet50 --roi pool      # table 2c, d
 
-What the paper's table 2 varies are the options here: `--roi`, `--neck` (a pyramid, or one map of stride 16
-or 32), `--mask-head`, `--mask-loss`, `--mask-agnostic`. Measured: experiments/instance/mask_rcnn_on_scenes.
+What the paper's table 2 varies are the options here: `--roi`, `--neck` (a pyramid, or one map of stride 16 or
+32), `--mask-head`, `--mask-loss`, `--class-agnostic-masks`. Measured:
+experiments/instance/mask_rcnn_on_scenes.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def experiment(
     mask_head: Literal["fcn", "mlp"] = "fcn",
     mask_features: Count = 64,
     mask_loss: Literal["sigmoid", "softmax"] = "sigmoid",
-    mask_agnostic: bool = False,
-    agnostic: bool = False,
+    class_agnostic_masks: bool = False,
+    class_agnostic: bool = False,
     anchor_sizes: Filled[Positive] = (16, 32, 64, 128, 256),
     aspect_ratios: Filled[Positive] = (0.5, 1.0, 2.0),
     train_proposals: tuple[Count, Count] = (1000, 1000),
     test_proposals: tuple[Count, Count] = (1000, 300),
-    roi_samples: Count = 64,
+    rois_per_image: Count = 64,
     nms_threshold: Fraction = 0.5,
     max_detections: Count = 100,
     augment: Augment = Augment(),
@@ -76,14 +77,14 @@ def experiment(
         mask_head: convolutions, or two fully connected layers (table 2e).
         mask_features: channels of the convolutions; the paper's is 256. Hidden units are four times as many.
         mask_loss: each class's mask by itself, or classes in competition (table 2b).
-        mask_agnostic: one mask for all classes instead of one for each.
-        agnostic: one box for all classes instead of one for each.
+        class_agnostic_masks: one mask for all classes instead of one for each.
+        class_agnostic: one box for all classes instead of one for each.
         anchor_sizes: side of a square anchor in canvas pixels, for each of the five levels; without a
             pyramid all of them at every location.
         aspect_ratios: height / width of anchors.
         train_proposals: anchors a level before NMS, and proposals an image after it.
         test_proposals: likewise when predicting.
-        roi_samples: proposals an image that the box head learns from; the mask head from the positive ones.
+        rois_per_image: proposals an image that the box head learns from; the mask head from positive ones.
         nms_threshold: IoU above which NMS drops the lower-scored of two detections of a class.
         max_detections: an image.
         augment: how training images are varied.
@@ -106,7 +107,7 @@ def experiment(
             head=residual_head(backbone, norm) if residual else MLPHead(head_features),
             roi=roi,
             pooled_size=14 if residual else 7,
-            agnostic=agnostic,
+            class_agnostic=class_agnostic,
             mask_head=(
                 FCNMaskHead(0 if residual else 4, mask_features)
                 if mask_head == "fcn"
@@ -114,10 +115,10 @@ def experiment(
             ),
             mask_after_head=residual,
             mask_loss=mask_loss,
-            mask_agnostic=mask_agnostic,
+            class_agnostic_masks=class_agnostic_masks,
             train_proposals=train_proposals,
             test_proposals=test_proposals,
-            roi_samples=roi_samples,
+            rois_per_image=rois_per_image,
             nms_threshold=nms_threshold,
             max_detections=max_detections,
         ),

@@ -54,7 +54,7 @@ def _with_evaluations(experiment: Experiment) -> Experiment:
 experiment = recipe_with(
     faster_rcnn,
     _with_evaluations,
-    roi_samples=64,
+    rois_per_image=64,
     train=TrainConfig(
         steps=640,
         batch_size=2,

@@ -17,7 +17,7 @@ experiment = recipe_with(
     mask_rcnn,
     canvas=(128, 128),
     anchor_sizes=(8, 16, 32, 64, 128),
-    roi_samples=32,
+    rois_per_image=32,
     fpn_features=64,
     mask_features=64,
     head_features=256,

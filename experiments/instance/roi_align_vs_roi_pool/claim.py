@@ -10,8 +10,8 @@ with objects of 12 to 96 pixels. Measured: result.md.
 
 The paper's head at stride 16 is the backbone's last stage (`--c4-head residual`): in the minutes at hand it
 learns from too few regions to tell anything. On COCO and 8 GPUs, one trial after the other on all of them:
-`--data coco:FOLDER --backbone resnet50 --norm frozen --c4-head residual --canvas 1333 800 --roi-samples 512
---train.batch-size 16 --train.steps 90000 --train.optimizer sgd --train.learning-rate 0.02`.
+`--data coco:FOLDER --backbone resnet50 --norm frozen --c4-head residual --canvas 1333 800 --rois-per-image
+512 --train.batch-size 16 --train.steps 90000 --train.optimizer sgd --train.learning-rate 0.02`.
 
 A function of its own: at stride 16 the recipe `mask_rcnn` has the paper's head only; and one option,
 `--no-masks`, makes the same detector without masks.
@@ -45,7 +45,7 @@ def experiment(
     head_features: Count = 512,
     mask_features: Count = 128,
     anchor_sizes: Filled[Positive] = (16, 32, 64, 128),
-    roi_samples: Count = 64,
+    rois_per_image: Count = 64,
     augment: Augment = Augment(),
     seed: Seed = 0,
     train: TrainConfig = TrainConfig(
@@ -71,7 +71,7 @@ def experiment(
         head_features: hidden units of the linear layers.
         mask_features: channels of the mask head.
         anchor_sizes: side of a square anchor in canvas pixels, all of them at every location.
-        roi_samples: proposals an image that the heads learn from.
+        rois_per_image: proposals an image that the heads learn from.
         augment: how training images are varied.
         seed: of the initial parameters, the order of the data and all random sampling.
         train: how long and how to train.
@@ -88,7 +88,7 @@ def experiment(
         pooled_size=14 if residual else 7,
         train_proposals=(1000, 500),
         test_proposals=(1000, 100),
-        roi_samples=roi_samples,
+        rois_per_image=rois_per_image,
     )
     if masks:
         mask_head = FCNMaskHead(0 if residual else 2, mask_features)

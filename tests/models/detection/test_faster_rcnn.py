@@ -21,7 +21,7 @@ KEYS = {"params": jax.random.key(0), "sample": jax.random.key(1)}
 ONE_MAP = {
     "backbone": ResNet((1, 1), bottleneck=False, norm="group", width=8),
     "neck": SingleLevel("c3"),
-    "rpn": RPN(sizes=((24,),), samples=32),
+    "rpn": RPN(sizes=((24,),), anchors_per_image=32),
 }
 
 
@@ -30,10 +30,10 @@ def detector(norm="group", **changes) -> FasterRCNN:
         "backbone": ResNet((1, 1, 1, 1), bottleneck=False, norm=norm, width=8),
         "num_classes": 2,
         "neck": FPN(16, norm),
-        "rpn": RPN(sizes=(8, 16, 32, 64, 128), samples=32),
+        "rpn": RPN(sizes=(8, 16, 32, 64, 128), anchors_per_image=32),
         "train_proposals": (100, 50),
         "test_proposals": (100, 20),
-        "roi_samples": 16,
+        "rois_per_image": 16,
         "head": MLPHead(32),
         "max_detections": 10,
     }
@@ -132,7 +132,7 @@ def test_ignored_regions_are_neither_found_nor_background():
     @jax.jit
     def run(objectness, deltas, anchors, boxes, valid, ignore):
         truths = box_iou(boxes, anchors), boxes, valid, ignore
-        terms = rpn_loss(jax.random.key(0), objectness, deltas, anchors, *truths, RPN(samples=8))
+        terms = rpn_loss(jax.random.key(0), objectness, deltas, anchors, *truths, RPN(anchors_per_image=8))
         return overlaps_ignored(anchors, boxes, ignore), terms
 
     ignored, terms = run(objectness, deltas, anchors, boxes, valid, ignore)
@@ -188,10 +188,10 @@ def test_with_roi_pool_on_one_map_and_class_agnostic_boxes_it_overfits_two_image
     model = detector(
         backbone=ResNet((1, 1), bottleneck=False, norm="group", width=8),
         neck=SingleLevel("c3"),
-        rpn=RPN(sizes=((24,),), samples=32),
+        rpn=RPN(sizes=((24,),), anchors_per_image=32),
         roi="pool",
-        agnostic=True,
-        roi_samples=32,
+        class_agnostic=True,
+        rois_per_image=32,
         head=MLPHead(64),
     )
     variables, losses = overfit(model, batch, warmed_up(1e-2, 120), 120)

@@ -19,21 +19,21 @@ from vision_jax.types import InstanceBatch
 FPN_PARTS = {
     "backbone": ResNet((1, 1, 1, 1), bottleneck=False, norm="group", width=8),
     "neck": FPN(16, "group"),
-    "rpn": RPN(sizes=(8, 16, 32, 64, 128), samples=32),
+    "rpn": RPN(sizes=(8, 16, 32, 64, 128), anchors_per_image=32),
     "head": MLPHead(32),
     "mask_head": FCNMaskHead(1, 16),
 }
 ONE_MAP_PARTS = {
     "backbone": ResNet((1, 1), bottleneck=False, norm="group", width=8),
     "neck": SingleLevel("c3"),
-    "rpn": RPN(sizes=((24,),), samples=32),
+    "rpn": RPN(sizes=((24,),), anchors_per_image=32),
     "head": MLPHead(64),
     "mask_head": FCNMaskHead(1, 16),
 }
 C4_PARTS = {
     "backbone": ResNet((1, 1, 1), bottleneck=False, norm="group", width=8),
     "neck": SingleLevel("c4"),
-    "rpn": RPN(sizes=((16, 32, 64),), samples=32),
+    "rpn": RPN(sizes=((16, 32, 64),), anchors_per_image=32),
     "head": ResidualHead(1, 32, bottleneck=False, norm="batch"),
     "pooled_size": 14,
     "mask_head": FCNMaskHead(0, 16),
@@ -46,7 +46,7 @@ def detector(parts=FPN_PARTS, **changes) -> MaskRCNN:
         "num_classes": 2,
         "train_proposals": (100, 50),
         "test_proposals": (100, 20),
-        "roi_samples": 16,
+        "rois_per_image": 16,
         "max_detections": 10,
         "mask_chunk": 3,
     }
@@ -148,8 +148,13 @@ def test_full_bitmaps_teach_what_crops_teach_and_chunks_may_have_any_size(fresh,
     ("parts", "changes", "size", "channels"),
     [
         (FPN_PARTS, {"mask_loss": "softmax", "roi": "align_max"}, 28, 3),
-        (ONE_MAP_PARTS, {"mask_head": MLPMaskHead(32, 12), "mask_agnostic": True, "roi": "pool"}, 12, 1),
-        (C4_PARTS, {"mask_loss": "softmax", "mask_agnostic": True}, 14, 2),
+        (
+            ONE_MAP_PARTS,
+            {"mask_head": MLPMaskHead(32, 12), "class_agnostic_masks": True, "roi": "pool"},
+            12,
+            1,
+        ),
+        (C4_PARTS, {"mask_loss": "softmax", "class_agnostic_masks": True}, 14, 2),
     ],
 )
 def test_variants_have_their_channels_and_gradients_everywhere(parts, changes, size, channels):
@@ -192,7 +197,7 @@ def test_variants_have_their_channels_and_gradients_everywhere(parts, changes, s
 @pytest.mark.slow
 def test_it_overfits_two_images(fresh):
     _, batch, variables = fresh
-    model = detector(ONE_MAP_PARTS, roi_samples=24, mask_chunk=12)
+    model = detector(ONE_MAP_PARTS, rois_per_image=24, mask_chunk=12)
     variables, losses = overfit(model, batch, warmed_up(1e-2, 90), 90, variables)
     assert losses[-10:].mean() / losses[:10].mean() < 0.35
     found = jax.jit(partial(model.apply, method="predict"))(variables, batch)

@@ -50,11 +50,11 @@ def pair():
     ours = MaskRCNN(
         resnet("resnet18", "group"),
         CLASSES,
-        rpn=RPN(sizes=SIZES, samples=8000),
+        rpn=RPN(sizes=SIZES, anchors_per_image=8000),
         train_proposals=(300, 200),
         test_proposals=(300, 100),
-        roi_samples=250,
-        roi_positives=1.0,
+        rois_per_image=250,
+        positive_fraction=1.0,
     )
     return theirs, ours, detector_variables(theirs)
 

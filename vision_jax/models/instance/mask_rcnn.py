@@ -88,7 +88,7 @@ class MaskRCNN(FasterRCNN):
             `ResidualHead`; regions are pooled once while training.
         mask_loss: `sigmoid`: each class's mask by itself, only the true class's enters the loss; `softmax`:
             classes and background compete in each cell (table 2b).
-        mask_agnostic: one mask for all classes instead of one for each.
+        class_agnostic_masks: one mask for all classes instead of one for each.
         mask_chunk: regions that the mask head works on at a time.
     """
 
@@ -96,7 +96,7 @@ class MaskRCNN(FasterRCNN):
     mask_pooled_size: Count = 14
     mask_after_head: bool = False
     mask_loss: Literal["sigmoid", "softmax"] = "sigmoid"
-    mask_agnostic: bool = False
+    class_agnostic_masks: bool = False
     mask_chunk: Count = 32
 
     def __call__(self, batch: DetectionBatch, train: bool = False) -> dict[str, Array]:
@@ -126,7 +126,7 @@ class MaskRCNN(FasterRCNN):
         do not enter it.
         """
         maps, terms, regions, features = self._box_losses(batch, train)
-        slots = int(self.roi_samples * self.roi_positives)  # positives come first
+        slots = int(self.rois_per_image * self.positive_fraction)  # positives come first
         boxes, truth, labels = (regions[name][:, :slots] for name in ("boxes", "truth", "labels"))
         known = jnp.any(batch.masks > 0, axis=(2, 3))
         used = regions["positive"][:, :slots] & jnp.take_along_axis(known, truth, axis=1)
@@ -163,7 +163,7 @@ class MaskRCNN(FasterRCNN):
 
     @property
     def _channels(self) -> int:
-        return (1 if self.mask_agnostic else self.num_classes) + (self.mask_loss == "softmax")
+        return (1 if self.class_agnostic_masks else self.num_classes) + (self.mask_loss == "softmax")
 
     def _mask_features(self, maps: dict[str, Array], boxes: Array, train: bool) -> Array:
         """What the mask head reads of [B, R, 4] boxes: [B * R, h, w, c]."""
@@ -186,7 +186,8 @@ class MaskRCNN(FasterRCNN):
 
     def _own(self, maps: Array, labels: Array) -> Array:
         """Each region's map of its own class: [n, m, m, channels] -> [n, m, m]."""
-        own = jnp.zeros_like(labels) if self.mask_agnostic else jnp.clip(labels, 0, self.num_classes - 1)
+        last = self.num_classes - 1
+        own = jnp.zeros_like(labels) if self.class_agnostic_masks else jnp.clip(labels, 0, last)
         return jnp.take_along_axis(maps, own[:, None, None, None], axis=-1)[..., 0]
 
     def _mask_losses(self, logits: Array, labels: Array, targets: Array) -> Array:

@@ -64,15 +64,15 @@ class FasterRCNN(CheckedModule):
         roi: how regions are pooled: RoIAlign (He et al. 2017), by the mean of a bin's samples or by their
             maximum, or RoIPool (Girshick 2015).
         pooled_size: rows and columns of a pooled region.
-        agnostic: one box for all classes instead of one for each.
+        class_agnostic: one box for all classes instead of one for each.
         train_proposals, test_proposals: (a level's anchors before suppression, an image's proposals after).
-        roi_samples: regions an image that the second stage's loss looks at.
-        roi_positives: at most this share of them matched to an object.
-        roi_iou: overlap from which a region counts as an object.
+        rois_per_image: regions an image that the second stage's loss looks at.
+        positive_fraction: at most this share of them matched to an object.
+        fg_iou_threshold: overlap from which a region counts as an object.
         score_threshold: detections below it are not reported.
         nms_threshold: IoU above which the worse of two detections of a class goes.
         max_detections: an image.
-        candidates: best-scored (region, class) pairs an image that enter the last suppression.
+        pre_nms_top_k: best-scored (region, class) pairs an image that enter the last suppression.
     """
 
     backbone: nn.Module
@@ -82,19 +82,19 @@ class FasterRCNN(CheckedModule):
     head: nn.Module = MLPHead()
     roi: RoI = "align"
     pooled_size: Count = 7
-    agnostic: bool = False
+    class_agnostic: bool = False
     train_proposals: tuple[Count, Count] = (2000, 2000)
     test_proposals: tuple[Count, Count] = (1000, 1000)
-    roi_samples: Count = 512
-    roi_positives: Fraction = 0.25
-    roi_iou: Fraction = 0.5
+    rois_per_image: Count = 512
+    positive_fraction: Fraction = 0.25
+    fg_iou_threshold: Fraction = 0.5
     score_threshold: Fraction = 0.05
     nms_threshold: Fraction = 0.5
     max_detections: Count = 100
-    candidates: Count = 2000
+    pre_nms_top_k: Count = 2000
 
     def setup(self) -> None:
-        self.predictor = BoxPredictor(self.num_classes, self.agnostic)
+        self.predictor = BoxPredictor(self.num_classes, self.class_agnostic)
 
     def __call__(self, batch: DetectionBatch, train: bool = False) -> dict[str, Array]:
         """Raw outputs by name, for the proposals of test time.
@@ -203,10 +203,10 @@ class FasterRCNN(CheckedModule):
         """One image's regions to learn from: proposals and truths, a share of them positive, these first."""
         regions = jnp.concatenate([boxes, proposals.boxes])
         exists = jnp.concatenate([valid, proposals.valid])
-        matched = match(box_iou(boxes, regions), valid, self.roi_iou, self.roi_iou)
+        matched = match(box_iou(boxes, regions), valid, self.fg_iou_threshold, self.fg_iou_threshold)
         negative = exists & (matched == BACKGROUND) & ~overlaps_ignored(regions, boxes, ignore)
         chosen, positive, drawn = sample_balanced(
-            key, exists & (matched >= 0), negative, self.roi_samples, self.roi_positives
+            key, exists & (matched >= 0), negative, self.rois_per_image, self.positive_fraction
         )
         truth = jnp.maximum(matched[chosen], 0)
         return {
@@ -221,7 +221,8 @@ class FasterRCNN(CheckedModule):
     def _second_stage(self, logits: Array, deltas: Array, regions: dict[str, Array]) -> dict[str, Mean]:
         """Sums an image, [B], of the class and box losses."""
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, regions["labels"])
-        own = jnp.zeros_like(regions["labels"]) if self.agnostic else regions["labels"] % self.num_classes
+        labels = regions["labels"]
+        own = jnp.zeros_like(labels) if self.class_agnostic else labels % self.num_classes
         moved = jnp.take_along_axis(deltas, own[..., None, None], axis=2)[..., 0, :]
         distance = smooth_l1(moved, regions["targets"], SMOOTH_L1_BETA).sum(-1)
         drawn = regions["drawn"].sum(-1).astype(jnp.float32)
@@ -234,9 +235,9 @@ class FasterRCNN(CheckedModule):
         """One image's detections: the best (region, class) pairs that no better one of the class covers."""
         probabilities = nn.softmax(logits)[:, :-1]
         probabilities = jnp.where(proposals.valid[:, None], probabilities, 0)
-        scores, pairs = lax.top_k(probabilities.reshape(-1), min(self.candidates, probabilities.size))
+        scores, pairs = lax.top_k(probabilities.reshape(-1), min(self.pre_nms_top_k, probabilities.size))
         region, label = pairs // self.num_classes, pairs % self.num_classes
-        chosen = deltas[region, jnp.zeros_like(label) if self.agnostic else label]
+        chosen = deltas[region, jnp.zeros_like(label) if self.class_agnostic else label]
         boxes = clip_boxes(decode_boxes(chosen, proposals.boxes[region], BOX_WEIGHTS), size)
         large = jnp.all(boxes[:, 2:] - boxes[:, :2] >= 1e-2, axis=-1)
         kept, valid = batched_nms(

@@ -64,11 +64,11 @@ class BoxPredictor(nn.Module):
 
     Attributes:
         num_classes: K.
-        agnostic: one box for all classes instead of one for each.
+        class_agnostic: one box for all classes instead of one for each.
     """
 
     num_classes: int
-    agnostic: bool
+    class_agnostic: bool
 
     @nn.compact
     def __call__(
@@ -77,7 +77,7 @@ class BoxPredictor(nn.Module):
         """Features, averaged over places if there are any -> class logits, the last "no object"; offsets."""
         x = features.mean((1, 2)) if features.ndim == 4 else features
         logits = Dense(self.num_classes + 1, name="classes")(x)
-        boxes = Dense(4 * (1 if self.agnostic else self.num_classes), name="boxes")(x)
+        boxes = Dense(4 * (1 if self.class_agnostic else self.num_classes), name="boxes")(x)
         return logits, boxes.reshape(len(x), -1, 4)
 
 

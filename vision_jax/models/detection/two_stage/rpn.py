@@ -29,16 +29,17 @@ class RPN(CheckedModule):
         sizes: side of a square anchor, canvas pixels: for each level one, or equally many.
         aspect_ratios: height / width.
         nms_threshold: IoU above which the worse of two proposals of a level goes.
-        low, high: IoU below which an anchor is background, and from which it is an object.
-        samples: anchors an image that the loss looks at, at most half of them positive.
+        bg_iou_threshold: IoU with every object below which an anchor is background.
+        fg_iou_threshold: IoU with some object from which an anchor is positive.
+        anchors_per_image: anchors an image that the loss looks at, at most half of them positive.
     """
 
     sizes: Annotated[Sequence[float | Sequence[float]], Lengths()] = (32, 64, 128, 256, 512)
     aspect_ratios: Annotated[Sequence[Positive], Lengths()] = (0.5, 1.0, 2.0)
     nms_threshold: Fraction = 0.7
-    low: Fraction = 0.3
-    high: Fraction = 0.7
-    samples: Count = 256
+    bg_iou_threshold: Fraction = 0.3
+    fg_iou_threshold: Fraction = 0.7
+    anchors_per_image: Count = 256
 
     def __post_init__(self) -> None:
         sides = [side for level in self.sizes for side in _several(level)]
@@ -155,9 +156,9 @@ def rpn_loss(
         boxes, valid, ignore: the image's truth.
         rpn: its thresholds.
     """
-    matched = match(iou, valid, rpn.low, rpn.high, low_quality=True)
+    matched = match(iou, valid, rpn.bg_iou_threshold, rpn.fg_iou_threshold, low_quality=True)
     negative = (matched == BACKGROUND) & ~overlaps_ignored(anchors, boxes, ignore)
-    chosen, positive, drawn = sample_balanced(key, matched >= 0, negative, rpn.samples, 0.5)
+    chosen, positive, drawn = sample_balanced(key, matched >= 0, negative, rpn.anchors_per_image, 0.5)
     cross_entropy = optax.sigmoid_binary_cross_entropy(objectness[chosen], positive.astype(jnp.float32))
     target = encode_boxes(boxes[jnp.maximum(matched[chosen], 0)], anchors[chosen])
     distance = smooth_l1(deltas[chosen], target, SMOOTH_L1_BETA).sum(-1)
