@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.backbones.resnet import STAGES, ResNet
-from vision_jax.models.segmentation.fcn import FCN, ConvolutionHead
+from vision_jax.models.segmentation.fcn import FCN, FCNHead
 from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.pretrained.names import Layer, filled
 from vision_jax.pretrained.torchvision import alike, resnet_layers
@@ -38,9 +38,9 @@ def fcn(name: FCNName, num_classes: int = 21, auxiliary: bool = True) -> Segment
         num_classes,
         ResNet(_RESNETS[name], bottleneck=True, output_stride=8),
         skips=("c5",),
-        head=ConvolutionHead(512),
+        head=FCNHead(512),
         auxiliary_level="c4" if auxiliary else None,
-        auxiliary_head=ConvolutionHead(256, layer=1) if auxiliary else None,
+        auxiliary_head=FCNHead(256, layer=1) if auxiliary else None,
         upsampling="bilinear",
     )
     return Segmenter(network, auxiliary_weight=0.5)

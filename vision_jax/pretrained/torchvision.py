@@ -29,8 +29,8 @@ from vision_jax.layers.images import HALF
 from vision_jax.models.classification.image_classifier import (
     Auxiliary,
     AverageHead,
-    ConvolutionHead,
     ImageClassifier,
+    InceptionAuxiliaryHead,
     LayersHead,
     PooledHead,
     SwishHead,
@@ -196,7 +196,7 @@ _INCEPTION_V3_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d
 
 def _inception_v3() -> Architecture:
     def build(classes: int) -> ImageClassifier:
-        auxiliary = (Auxiliary("c4", ConvolutionHead()),)
+        auxiliary = (Auxiliary("c4", InceptionAuxiliaryHead()),)
         head = AverageHead(0.5)
         return ImageClassifier(InceptionV3(), classes, head, auxiliary=auxiliary, mean=HALF, std=HALF)
 

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-import flax.linen as nn
-
 from vision_jax.backbones import resnet
 from vision_jax.backbones.vgg import STAGES, vgg
 from vision_jax.data.transforms.augment import Augment
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.upsampling import Upsampling
+from vision_jax.models.protocols import SegmentationNetwork
 from vision_jax.models.segmentation.deconvnet import DeconvNet
 from vision_jax.models.segmentation.encoder_decoder import EncoderDecoder
 from vision_jax.models.segmentation.fcn import FCN, ConvolvedLayers
@@ -119,7 +118,7 @@ def _builder(
     upsampling: Upsampling | None,
     backbone: Backbone | None,
     norm: NormKind,
-) -> Callable[[int], nn.Module]:
+) -> Callable[[int], SegmentationNetwork]:
     """The network for so many classes."""
     if backbone is not None and network not in _SKIPS:
         raise UserError(f"--backbone: {network} has an encoder of its own")

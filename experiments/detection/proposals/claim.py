@@ -27,9 +27,8 @@ class ProposalsAlone(FasterRCNN):
     """Predicts the RPN's boxes as they are, all of the first class; its recall is what to look at."""
 
     def predict(self, batch: DetectionBatch) -> Detections:
-        maps = self._maps(batch, train=False)
-        raw, anchors = self._score_anchors(maps, batch)
-        found = self._propose(raw, anchors, batch, self.test_proposals)
+        scored = self.score_anchors(self.features(batch), batch)
+        found = self.propose(scored, batch.size, self.test_proposals)
         labels = found.valid.astype("int32") - 1
         return Detections(boxes=found.boxes, scores=found.scores, labels=labels, valid=found.valid)
 

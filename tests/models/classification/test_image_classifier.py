@@ -18,8 +18,8 @@ from vision_jax.layers.conv import torch_uniform
 from vision_jax.models.classification.image_classifier import (
     Auxiliary,
     AverageHead,
-    ConvolutionHead,
     ImageClassifier,
+    InceptionAuxiliaryHead,
     LayersHead,
     PooledHead,
 )
@@ -128,6 +128,6 @@ def test_auxiliary_classifiers_in_training_alone(backbone, levels):
     ],
 )
 def test_a_map_too_small_for_its_auxiliary_classifier(backbone, side):
-    model = ImageClassifier(backbone, 3, auxiliary=(Auxiliary("c4", ConvolutionHead()),))
+    model = ImageClassifier(backbone, 3, auxiliary=(Auxiliary("c4", InceptionAuxiliaryHead()),))
     with pytest.raises(UserError, match="maps of 17x17, not 6x6"):
         jax.eval_shape(model.init, jax.random.key(0), batch(side, 1))

@@ -13,6 +13,7 @@ from tests.models.overfitting import best_of_class, overfit, warmed_up
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
 from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead, SingleLevel
+from vision_jax.models.detection.two_stage.regions import sample_regions
 from vision_jax.models.detection.two_stage.rpn import overlaps_ignored, propose, rpn_loss
 from vision_jax.ops import box_iou
 from vision_jax.types import DetectionBatch, Proposals, to_original
@@ -148,11 +149,11 @@ def test_proposals_are_the_best_anchors_moved_clipped_and_suppressed():
     anchors = [np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [-8, -8, 8, 8]], np.float32)]
     deltas = np.zeros((4, 4), np.float32)
     deltas[2, 0] = 0.5
-    outputs = {"objectness": [np.array([2, 1, 0, 3], np.float32)], "deltas": [deltas]}
+    outputs = [np.array([2, 1, 0, 3], np.float32)], [deltas]
 
     @jax.jit
     def run(outputs, size):
-        return [propose(outputs, anchors, size, n, 3, 0.7) for n in (4, 2)]
+        return [propose(*outputs, anchors, size, n, 3, 0.7) for n in (4, 2)]
 
     found, fewer = jax.device_get(run(outputs, np.array([38, 64], np.int32)))
     assert isinstance(found, Proposals)
@@ -160,6 +161,30 @@ def test_proposals_are_the_best_anchors_moved_clipped_and_suppressed():
     np.testing.assert_allclose(found.scores, [3, 2, 0])
     assert found.valid.all()
     np.testing.assert_array_equal(fewer.valid, [True, True, False][: len(fewer.valid)])
+
+
+def test_sampled_regions_are_objects_and_proposals_positives_first():
+    truth = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
+    boxes = np.array([[0, 0, 10, 8], [60, 60, 70, 70], [22, 22, 38, 38], [0, 0, 0, 0]], np.float32)
+    proposals = Proposals(boxes, np.zeros(4, np.float32), np.array([True, True, True, False]))
+    valid, ignore = np.array([True, False]), np.array([False, True])
+
+    @jax.jit
+    def run(key, *of_image):
+        return sample_regions(
+            key, *of_image, 3, rois_per_image=8, positive_fraction=0.5, fg_iou_threshold=0.5
+        )
+
+    found = run(jax.random.key(0), proposals, truth, np.array([2, 1], np.int32), valid, ignore)
+    # The object, the proposal on it, and one of the background; the one in the ignored region is neither.
+    np.testing.assert_array_equal(found.sampled, np.arange(8) < 3)
+    np.testing.assert_array_equal(found.positive, np.arange(8) < 2)
+    assert {tuple(box) for box in np.asarray(found.boxes)[:2].tolist()} == {(0, 0, 10, 10), (0, 0, 10, 8)}
+    np.testing.assert_array_equal(found.boxes[2], boxes[1])
+    np.testing.assert_array_equal(found.labels[:3], [2, 2, 3])
+    # The object's center is 1 pixel below that of the proposal, which is 8 pixels high (weights 10 and 5).
+    moved = found.targets[int(np.argmin(found.boxes[:2, 3]))]
+    np.testing.assert_allclose(moved, [0, 10 / 8, 0, 5 * np.log(10 / 8)], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from vision_jax.backbones.resnet import ResNet
 from vision_jax.backbones.vgg import VGG
 from vision_jax.models.segmentation.deconvnet import DeconvNet
 from vision_jax.models.segmentation.encoder_decoder import EncoderDecoder
-from vision_jax.models.segmentation.fcn import FCN, ConvolutionHead, ConvolvedLayers
+from vision_jax.models.segmentation.fcn import FCN, ConvolvedLayers, FCNHead
 from vision_jax.models.segmentation.full_resolution import FullResolution
 from vision_jax.models.segmentation.segnet import segnet_basic
 from vision_jax.models.segmentation.unet import UNet
@@ -50,9 +50,9 @@ NETWORKS = {
         K,
         ResNet((1, 1, 1), False, width=8, output_stride=8),
         ("c4",),
-        head=ConvolutionHead(12),
+        head=FCNHead(12),
         auxiliary_level="c3",
-        auxiliary_head=ConvolutionHead(8),
+        auxiliary_head=FCNHead(8),
         upsampling="bilinear",
     ),
     "deconvnet": lambda: DeconvNet(K, (8, 12, 12), (1, 1, 2), neck=3, neck_width=16),

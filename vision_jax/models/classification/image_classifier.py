@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from vision_jax.layers import Dense, normalize
@@ -17,6 +16,8 @@ from vision_jax.layers.keys import fold_ids
 from vision_jax.layers.norms import NormKind
 from vision_jax.layers.pooling import adaptive_average_pool, average_pool
 from vision_jax.models.classification.classifier import class_loss, most_probable
+from vision_jax.models.protocols import AuxiliaryHead, Backbone, ImageHead
+from vision_jax.models.terms import at_least_float32
 from vision_jax.types import Classification, ClassificationBatch, Count, FractionBelow1, Mean, UserError
 
 
@@ -105,7 +106,7 @@ class PooledHead(nn.Module):
         return drop(nn.relu(Dense(1024, name="layer")(x.reshape(len(x), -1))), self.dropout, keys, 1)
 
 
-class ConvolutionHead(nn.Module):
+class InceptionAuxiliaryHead(nn.Module):
     """An auxiliary classifier's: two convolutions on 5x5 averages (Szegedy et al. 2016, figure 8).
 
     Attributes:
@@ -139,7 +140,7 @@ class Auxiliary:
     """
 
     level: str
-    head: nn.Module
+    head: AuxiliaryHead
     weight: float = 0.3
 
 
@@ -156,9 +157,9 @@ class ImageClassifier(CheckedModule):
         mean, std: by which images are normalised, for values in 0..1.
     """
 
-    backbone: nn.Module
+    backbone: Backbone
     num_classes: Count
-    head: nn.Module = AverageHead()
+    head: ImageHead = AverageHead()
     level: str = "c5"
     auxiliary: tuple[Auxiliary, ...] = ()
     label_smoothing: FractionBelow1 = 0.0
@@ -183,13 +184,13 @@ class ImageClassifier(CheckedModule):
         Returns:
             The backbone's maps by name, and `logits` [B, K]; when training also `auxiliary/1`, ... [B, K].
         """
-        maps = self.backbone(x, train)  # type: ignore[operator]
-        features = self.head(maps[self.level], keys)  # type: ignore[operator]
-        outputs = {**maps, "logits": _at_least_float32(self.classifier(features))}
+        maps = self.backbone(x, train)
+        features = self.head(maps[self.level], keys)
+        outputs = {**maps, "logits": at_least_float32(self.classifier(features))}
         if train or self.is_initializing():
             for i, each in enumerate(self.auxiliary):
                 features = self.auxiliary_heads[i](maps[each.level], keys, train)
-                outputs[f"auxiliary/{i + 1}"] = _at_least_float32(self.auxiliary_classifiers[i](features))
+                outputs[f"auxiliary/{i + 1}"] = at_least_float32(self.auxiliary_classifiers[i](features))
         return outputs
 
     def __call__(self, batch: ClassificationBatch, train: bool = False) -> dict[str, Float[Array, "..."]]:
@@ -218,7 +219,3 @@ class ImageClassifier(CheckedModule):
     def predict(self, batch: ClassificationBatch) -> Classification:
         """The most probable class of each image."""
         return most_probable(self(batch)["logits"])
-
-
-def _at_least_float32(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

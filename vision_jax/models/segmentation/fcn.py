@@ -17,9 +17,10 @@ from vision_jax.layers.conv_norm import ConvNorm
 from vision_jax.layers.conv_transpose import ConvTranspose, bilinear_init
 from vision_jax.layers.dropout import drop
 from vision_jax.layers.norms import NormKind
+from vision_jax.models.protocols import Backbone, PixelHead
 
 
-class ConvolutionHead(nn.Module):
+class FCNHead(nn.Module):
     """A 3x3 convolution, its norm, a ReLU and dropout: what torchvision's FCN scores.
 
     Attributes:
@@ -90,12 +91,12 @@ class FCN(nn.Module):
     """
 
     num_classes: int
-    backbone: nn.Module
+    backbone: Backbone
     skips: tuple[str, ...] = ("c5", "c4", "c3")
     used: int | None = None
-    head: nn.Module | None = None
+    head: PixelHead | None = None
     auxiliary_level: str | None = None
-    auxiliary_head: nn.Module | None = None
+    auxiliary_head: PixelHead | None = None
     upsampling: Literal["transposed", "bilinear"] = "transposed"
     kernel: int = 2
     addition: bool = True
@@ -135,14 +136,14 @@ class FCN(nn.Module):
             The backbone's maps by name, `score/<map>` [B, h, w, K] of each map before it is upsampled, and
             `logits` [B, H, W, K]; when training also `auxiliary` [B, H, W, K].
         """
-        maps = self.backbone(x, train)  # type: ignore[operator]
+        maps = self.backbone(x, train)
         outputs = dict(maps)
         total = None
         count = len(self.skips) if self.used is None or self.is_initializing() else self.used
         for i, name in enumerate(self.skips[:count]):
             features = maps[name]
             if i == 0 and self.head is not None:
-                features = self.head(features, train, keys)  # type: ignore[operator]
+                features = self.head(features, train, keys)
             if total is not None:
                 total = self._upsampled(total, features, f"upsample_{name}")
             if total is None or self.addition:
@@ -156,7 +157,7 @@ class FCN(nn.Module):
         if self.auxiliary_level is not None and (train or self.is_initializing()):
             features = maps[self.auxiliary_level]
             if self.auxiliary_head is not None:
-                features = self.auxiliary_head(features, train, keys)  # type: ignore[operator]
+                features = self.auxiliary_head(features, train, keys)
             outputs["auxiliary"] = _resized(self._score(features, "auxiliary"), x)
         return outputs
 

@@ -7,8 +7,6 @@ against it (`experiments/segmentation/full_resolution`).
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import flax.linen as nn
 from jaxtyping import Array, Float, Key
 
@@ -34,7 +32,10 @@ class FullResolution(CheckedModule):
     depth: Whole = 8
     norm: NormKind = "batch"
 
-    multiple: ClassVar[int] = 1
+    @property
+    def multiple(self) -> int:
+        """The sides of its images are multiples of this: it takes any size."""
+        return 1
 
     @nn.compact
     def __call__(

@@ -1,8 +1,6 @@
 """What all systems of semantic segmentation share: what comes before and after a network that scores pixels.
 
-A network is a module `(normalised images [B, H, W, 3], train, keys) -> maps by name`, among them `logits`
-[B, H, W, K] and, where it has any, `auxiliary` [B, H, W, K], the scores of a map in its middle. It has an
-attribute `multiple`: the sides of its images are multiples of that.
+What such a network is, `SegmentationNetwork` says (`vision_jax.models.protocols`).
 """
 
 from __future__ import annotations
@@ -23,10 +21,12 @@ from vision_jax.layers import normalize
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.images import without_padding
 from vision_jax.layers.keys import fold_ids
+from vision_jax.models.protocols import SegmentationNetwork
+from vision_jax.models.terms import at_least_float32
 from vision_jax.ops.losses import dice_loss
 from vision_jax.types import Mean, NotNegative, Segmentation, SegmentationBatch
 
-Maps = dict[str, Float[Array, "..."]]
+ScoreMaps = dict[str, Float[Array, "..."]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Segmenter(CheckedModule):
     """A network with the losses and predictions of semantic segmentation.
 
     Attributes:
-        network: scores normalised images; see the module's text.
+        network: scores normalized images.
         class_weights: of the cross-entropy, one for each class; all the same if None. A rare class's pixels
             weigh more under median-frequency balancing (`vision_jax.data.annotations.class_frequency`).
         dice: weight of the dice loss beside the cross-entropy.
@@ -54,7 +54,7 @@ class Segmenter(CheckedModule):
         views: whose probabilities `predict` averages.
     """
 
-    network: nn.Module
+    network: SegmentationNetwork
     class_weights: tuple[NotNegative, ...] | None = None
     dice: NotNegative = 0.0
     auxiliary_weight: NotNegative = 0.4
@@ -62,7 +62,7 @@ class Segmenter(CheckedModule):
 
     def scores(
         self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
-    ) -> Maps:
+    ) -> ScoreMaps:
         """Scores normalised images of any size.
 
         Args:
@@ -75,16 +75,15 @@ class Segmenter(CheckedModule):
             `auxiliary` are float32 at least and cut to [B, H, W, K].
         """
         height, width = x.shape[1:3]
-        multiple: int = self.network.multiple  # type: ignore[attr-defined]
+        multiple = self.network.multiple
         x = jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)))
-        maps: Maps = dict(self.network(x, train, keys))  # type: ignore[operator]
+        maps = dict(self.network(x, train, keys))
         for name in ("logits", "auxiliary"):
             if name in maps:
-                logits = maps[name][:, :height, :width]
-                maps[name] = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+                maps[name] = at_least_float32(maps[name][:, :height, :width])
         return maps
 
-    def __call__(self, batch: SegmentationBatch, train: bool = False) -> Maps:
+    def __call__(self, batch: SegmentationBatch, train: bool = False) -> ScoreMaps:
         """Scores each pixel.
 
         Args:
@@ -102,7 +101,7 @@ class Segmenter(CheckedModule):
         labels = jnp.where(batch.example_valid[:, None, None], batch.labels, -1)
         return self.terms(self(batch, train), labels)
 
-    def terms(self, maps: Maps, labels: Int[Array, "b h w"]) -> dict[str, Mean]:
+    def terms(self, maps: ScoreMaps, labels: Int[Array, "b h w"]) -> dict[str, Mean]:
         """The loss of scores.
 
         Args:
@@ -149,7 +148,7 @@ class Segmenter(CheckedModule):
         lie on the image as they did, in whichever part of a larger image it is.
         """
         height, width = x.shape[1:3]
-        multiple: int = self.network.multiple  # type: ignore[attr-defined]
+        multiple = self.network.multiple
         x = jnp.pad(x, ((0, 0), (0, 0), (0, -width % multiple), (0, 0)))
         filled = jnp.asarray(size) + -jnp.asarray(size) % multiple
         answer = mirrored(nn.softmax(self.scores(mirrored(x, filled))["logits"]), filled)

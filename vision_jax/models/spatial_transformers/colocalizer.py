@@ -13,7 +13,6 @@ the rest of its image; from there the full loss goes on to what the images share
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +26,7 @@ from vision_jax.layers.images import gray
 from vision_jax.layers.keys import fold_ids
 from vision_jax.layers.norms import axis_is_bound
 from vision_jax.models.classification.classifier import class_loss
+from vision_jax.models.protocols import FeatureNetwork
 from vision_jax.models.spatial_transformers.spatial_transformer import SpatialTransformer, Window
 from vision_jax.models.spatial_transformers.transformed_classifier import Convolutional
 from vision_jax.ops.boxes import clip_boxes
@@ -70,7 +70,7 @@ class CoLocalizer(nn.Module):
         agreement: how much of the distance between two images' crops counts.
     """
 
-    localisation: Callable[[Float[Array, "b h w c"], bool], Float[Array, "b ..."]]
+    localisation: FeatureNetwork
     encoder: CropEncoder = CropEncoder()
     sides: tuple[float, float] = (0.0, 1.0)
     size: int = 28

@@ -7,7 +7,6 @@ of a pose mean; they begin at the identity, a `Window` in the middle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vision_jax.layers import Dense
+from vision_jax.models.protocols import FeatureNetwork
 from vision_jax.ops.sampling import (
     Padding,
     affine_grid,
@@ -170,7 +170,7 @@ class SpatialTransformer(nn.Module):
         align_corners: whether -1 and 1 are the centres of the outer pixels, not their outer edges.
     """
 
-    localisation: Callable[[Float[Array, "b h w c"], bool], Float[Array, "b ..."]]
+    localisation: FeatureNetwork
     transform: Transform = Affine()
     output_size: tuple[int, int] | None = None
     count: int = 1

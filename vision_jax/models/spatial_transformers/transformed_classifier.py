@@ -17,6 +17,7 @@ from vision_jax.layers import Conv, Dense
 from vision_jax.layers.images import gray
 from vision_jax.layers.pooling import max_pool_2x2
 from vision_jax.models.classification.classifier import class_loss, most_probable
+from vision_jax.models.protocols import FeatureNetwork
 from vision_jax.models.spatial_transformers.spatial_transformer import SpatialTransformer, Transform
 from vision_jax.types import Classification, ClassificationBatch, Mean
 
@@ -83,7 +84,7 @@ class TransformedClassifier(nn.Module):
     """
 
     num_classes: int
-    network: nn.Module
+    network: FeatureNetwork
     transformer: SpatialTransformer | None = None
     channels: int = 0
 
@@ -104,7 +105,7 @@ class TransformedClassifier(nn.Module):
             outputs["warped"], outputs["theta"] = self.transformer(x, train)
             x = jnp.moveaxis(outputs["warped"], 1, -2)
             x = x.reshape(*x.shape[:3], -1)
-        outputs["features"] = self.network(x, train)  # type: ignore[operator]
+        outputs["features"] = self.network(x, train)
         outputs["logits"] = Dense(self.num_classes)(outputs["features"]).astype(jnp.float32)
         return outputs
 

@@ -25,6 +25,7 @@ class MLPHead(CheckedModule):
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n f"]:
+        """Features of each region; the same when training."""
         x = pooled.reshape(pooled.shape[0], -1)
         x = nn.relu(Dense(self.features, name="fc6")(x))
         return nn.relu(Dense(self.features, name="fc7")(x))
@@ -47,6 +48,7 @@ class ResidualHead(nn.Module):
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n hh ww f"]:
+        """Feature maps of each region, of half its rows and columns."""
         x = pooled
         for b in range(self.blocks):
             block = Block(self.features, 2 if b == 0 else 1, self.bottleneck, self.norm, name=f"block{b + 1}")
@@ -55,7 +57,12 @@ class ResidualHead(nn.Module):
 
 
 def residual_head(name: ResNetName, norm: NormKind = "batch") -> ResidualHead:
-    """The fourth stage of a ResNet as a head, for backbones of the first three."""
+    """The fourth stage of a ResNet as a head, for backbones of the first three.
+
+    Args:
+        name: which ResNet.
+        norm: after each convolution.
+    """
     return ResidualHead(STAGES[name][3], bottleneck=is_bottleneck(name), norm=norm)
 
 
@@ -73,8 +80,12 @@ class BoxPredictor(nn.Module):
     @nn.compact
     def __call__(
         self, features: Float[Array, "n *_hwf"]
-    ) -> tuple[Float[Array, "n {self.num_classes+1}"], Float[Array, "n _ 4"]]:
-        """Features, averaged over places if there are any -> class logits, the last "no object"; offsets."""
+    ) -> tuple[Float[Array, "n {self.num_classes+1}"], Float[Array, "n _k 4"]]:
+        """Class logits, the last "no object", and coded offsets for each class or one for all.
+
+        Args:
+            features: of each region; averaged over locations if they are maps.
+        """
         x = features.mean((1, 2)) if features.ndim == 4 else features
         logits = Dense(self.num_classes + 1, name="classes")(x)
         boxes = Dense(4 * (1 if self.class_agnostic else self.num_classes), name="boxes")(x)
@@ -93,4 +104,5 @@ class SingleLevel(nn.Module):
     def __call__(
         self, maps: Mapping[str, Float[Array, "b _h _w _c"]], train: bool = False
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
+        """The one map, by its name."""
         return {self.name_of_map: maps[self.name_of_map]}
