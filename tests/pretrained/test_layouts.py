@@ -1,4 +1,4 @@
-"""Networks by other names than torchvision's, and backbones alone: what loads and what is drawn anew."""
+"""Networks by other names than torchvision's, and backbones alone: what loads and what is random."""
 
 import logging
 import shutil
@@ -18,7 +18,7 @@ from vision_jax.layers.images import IMAGENET_MEAN, IMAGENET_STD
 from vision_jax.pretrained import from_torchvision, starting_from
 from vision_jax.pretrained.layouts import mobilenet_v2_names
 from vision_jax.pretrained.segmentation import fcn_from_torchvision
-from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
+from vision_jax.pretrained.torchvision import ARCHITECTURES, recognize, to_torchvision
 from vision_jax.training.checkpoints import TrainingProgress
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.types import UserError
@@ -115,7 +115,7 @@ def test_an_older_mobilenet_that_widens_its_first_block_is_another_network(mobil
     theirs = tonylins(mobilenet[1])
     for place in (6, 7):
         theirs[f"features.1.conv.{place}.weight"] = np.zeros(16, np.float32)
-    assert recognise(theirs) is None
+    assert recognize(theirs) is None
 
 
 def table_of(caplog):
@@ -143,7 +143,7 @@ def test_a_backbone_alone_begins_a_classifier(name, tmp_path, caplog):
         np.testing.assert_array_equal(value, (learnt if "/backbone/" in key else old)[key], err_msg=key)
     rows = table_of(caplog)
     assert int(rows["loaded", "backbone"][0]) == len(tensors)
-    assert rows["left", "classifier"][2] == "there is none: drawn anew"
+    assert rows["left", "classifier"][2] == "there is none: random"
     assert f"is of {name}, without" in caplog.text
 
 
@@ -176,7 +176,7 @@ def test_what_a_vgg_lacks_is_named():
     layers = ARCHITECTURES["vgg11"]().layers
     names = {f"{layer.theirs}.{leaf}": np.zeros(()) for layer in layers for leaf in ("weight", "bias")}
     alone = {key: tensor for key, tensor in names.items() if key.startswith("features.")}
-    assert recognise(alone) == recognise(names) == "vgg11"
+    assert recognize(alone) == recognize(names) == "vgg11"
     wanted = ", ".join(key for key in names if key.startswith("classifier."))
     with pytest.raises(UserError, match=f"the backbone of vgg11 alone, without its .*: {wanted} missing"):
         from_torchvision("vgg11", alone)
@@ -228,7 +228,7 @@ def test_the_real_mobilenet_begins_a_classifier(caplog):
     backbone = jax.tree.leaves([tree["backbone"] for tree in before.values()])
     assert table_of(caplog) == {
         ("loaded", "backbone"): [str(len(backbone)), f"{sum(x.size for x in backbone):,}", ""],
-        ("left", "classifier"): ["2", "12,810", "there is none: drawn anew"],
+        ("left", "classifier"): ["2", "12,810", "there is none: random"],
     }
     norm = after["batch_stats"]["backbone"]["last_norm"]
     assert norm["variance"].shape == (1280,)

@@ -8,7 +8,7 @@ import pytest
 from tests.paths import SHARED
 from vision_jax.backbones.mobilenet import mobilenet_v2
 from vision_jax.pretrained.names import variables_of
-from vision_jax.pretrained.torchvision import ARCHITECTURES, recognised
+from vision_jax.pretrained.torchvision import ARCHITECTURES, recognized
 from vision_jax.pretrained.weights import read_weights
 
 torch = pytest.importorskip("torch")
@@ -58,7 +58,7 @@ class Features(torch.nn.Module):
 def test_features_equal_those_of_the_original_layout():
     theirs = Features().eval()
     theirs.load_state_dict(torch.load(REAL, weights_only=True))
-    name, named = recognised(read_weights(REAL))
+    name, named = recognized(read_weights(REAL))
     assert name == "mobilenet_v2"
     ours = variables_of(ARCHITECTURES[name]().layers, named)
     x = np.random.default_rng(0).normal(size=(2, 96, 128, 3)).astype(np.float32)

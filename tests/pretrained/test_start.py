@@ -22,7 +22,7 @@ from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.models.segmentation.segnet import segnet
 from vision_jax.pretrained import starting_from
 from vision_jax.pretrained.start import matched, resized
-from vision_jax.pretrained.torchvision import ARCHITECTURES, recognise, to_torchvision
+from vision_jax.pretrained.torchvision import ARCHITECTURES, recognize, to_torchvision
 from vision_jax.training.checkpoints import TrainingProgress
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.types import UserError
@@ -134,7 +134,7 @@ def test_resizing_keeps_what_a_constant_map_gives():
         assert said == f"7x7x3x4 there, {side}x{side}x3x4 here"
         np.testing.assert_allclose(found.sum((0, 1)), taps.sum((0, 1)), rtol=1e-4, atol=1e-4)
     grey, said = resized(taps, (7, 7, 1, 4))
-    assert said == "summed over colours"
+    assert said == "summed over colors"
     np.testing.assert_allclose(grey[..., 0, :], taps.sum(2), rtol=1e-6)
     layer = random.normal(size=(6 * 6 * 2, 5)).astype(np.float32)
     found, _ = resized(layer, (3 * 3 * 2, 5), (6, 6))
@@ -143,7 +143,7 @@ def test_resizing_keeps_what_a_constant_map_gives():
 
 
 def test_resizing_keeps_the_pattern():
-    """A bump stays in its place, and half as many places have half as much of it."""
+    """A bump keeps its location, and half as many locations have half as much of it."""
     bump = np.exp(-((np.arange(8) - 2.5) ** 2) / 4)
     taps = (bump[:, None] * bump)[..., None, None].astype(np.float32)
     found = resized(taps, (4, 4, 1, 1))[0][..., 0, 0]
@@ -199,12 +199,12 @@ def test_weights_that_do_not_fit_are_told(resnet18, tmp_path):
 def test_architectures_are_told_apart_by_their_names():
     for name in ("resnet18", "resnet34", "resnet50", "resnet101", "vgg13", "vgg13_bn", "googlenet"):
         tensors = {f"{layer.theirs}.weight": np.zeros(()) for layer in ARCHITECTURES[name]().layers}
-        assert recognise(tensors) == name
+        assert recognize(tensors) == name
         last = list(tensors)[-1]
         del tensors[last]
         without = {key: value for key, value in tensors.items() if not key.startswith("aux")}
-        assert recognise(without) == name
-        assert recognise({**tensors, "more.weight": np.zeros(())}) is None
+        assert recognize(without) == name
+        assert recognize({**tensors, "more.weight": np.zeros(())}) is None
 
 
 def shapes_of_segmenter(network):
@@ -221,7 +221,7 @@ def test_a_classifiers_weights_begin_a_segmenters_backbone(resnet18):
 
 
 def test_linear_layers_become_convolutions():
-    """VGG's first one sees 7x7 places, and answers at every place as a 7x7 convolution."""
+    """VGG's first one sees 7x7 locations, and answers at every location as a 7x7 convolution."""
     x = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype(np.float32)
     dense = np.random.default_rng(1).normal(size=(2 * 3 * 4, 5)).astype(np.float32)
     kernel, _ = resized(dense, (2, 3, 4, 5), (2, 3))
@@ -237,8 +237,8 @@ def test_linear_layers_become_convolutions():
         shapes["params"]["head"][name]["bias"] = jax.ShapeDtypeStruct((8,), jnp.float32)
     vgg11 = numbers(shapes, 0)
     before = shapes_of_segmenter(FCN(5, vgg("vgg11"), head=ConvolvedLayers(8)))
-    places = {"params/head/layer1/kernel": (7, 7)}
-    found, table = matched(numbers(before, 1), flat(vgg11), places)
+    map_sizes = {"params/head/layer1/kernel": (7, 7)}
+    found, table = matched(numbers(before, 1), flat(vgg11), map_sizes)
     layer = vgg11["params"]["head"]["layer1"]["kernel"].reshape(7, 7, 512, 8)
     np.testing.assert_allclose(found["params"]["network"]["head"]["layer1"]["kernel"], layer, atol=1e-5)
     layer = vgg11["params"]["head"]["layer2"]["kernel"]

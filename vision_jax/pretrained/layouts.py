@@ -16,7 +16,7 @@ from vision_jax.pretrained.wrappers import without_first_part
 T = TypeVar("T")
 
 _FLAT = re.compile(r"features\.(\d+)\.conv\.(\d+)\.(\w+)")
-# Places in the flat sequence (2 and 5 are activations) -> torchvision's; in blocks that widen and others.
+# Positions in the flat sequence (2 and 5 are activations) -> torchvision's; in blocks that widen and others.
 _WIDENED = {0: "0.0", 1: "0.1", 3: "1.0", 4: "1.1", 6: "2", 7: "3"}
 _NOT_WIDENED = {0: "0.0", 1: "0.1", 3: "1", 4: "2"}
 
@@ -53,12 +53,12 @@ def mobilenet_v2_names(tensors: Mapping[str, T]) -> dict[str, T]:
     Returns:
         The same tensors in the same order.
     """
-    places: dict[str, set[int]] = {}
+    positions: dict[str, set[int]] = {}
     for name in tensors:
         if match := _FLAT.fullmatch(name):
-            places.setdefault(match[1], set()).add(int(match[2]))
+            positions.setdefault(match[1], set()).add(int(match[2]))
     tables = {
-        block: t for block, seen in places.items() for t in (_WIDENED, _NOT_WIDENED) if seen == t.keys()
+        block: t for block, seen in positions.items() for t in (_WIDENED, _NOT_WIDENED) if seen == t.keys()
     }
     if not tables:
         return dict(tensors)

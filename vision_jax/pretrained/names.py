@@ -1,7 +1,7 @@
 """Tables of layers: a name there, a path here, and how the numbers of one become those of the other.
 
-Kernels are transposed, running statistics go to a collection of their own, and a linear layer over all places
-of a map has its inputs in another order: torch's are channel by channel, ours place by place.
+Kernels are transposed, running statistics go to a collection of their own, and a linear layer over all
+locations of a map has its inputs in another order: torch's are channel by channel, ours location by location.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Layer:
     Attributes:
         theirs: before the dot of "weight".
         ours: the path of its parameters.
-        places: (rows, columns) of the map whose every place a linear layer sees, if it sees one.
+        map_size: (rows, columns) of the map whose every location a linear layer sees, if it sees one.
     """
 
     theirs: str
     ours: str
-    places: tuple[int, int] | None = None
+    map_size: tuple[int, int] | None = None
 
 
 def pairs(
@@ -52,13 +52,13 @@ def pairs(
         ours: by paths, "params/..." and "batch_stats/...".
 
     Yields:
-        Its name there, its path here, and its layer's `places`.
+        Its name there, its path here, and its layer's `map_size`.
     """
     for layer in layers:
         for theirs, collection, leaf in _LEAVES:
             path = f"{collection}/{layer.ours}/{leaf}"
             if path in ours:
-                yield f"{layer.theirs}.{theirs}", path, layer.places
+                yield f"{layer.theirs}.{theirs}", path, layer.map_size
 
 
 def variables_of(layers: Iterable[Layer], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -75,23 +75,33 @@ def variables_of(layers: Iterable[Layer], tensors: Mapping[str, np.ndarray]) -> 
         for theirs, collection, leaf in _LEAVES:
             tensor = tensors.get(f"{layer.theirs}.{theirs}")
             if tensor is not None and leaf != ("kernel" if is_norm else "scale"):
-                found[f"{collection}/{layer.ours}/{leaf}"] = to_ours(tensor, layer.places)
+                found[f"{collection}/{layer.ours}/{leaf}"] = to_ours(tensor, layer.map_size)
     return unflatten_dict(found, sep="/")
 
 
-def to_ours(tensor: np.ndarray, places: tuple[int, int] | None = None) -> np.ndarray:
-    """[out, in, h, w] -> [h, w, in, out], [out, in] -> [in, out]; `places` as in `Layer`."""
-    if tensor.ndim == 2 and places is not None:
-        by_channel = tensor.reshape(len(tensor), -1, *places)
+def to_ours(tensor: np.ndarray, map_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Torch's weights as ours: [out, in, h, w] -> [h, w, in, out], [out, in] -> [in, out].
+
+    Args:
+        tensor: of any dtype, which stays.
+        map_size: as in `Layer`.
+    """
+    if tensor.ndim == 2 and map_size is not None:
+        by_channel = tensor.reshape(len(tensor), -1, *map_size)
         return by_channel.transpose(2, 3, 1, 0).reshape(-1, len(tensor))
     return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
 
 
-def to_theirs(array: np.ndarray, places: tuple[int, int] | None = None) -> np.ndarray:
-    """The other way."""
-    if array.ndim == 2 and places is not None:
-        by_place = array.reshape(*places, -1, array.shape[1])
-        return by_place.transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+def to_theirs(array: np.ndarray, map_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Our weights as torch's, the inverse of `to_ours`.
+
+    Args:
+        array: of any dtype, which stays.
+        map_size: as in `Layer`.
+    """
+    if array.ndim == 2 and map_size is not None:
+        by_location = array.reshape(*map_size, -1, array.shape[1])
+        return by_location.transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
@@ -115,17 +125,17 @@ def filled(shapes: Any, layers: Sequence[Layer], tensors: Mapping[str, np.ndarra
     Raises:
         UserError: a tensor that is missing, left over, or of another shape than the layer's.
     """
-    wanted: dict[str, Any] = flatten_dict(shapes, sep="/")  # type: ignore[assignment]
+    wanted: dict[str, Any] = flatten_dict(shapes, sep="/")
     found: dict[str, np.ndarray] = {}
     used = set()
-    for theirs, ours, places in pairs(layers, wanted):
+    for theirs, ours, map_size in pairs(layers, wanted):
         shape = their_shape(wanted[ours].shape)
         if theirs not in tensors:
             raise UserError(f"{where}: {theirs} {shape} is missing")
         if np.shape(tensors[theirs]) != shape:
             raise UserError(f"{where}: {theirs} has the shape {np.shape(tensors[theirs])}, not {shape}")
         used.add(theirs)
-        found[ours] = to_ours(np.asarray(tensors[theirs], np.float32), places)
+        found[ours] = to_ours(np.asarray(tensors[theirs], np.float32), map_size)
     left = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
     if left:
         raise UserError(f"{where}: {left[0]} {np.shape(tensors[left[0]])} belongs to no layer")

@@ -1,4 +1,4 @@
-"""Files in the safetensors format: a length, a JSON head of names, dtypes, shapes and places, the numbers."""
+"""Files in the safetensors format: a length, a JSON head of names, dtypes, shapes and offsets, numbers."""
 
 from __future__ import annotations
 
@@ -63,14 +63,15 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _tensor(name: str, entry: Any, content: np.ndarray) -> np.ndarray:
+    """One tensor from the file's bytes; raises a ValueError where its entry in the head does not fit them."""
     entry = entry if isinstance(entry, dict) else {}
-    shape, places = entry.get("shape"), entry.get("data_offsets")
-    if not _are_sizes(shape) or not _are_sizes(places) or len(places) != 2 or len(shape) > 32:
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2 or len(shape) > 32:
         raise ValueError(f"{name}: a damaged head: {str(entry)[:200]}")
     if entry.get("dtype") not in _DTYPES:
         raise ValueError(f"{name}: the dtype {str(entry.get('dtype'))[:20]}; known: {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<")
-    begin, end = places
+    begin, end = offsets
     if not begin <= end <= len(content) or end - begin != prod(shape) * dtype.itemsize:
         raise ValueError(
             f"{name}: {entry['dtype']} {tuple(shape)} in bytes {begin} to {end} of {len(content)}"

@@ -57,7 +57,7 @@ def fcn_from_torchvision(
             torchvision's names. The last layer says how many classes there are.
 
     Returns:
-        The module and its variables (float32). Its images are normalised by ImageNet's mean and deviation,
+        The module and its variables (float32). Its images are normalized by ImageNet's mean and deviation,
         as torchvision's are.
 
     Raises:

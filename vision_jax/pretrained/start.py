@@ -1,8 +1,8 @@
-"""Training from what another network learnt: a file of weights, or a run of ours.
+"""Training from what another network learned: a file of weights, or a run of ours.
 
-Variables are matched by their paths. Backbones have one place and one spelling in all systems, so that those
-of a classifier fit a detector's; what has another shape is resized where that means something, and is drawn
-afresh elsewhere (the last layer of other classes).
+Variables are matched by their paths. Backbones have one path and one spelling in all systems, so that those
+of a classifier fit a detector's; what has another shape is resized where that means something, and keeps its
+random initial value elsewhere (the last layer of other classes).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float
 
 from vision_jax.evaluation.tables import markdown_table
 from vision_jax.pretrained.names import variables_of
-from vision_jax.pretrained.torchvision import ARCHITECTURES, alike, missing_in_head, recognised
+from vision_jax.pretrained.torchvision import ARCHITECTURES, alike, missing_in_head, recognized
 from vision_jax.pretrained.weights import read_weights
 from vision_jax.training.predict import load_variables
 from vision_jax.types import UserError, is_system_name
@@ -30,7 +31,7 @@ from vision_jax.types import UserError, is_system_name
 logger = logging.getLogger("vision_jax")
 
 Flat = dict[str, np.ndarray]
-Places = dict[str, tuple[int, int]]
+MapSizes = dict[str, tuple[int, int]]
 
 # A ResNet's last stage is the head of a detector that has no stage 4 ("C4", He et al. 2016, appendix A). A
 # segmenter's network holds a backbone, and linear layers as convolutions; or its encoder is VGG.
@@ -45,7 +46,7 @@ _ELSEWHERE = (
 def starting_from(
     path: str | os.PathLike[str] | None, parts: tuple[str, ...] = ()
 ) -> Callable[[Any], Any] | None:
-    """What `Experiment.init` takes: a function that puts learnt variables in the place of random ones.
+    """What `Experiment.init` takes: a function that replaces random variables by learned ones.
 
     It logs one table: what was loaded, resized, left at its initial value, not used, and why.
 
@@ -62,8 +63,8 @@ def starting_from(
         return None
 
     def start(variables: Any) -> Any:
-        source, places, name = _source(Path(path))
-        found, table = matched(variables, source, places, parts)
+        source, map_sizes, name = _source(Path(path))
+        found, table = matched(variables, source, map_sizes, parts)
         logger.info("starting from %s\n\n%s\n", path, table)
         if found is None:
             where = f" in {', '.join(parts)}" if parts else ""
@@ -75,26 +76,26 @@ def starting_from(
 
 
 def matched(
-    variables: Any, source: Flat, places: Mapping[str, tuple[int, int]], parts: tuple[str, ...] = ()
+    variables: Any, source: Flat, map_sizes: Mapping[str, tuple[int, int]], parts: tuple[str, ...] = ()
 ) -> tuple[Any, str]:
     """The variables with what there is for them in another network's.
 
     Args:
         variables: of the model, in its shapes and dtypes.
         source: by path, "params/backbone/...".
-        places: of linear layers that see a whole map: its rows and columns, by path.
+        map_sizes: of linear layers that see a whole map: its rows and columns, by path.
         parts: modules to take; all if empty.
 
     Returns:
         The variables, or None where none was found; and the table.
     """
-    flat: dict[str, Any] = flatten_dict(jax.device_get(variables), sep="/")  # type: ignore[assignment]
+    flat: dict[str, Any] = flatten_dict(jax.device_get(variables), sep="/")
     rows, used = _Rows(), set()
     outcome = dict(flat)
     for path, old in flat.items():
         theirs = _their_path(path, source)
         if theirs is None:
-            anew = "there is none: drawn anew" if _part(path) == "classifier" else "there is none"
+            anew = "there is none: random" if _part(path) == "classifier" else "there is none"
             rows.add("left", path, old, anew)
             continue
         used.add(theirs)
@@ -106,7 +107,7 @@ def matched(
         if new.shape == old.shape:
             rows.add("loaded", path, old, elsewhere)
         else:
-            new, how = resized(new, old.shape, places.get(theirs))
+            new, how = resized(new, old.shape, map_sizes.get(theirs))
             rows.add("left" if new is None else "resized", path, old, how)
         if new is not None:
             outcome[path] = np.asarray(new, old.dtype)
@@ -122,18 +123,18 @@ def matched(
 
 
 def resized(
-    array: np.ndarray, shape: tuple[int, ...], places: tuple[int, int] | None = None
+    array: np.ndarray, shape: tuple[int, ...], map_size: tuple[int, int] | None = None
 ) -> tuple[np.ndarray | None, str]:
     """Weights of another shape, where there is a meaning to it.
 
-    Taps of a convolution, and the places of a map that a linear layer sees, are resized bilinearly, scaled
-    and shifted so that a constant map gives what it gave; kernels of colour images are summed for grey ones.
-    A linear layer becomes a convolution, which answers at every place (Long et al. 2015, section 3.1).
+    Taps of a convolution, and the locations of a map that a linear layer sees, are resized bilinearly, scaled
+    and shifted so that a constant map gives what it gave; kernels of color images are summed for gray ones.
+    A linear layer becomes a convolution, which answers at every location (Long et al. 2015, section 3.1).
 
     Args:
         array: in our layout.
         shape: wanted.
-        places: rows and columns of the map that a linear layer sees.
+        map_size: rows and columns of the map that a linear layer sees.
 
     Returns:
         The array in that shape, or None; and in words what was done, or why nothing was.
@@ -141,52 +142,55 @@ def resized(
     said = f"{_shape(array.shape)} there, {_shape(shape)} here"
     if array.ndim == len(shape) == 4:
         if array.shape[2] == 3 and (*array.shape[:2], 1, array.shape[3]) == shape:
-            return array.sum(2, keepdims=True), "summed over colours"
+            return array.sum(2, keepdims=True), "summed over colors"
         if array.shape[2:] == shape[2:]:
-            return _resized_places(array, shape), said
+            return _resized_map(array, shape), said
     if array.ndim == 2 and len(shape) == 4:
-        seen = places or (1, 1)
+        seen = map_size or (1, 1)
         if array.shape == (math.prod(seen) * shape[2], shape[3]):
-            return _resized_places(array.reshape(*seen, *shape[2:]), shape), said
-    if array.ndim == len(shape) == 2 and places is not None and array.shape[1] == shape[1]:
-        channels = array.shape[0] // math.prod(places)
+            return _resized_map(array.reshape(*seen, *shape[2:]), shape), said
+    if array.ndim == len(shape) == 2 and map_size is not None and array.shape[1] == shape[1]:
+        channels = array.shape[0] // math.prod(map_size)
         side = math.isqrt(shape[0] // channels)
         if channels * side * side == shape[0]:
-            maps = array.reshape(*places, channels, shape[1])
-            return _resized_places(maps, (side, side, channels, shape[1])).reshape(shape), said
+            maps = array.reshape(*map_size, channels, shape[1])
+            return _resized_map(maps, (side, side, channels, shape[1])).reshape(shape), said
     return None, said
 
 
-def _resized_places(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _resized_map(
+    array: Float[np.ndarray, "h w c k"], shape: tuple[int, ...]
+) -> Float[np.ndarray, "hh ww c k"]:
+    """Weights of h x w taps or locations at another size, their sum for each input and output kept."""
     before, after = math.prod(array.shape[:2]), math.prod(shape[:2])
     found = np.asarray(jax.image.resize(array, shape, "bilinear")) * (before / after)
     return found + (array.sum((0, 1)) - found.sum((0, 1))) / after
 
 
-def _source(path: Path) -> tuple[Flat, Places, str | None]:
-    """Variables by path, the places of linear layers, and the architecture where a file is of one."""
+def _source(path: Path) -> tuple[Flat, MapSizes, str | None]:
+    """Variables by path, the map sizes of linear layers, and the architecture where a file is of one."""
     if path.is_dir():
         _check_run(path)
-        flat: dict[str, Any] = flatten_dict(load_variables(path, "best"), sep="/")  # type: ignore[assignment]
+        flat: dict[str, Any] = flatten_dict(load_variables(path, "best"), sep="/")
         return {name: np.asarray(array) for name, array in flat.items()}, {}, None
     tensors = read_weights(path)
-    known = recognised(tensors)
+    known = recognized(tensors)
     if known is None:
         names = ", ".join(ARCHITECTURES)
         raise UserError(f"{path} is of no classifier that is known here{alike(tensors)}; known: {names}")
     name, tensors = known
     missing = missing_in_head(name, tensors)
-    without = f", without {', '.join(missing)}: what is missing is drawn anew" if missing else ""
+    without = f", without {', '.join(missing)}: what is missing is random" if missing else ""
     logger.info("%s is of %s%s", path, name, without)
     layers = ARCHITECTURES[name]().layers
-    found: dict[str, Any] = flatten_dict(variables_of(layers, tensors), sep="/")  # type: ignore[assignment]
+    found: dict[str, Any] = flatten_dict(variables_of(layers, tensors), sep="/")
     named = {f"{layer.theirs}." for layer in layers}
     for key, tensor in tensors.items():  # another classifier than the architecture's: the table says so
         layer, _, leaf = key.rpartition(".")
         if f"{layer}." not in named:
             found[f"params/{layer.replace('.', '/')}/{leaf}"] = np.asarray(tensor)
-    places = {f"params/{layer.ours}/kernel": layer.places for layer in layers if layer.places is not None}
-    return found, places, name
+    sizes = {f"params/{layer.ours}/kernel": layer.map_size for layer in layers if layer.map_size is not None}
+    return found, sizes, name
 
 
 def _check_run(folder: Path) -> None:

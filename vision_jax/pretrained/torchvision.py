@@ -51,7 +51,7 @@ class Architecture:
         build: number of classes -> our module.
         layers: the table.
         source: the publication.
-        resize: shorter side in pixels that photographs are resized to.
+        resize: shorter side in pixels that images are resized to.
         crop: side in pixels of the square that is cut from their middle.
     """
 
@@ -207,8 +207,8 @@ def _inception_v3() -> Architecture:
         for brick in bricks if module.startswith("mixed") else ():
             name = module.removeprefix("mixed")
             table = _INCEPTION_V3.get(name) or _INCEPTION_V3[name[0]]
-            way, _, place = brick.partition("_")
-            theirs = f"Mixed_{name}.{table[way]}" + (f"_{place}" if place else "")
+            way, _, index = brick.partition("_")
+            theirs = f"Mixed_{name}.{table[way]}" + (f"_{index}" if index else "")
             layers += _brick(theirs, f"backbone/{module}/{brick}")
     for i, theirs in enumerate(_INCEPTION_V3_STEM):
         layers += _brick(theirs, f"backbone/conv{i + 1}")
@@ -224,7 +224,7 @@ def _brick(theirs: str, ours: str) -> tuple[Layer, Layer]:
 
 
 def _convolution(theirs: str, ours: str, first: int) -> tuple[Layer, Layer]:
-    """A convolution and its norm, in a sequence of theirs from the place `first` on."""
+    """A convolution and its norm, in a sequence of theirs from the index `first` on."""
     return Layer(f"{theirs}{first}", ours), Layer(f"{theirs}{first + 1}", f"{ours}_norm")
 
 
@@ -257,11 +257,11 @@ class Pretrained:
     crop: int
 
     def logits(self, x: Float[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b k"]:
-        """Scores of normalised images of any size that the architecture takes."""
+        """Scores of normalized images of any size that the architecture takes."""
         return self.maps(x)["logits"]
 
     def maps(self, x: Float[Array | np.ndarray, "b h w 3"]) -> dict[str, Float[Array, "..."]]:
-        """The backbone's maps by name, and `logits`, of normalised images."""
+        """The backbone's maps by name, and `logits`, of normalized images."""
         return self._compiled(self.variables, jnp.asarray(x, jnp.float32))
 
     @cached_property
@@ -269,10 +269,10 @@ class Pretrained:
         return jax.jit(partial(self.model.apply, method="scores"))
 
     def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "_crop _crop 3"]:
-        """A photograph as torchvision's `ImageClassification` makes it of a PIL image.
+        """An image as torchvision's `ImageClassification` makes it of a PIL image.
 
         Its shorter side is resized (bilinear, antialiased, in bytes), a square is cut from the middle, and
-        bytes are normalised by the mean and deviation that the network was trained with.
+        bytes are normalized by the mean and deviation that the network was trained with.
         """
         from PIL import Image
 
@@ -285,7 +285,7 @@ class Pretrained:
         return ((cut.astype(np.float32) / 255 - self.model.mean) / self.model.std).astype(np.float32)
 
     def predict(self, image: UInt8[np.ndarray, "h w 3"], best: int = 5) -> list[tuple[int, float]]:
-        """The most probable classes of a photograph with their probabilities, best first."""
+        """The most probable classes of an image with their probabilities, best first."""
         probabilities = np.asarray(nn.softmax(self.logits(self.prepare(image)[None])[0]))
         order = np.argsort(-probabilities, kind="stable")[:best]
         return [(int(k), float(probabilities[k])) for k in order]
@@ -298,10 +298,10 @@ def from_torchvision(name: str, weights: str | os.PathLike[str] | Mapping[str, n
         name: torchvision's: see `ARCHITECTURES`.
         weights: a `.pth` or `.safetensors` file of its `state_dict`; a folder that `vision-jax convert`
             wrote, or a run's, of that architecture; or arrays by torchvision's names, or by those that
-            `recognise` knows. The last layer says how many classes there are.
+            `recognize` knows. The last layer says how many classes there are.
 
     Returns:
-        Our module, its variables (float32), and the preprocessing of photographs.
+        Our module, its variables (float32), and the preprocessing of images.
 
     Raises:
         UserError: an unknown name; a file that cannot be read; a tensor that is missing, left over, or of
@@ -337,22 +337,22 @@ def _read(name: str, path: Path) -> dict[str, np.ndarray]:
     return to_torchvision(name, load_variables(path, "best")) if path.is_dir() else read_weights(path)
 
 
-def recognise(tensors: Mapping[str, np.ndarray]) -> str | None:
+def recognize(tensors: Mapping[str, np.ndarray]) -> str | None:
     """The architecture whose layers these tensors are, by their names.
 
     Args:
         tensors: by the names of torchvision or of another public layout (`layouts.namings`); a backbone
-            alone, or with another classifier in the place of its own.
+            alone, or with another classifier instead of its own.
 
     Returns:
         Its name; None for no classifier of torchvision.
     """
-    found = recognised(tensors)
+    found = recognized(tensors)
     return None if found is None else found[0]
 
 
-def recognised(tensors: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]] | None:
-    """The architecture as `recognise` finds it, and the tensors by torchvision's names."""
+def recognized(tensors: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]] | None:
+    """The architecture as `recognize` finds it, and the tensors by torchvision's names."""
     return next(
         ((name, named) for named in namings(tensors) for name in ARCHITECTURES if _is_of(name, named)), None
     )
@@ -392,7 +392,7 @@ def missing_in_head(name: str, tensors: Mapping[str, Any]) -> list[str] | None:
 
 def alike(tensors: Mapping[str, np.ndarray]) -> str:
     """What these tensors could be of, for the end of a message."""
-    name = recognise(tensors)
+    name = recognize(tensors)
     if name is not None:
         return f"; it may be of {name}"
     return f", whose tensors begin with {', '.join(list(tensors)[:3])}" if tensors else ""
@@ -405,6 +405,6 @@ def to_torchvision(name: str, variables: Any) -> dict[str, np.ndarray]:
         name: torchvision's.
         variables: of our module of that name, as `from_torchvision` returns them.
     """
-    ours: dict[str, Any] = flatten_dict(variables, sep="/")  # type: ignore[assignment]
+    ours: dict[str, Any] = flatten_dict(variables, sep="/")
     found = pairs(ARCHITECTURES[name]().layers, ours)
-    return {theirs: to_theirs(np.asarray(ours[path]), places) for theirs, path, places in found}
+    return {theirs: to_theirs(np.asarray(ours[path]), map_size) for theirs, path, map_size in found}

@@ -191,7 +191,7 @@ def test_an_fcn_begins_as_bilinear_interpolation_of_its_scores():
 
 def test_a_map_smaller_than_the_bottleneck_is_refused():
     network = DeconvNet(K, (4, 4, 4), (1, 1, 1), neck=7, neck_width=4)
-    with pytest.raises(UserError, match=r"6x4 places.*56 pixels"):
+    with pytest.raises(UserError, match=r"6x4 locations.*56 pixels"):
         jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 48, 3)))
 
 

@@ -1,4 +1,4 @@
-"""What every classifier of images shares: its loss and its answer, from logits."""
+"""What every classifier of images shares: its loss and its prediction, from logits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from vision_jax.types import Classification, ClassificationBatch, Mean
 def class_loss(
     logits: Float[Array, "b k"], batch: ClassificationBatch, smoothing: float = 0.0
 ) -> dict[str, Mean]:
-    """Cross-entropy over the images that are not filling and have a label.
+    """Cross-entropy over the images that are no padding examples and have a label.
 
     Args:
-        logits: of the classes.
+        logits: of the K classes.
         batch: with the labels.
-        smoothing: share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
+        smoothing: fraction of each target that is spread over all classes (Szegedy et al. 2016, section 7).
+
+    Returns:
+        `cross_entropy`, weighted by the number of those images.
     """
     target = optax.smooth_labels(nn.one_hot(jnp.maximum(batch.labels, 0), logits.shape[-1]), smoothing)
     each = optax.softmax_cross_entropy(logits, target)

@@ -22,7 +22,7 @@ from vision_jax.types import Classification, ClassificationBatch, Count, Fractio
 
 
 class AverageHead(nn.Module):
-    """The mean over all places (Lin, Chen and Yan 2014, section 3.2).
+    """The mean over all locations (Lin, Chen and Yan 2014, section 3.2).
 
     Attributes:
         dropout: of the mean.
@@ -38,7 +38,7 @@ class AverageHead(nn.Module):
 
 
 class SwishHead(nn.Module):
-    """The mean over all places, a linear layer, x relu6(x + 3) / 6 (Howard et al. 2019, section 5.1).
+    """The mean over all locations, a linear layer, x relu6(x + 3) / 6 (Howard et al. 2019, section 5.1).
 
     Attributes:
         width: units of the layer.
@@ -57,7 +57,7 @@ class SwishHead(nn.Module):
 
 
 class LayersHead(nn.Module):
-    """Two linear layers with ReLUs over all places of a map that is pooled to one size.
+    """Two linear layers with ReLUs over all locations of a map that is pooled to one size.
 
     Attributes:
         side: rows and columns of it.
@@ -148,13 +148,13 @@ class ImageClassifier(CheckedModule):
     """A classifier of natural images.
 
     Attributes:
-        backbone: (normalised images, train) -> feature maps by name.
+        backbone: (normalized images, train) -> feature maps by name.
         num_classes: K; there is no background class.
         head: (map, keys) -> features [B, F].
         level: the map that the head sees.
         auxiliary: classifiers of other maps, when it is trained.
         label_smoothing: of the loss in training (`class_loss`).
-        mean, std: by which images are normalised, for values in 0..1.
+        mean, std: by which images are normalized, for values in 0..1.
     """
 
     backbone: Backbone
@@ -174,7 +174,7 @@ class ImageClassifier(CheckedModule):
     def scores(
         self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
     ) -> dict[str, Float[Array, "..."]]:
-        """Scores normalised images.
+        """Scores normalized images.
 
         Args:
             x: images.
@@ -207,7 +207,7 @@ class ImageClassifier(CheckedModule):
         return self.scores(normalize(batch.image, mean=self.mean, std=self.std), train, keys)
 
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
-        """Cross-entropy over the images that are not filling; in training the auxiliary classifiers' too."""
+        """Cross-entropy over the images that are no padding examples, in training for every classifier."""
         outputs = self(batch, train)
         smoothing = self.label_smoothing if train else 0.0
         terms = class_loss(outputs["logits"], batch, smoothing)

@@ -1,4 +1,4 @@
-"""A small convolutional classifier: stages of 3x3 convolutions, normalisation and ReLU, then an average.
+"""A small convolutional classifier: stages of 3x3 convolutions, normalization and ReLU, then an average.
 
 The plainest descendant of LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning
 applied to document recognition") and VGG (Simonyan and Zisserman 2015, section 2.1): two 3x3
@@ -59,7 +59,7 @@ class SmallCNN(CheckedModule):
         return outputs
 
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
-        """Cross-entropy over the images that are not filling."""
+        """Cross-entropy over the images that are no padding examples."""
         return class_loss(self(batch, train)["logits"], batch)
 
     def predict(self, batch: ClassificationBatch) -> Classification:

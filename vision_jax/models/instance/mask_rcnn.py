@@ -42,6 +42,7 @@ class FCNMaskHead(CheckedModule):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], channels: int) -> Float[Array, "n 2*h 2*w {channels}"]:
+        """Logits of `channels` masks for each region, of twice its rows and columns."""
         for i in range(self.convolutions):
             x = nn.relu(Conv(self.features, name=f"conv{i + 1}")(x))
         x = nn.relu(ConvTranspose2x2(self.features, name="up")(x))
@@ -68,6 +69,7 @@ class MLPMaskHead(CheckedModule):
     def __call__(
         self, x: Float[Array, "n h w c"], channels: int
     ) -> Float[Array, "n {self.cells} {self.cells} {channels}"]:
+        """Logits of `channels` masks for each region."""
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(Dense(self.features, name="fc1")(x))
         x = nn.relu(Dense(self.features, name="fc2")(x))

@@ -30,8 +30,8 @@ class DeconvNet(CheckedModule):
         num_classes: K; there is no background class, void pixels have no label.
         widths: channels of each stage.
         blocks: convolutions of each stage, and of each of the decoder.
-        neck: side of the bottleneck's kernels, in places of the last map, which has at least as many: 7 for
-            the paper's 224 pixels.
+        neck: side of the bottleneck's kernels, in locations of the last map, which has at least as many: 7
+            for the paper's 224 pixels.
         neck_width: channels of the bottleneck.
         upsampling: how a map doubles its sides; max unpooling in the paper.
         norm: after each convolution and transposed convolution.
@@ -57,9 +57,9 @@ class DeconvNet(CheckedModule):
         """Scores each pixel.
 
         Args:
-            x: normalised images.
+            x: normalized images.
             train: whether batch norm uses this batch's statistics.
-            keys: not needed, it draws nothing.
+            keys: not needed: nothing is random.
 
         Returns:
             `encoder/<stride>` [B, H / stride, W / stride, C] before each pooling, `bottom` after the last,
@@ -68,12 +68,12 @@ class DeconvNet(CheckedModule):
         Raises:
             UserError: the last map is smaller than the bottleneck's kernel.
         """
-        maps, places = encoded(x, self.widths, self.blocks, 3, self.norm, train)
+        maps, indices = encoded(x, self.widths, self.blocks, 3, self.norm, train)
         x = maps["bottom"]
         if min(x.shape[1:3]) < self.neck:
             least = self.neck * self.multiple
             raise UserError(
-                f"the canvas gives a last map of {x.shape[2]}x{x.shape[1]} places: a bottleneck of "
+                f"the canvas gives a last map of {x.shape[2]}x{x.shape[1]} locations: a bottleneck of "
                 f"{self.neck}x{self.neck} needs images of {least} pixels a side"
             )
         neck = ConvNorm(self.neck_width, self.neck, padding=0, norm=self.norm, epsilon=1e-5, name="neck1")
@@ -82,7 +82,7 @@ class DeconvNet(CheckedModule):
         maps["neck"] = x
         x = self._spread(x, self.widths[-1], self.neck, 0, "neck3", train)
         for s in reversed(range(len(self.widths))):
-            argmax = places[s] if self.upsampling == "max_unpooling" else None
+            argmax = indices[s] if self.upsampling == "max_unpooling" else None
             x = Upsample(self.upsampling, name=f"upsample{s + 1}")(x, argmax)
             for i in range(self.blocks[s]):
                 last = i + 1 == self.blocks[s]
@@ -92,7 +92,18 @@ class DeconvNet(CheckedModule):
         maps["logits"] = Conv(self.num_classes, size=1, name="score")(x)
         return maps
 
-    def _spread(self, x: Array, features: int, size: int, padding: int, name: str, train: bool) -> Array:
-        """A transposed convolution of stride 1, its norm and ReLU."""
+    def _spread(
+        self, x: Float[Array, "b h w i"], features: int, size: int, padding: int, name: str, train: bool
+    ) -> Float[Array, "b hh ww {features}"]:
+        """A transposed convolution of stride 1, its norm and ReLU.
+
+        Args:
+            x: a map.
+            features: output channels.
+            size: side of the kernel.
+            padding: taken from each side of the output.
+            name: of the layer and its norm.
+            train: whether batch norm uses this batch's statistics.
+        """
         layer = ConvTranspose(features, size, 1, padding=padding, bias=False, name=f"{name}_conv")
         return nn.relu(Norm(self.norm, name=f"{name}_norm")(layer(x), train))

@@ -1,9 +1,9 @@
-"""Down by max pooling, up again by any of the literature's upsamplers.
+"""Encoders of max pooling, with decoders of any of the literature's upsamplers.
 
-Convolutions at full resolution are dear; downsampling makes them cheap and lets them see far, and a decoder
-brings the scores back to full resolution. How it does is what papers differ in: interpolation, transposed
-convolutions (Long, Shelhamer and Darrell 2015), or max unpooling, which remembers where each maximum lay
-(SegNet: Badrinarayanan, Kendall and Cipolla 2017, whose table 1 compares them).
+Convolutions at full resolution are expensive; downsampling makes them cheap and their receptive field large,
+and a decoder brings the scores back to full resolution. How it does is what papers differ in: interpolation,
+transposed convolutions (Long, Shelhamer and Darrell 2015), or max unpooling, which remembers where each
+maximum lay (SegNet: Badrinarayanan, Kendall and Cipolla 2017, whose table 1 compares them).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Convolutions(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], train: bool = False) -> Float[Array, "b h w o"]:
+        """Maps of the same size; `train`: whether batch norm uses this batch's statistics."""
         for i in range(self.count):
             layer = ConvNorm(self.features, self.size, norm=self.norm, epsilon=1e-5, name=f"conv{i + 1}")
             x = layer(x, train)
@@ -59,7 +60,7 @@ def encoded(
     """Stages of convolutions, each followed by 2x2 max pooling; called in a module's compact method.
 
     Args:
-        x: normalised images.
+        x: normalized images.
         widths: channels of each stage.
         blocks: convolutions of each stage.
         size: of the kernels, in pixels.
@@ -67,15 +68,16 @@ def encoded(
         train: whether batch norm uses this batch's statistics.
 
     Returns:
-        `encoder/<stride>` before each pooling and `bottom` after the last; and where each stage's maxima lay.
+        `encoder/<stride>` before each pooling and `bottom` after the last; and for each stage where in its
+        map each maximum lay (`halved`).
     """
-    maps, places = {}, []
+    maps, indices = {}, []
     for s, (features, count) in enumerate(zip(widths, blocks, strict=True)):
         x = Convolutions(features, count, size, norm, name=f"encoder{s + 1}")(x, train)
         maps[f"encoder/{2**s}"] = x
         x, argmax = halved(x)
-        places.append(argmax)
-    return {**maps, "bottom": x}, places
+        indices.append(argmax)
+    return {**maps, "bottom": x}, indices
 
 
 class EncoderDecoder(CheckedModule):
@@ -86,7 +88,7 @@ class EncoderDecoder(CheckedModule):
         widths: channels of each stage, from full resolution down.
         blocks: convolutions of each stage; the same number for all if one is given.
         size: of the kernels, in pixels.
-        upsampling: how a map doubles its sides on the way up.
+        upsampling: how the decoder doubles a map's sides.
         decoder: what follows an upsampling: `full` convolutions; `single_channel` ones, each of one map alone
             (SegNet's SingleChannelDecoder); or nothing, in which case classes are scored at the bottom and
             the scores upsampled (its Bilinear-Interpolation).
@@ -118,9 +120,9 @@ class EncoderDecoder(CheckedModule):
         """Scores each pixel.
 
         Args:
-            x: normalised images.
+            x: normalized images.
             train: whether batch norm uses this batch's statistics.
-            keys: not needed, it draws nothing.
+            keys: not needed: nothing is random.
 
         Returns:
             `encoder/<stride>` [B, H / stride, W / stride, C] before each pooling, `bottom` after the last,
@@ -131,12 +133,12 @@ class EncoderDecoder(CheckedModule):
         """
         counts = [self.blocks] * len(self.widths) if isinstance(self.blocks, int) else list(self.blocks)
         self._check()
-        maps, places = encoded(x, self.widths, counts, self.size, self.norm, train)
+        maps, indices = encoded(x, self.widths, counts, self.size, self.norm, train)
         x = maps["bottom"]
         if self.decoder == "none":
             x = Conv(self.num_classes, size=1, name="score")(x)
         for s in reversed(range(len(self.widths))):
-            argmax = places[s] if self.upsampling == "max_unpooling" else None
+            argmax = indices[s] if self.upsampling == "max_unpooling" else None
             x = Upsample(self.upsampling, name=f"upsample{s + 1}")(x, argmax)
             if self.decoder != "none":
                 x = self._decoded(x, s, counts[s], train)
@@ -146,15 +148,25 @@ class EncoderDecoder(CheckedModule):
         return maps
 
     def _check(self) -> None:
+        """Raises a ValueError where settings do not go together."""
         if self.decoder == "none" and self.upsampling == "max_unpooling":
-            raise ValueError("scores have no places of maxima: without a decoder, upsample in another way")
+            raise ValueError("scores have no indices of maxima: without a decoder, upsample in another way")
         if self.decoder == "none" and self.addition:
             raise ValueError("without a decoder there is nothing to which the encoder's maps could be added")
         if (self.decoder == "single_channel" or self.addition) and len(set(self.widths)) > 1:
             raise ValueError("kernels of single channels, and addition, need stages of one width")
 
-    def _decoded(self, x: Array, s: int, count: int, train: bool) -> Array:
-        """The convolutions of a decoder's stage; the last gives the next upsampling its channels."""
+    def _decoded(
+        self, x: Float[Array, "b h w i"], s: int, count: int, train: bool
+    ) -> Float[Array, "b h w _o"]:
+        """The convolutions of a decoder's stage; the last gives the next upsampling its channels.
+
+        Args:
+            x: upsampled maps.
+            s: which stage, 0 at full resolution.
+            count: of the convolutions.
+            train: whether batch norm uses this batch's statistics.
+        """
         for i in range(count):
             name = f"decoder{s + 1}_conv{i + 1}"
             if self.decoder == "single_channel":

@@ -45,11 +45,11 @@ class FCNHead(nn.Module):
 
 
 class ConvolvedLayers(nn.Module):
-    """VGG's two linear layers as convolutions, so that they answer at every place (section 3.1).
+    """VGG's two linear layers as convolutions, so that they answer at every location (section 3.1).
 
     Attributes:
         width: units of each.
-        size: of the first one's kernel, in places.
+        size: of the first one's kernel, in locations.
         dropout: after each.
     """
 
@@ -72,7 +72,7 @@ class FCN(nn.Module):
 
     Attributes:
         num_classes: K; there is no background class, void pixels have no label.
-        backbone: (normalised images, train) -> feature maps by name.
+        backbone: (normalized images, train) -> feature maps by name.
         skips: names of the maps to score, deepest first.
         used: how many of them, all if None. A stage of training can begin with 1 and the next add one
             (section 4.2): what the others will need is among the parameters from the start, to be frozen
@@ -80,7 +80,7 @@ class FCN(nn.Module):
         head: (map, train, keys) -> features, before the deepest map's scores; none if None.
         auxiliary_level: a map that is scored too in training, interpolated to the image; none if None.
         auxiliary_head: (map, train, keys) -> features, before those scores.
-        upsampling: `transposed` convolutions, bilinear to begin with and learnt (the paper keeps the last,
+        upsampling: `transposed` convolutions, bilinear to begin with and learned (the paper keeps the last,
             `upsample_image`, as it is: freeze it), or `bilinear` interpolation.
         kernel: sides of the transposed convolutions' kernels, in strides.
         addition: whether scores of shallower maps are added, or these only say how large the steps of
@@ -128,7 +128,7 @@ class FCN(nn.Module):
         """Scores each pixel.
 
         Args:
-            x: normalised images.
+            x: normalized images.
             train: whether norms use this batch's statistics.
             keys: of each image, for dropout; None drops nothing.
 
@@ -161,11 +161,15 @@ class FCN(nn.Module):
             outputs["auxiliary"] = _resized(self._score(features, "auxiliary"), x)
         return outputs
 
-    def _score(self, features: Array, name: str) -> Array:
+    def _score(self, features: Float[Array, "b h w c"], name: str) -> Float[Array, "b h w k"]:
+        """Logits of each location, by a 1x1 convolution."""
         # Zero to begin with: section 4.3 found random scores neither better nor faster.
         return Conv(self.num_classes, 1, kernel_init=nn.initializers.zeros, name=f"score_{name}")(features)
 
-    def _upsampled(self, x: Array, like: Array, name: str) -> Array:
+    def _upsampled(
+        self, x: Float[Array, "b h w c"], like: Float[Array, "b hh ww _"], name: str
+    ) -> Float[Array, "b hh ww c"]:
+        """A map at the size of another, which is a multiple of its own unless it is interpolated."""
         if self.upsampling == "bilinear":
             return _resized(x, like)
         factor = like.shape[1] // x.shape[1]
@@ -184,5 +188,6 @@ class FCN(nn.Module):
         return layer(x)
 
 
-def _resized(x: Array, like: Array) -> Array:
+def _resized(x: Float[Array, "b h w c"], like: Float[Array, "_b hh ww _c"]) -> Float[Array, "b hh ww c"]:
+    """A map at the size of another, by bilinear interpolation."""
     return jax.image.resize(x, (x.shape[0], *like.shape[1:3], x.shape[-1]), "bilinear")

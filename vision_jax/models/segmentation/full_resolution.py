@@ -1,7 +1,7 @@
 """A network that never downsamples: every layer is a convolution at full resolution.
 
-The simplest fully convolutional network, and too dear: its cost is pixels times layers times channels
-squared, and each layer adds only a kernel's half to what a pixel sees. What downsampling saves is measured
+The simplest fully convolutional network, and too expensive: its cost is pixels times layers times channels
+squared, and each layer adds only 2 pixels to the receptive field. What downsampling saves is measured
 against it (`experiments/segmentation/full_resolution`).
 """
 
@@ -44,9 +44,9 @@ class FullResolution(CheckedModule):
         """Scores each pixel.
 
         Args:
-            x: normalised images.
+            x: normalized images.
             train: whether batch norm uses this batch's statistics.
-            keys: not needed, it draws nothing.
+            keys: not needed: nothing is random.
 
         Returns:
             `features` [B, H, W, C], the last layer's, and `logits` [B, H, W, K].

@@ -63,7 +63,7 @@ class Segmenter(CheckedModule):
     def scores(
         self, x: Float[Array, "b h w 3"], train: bool = False, keys: Key[Array, " b"] | None = None
     ) -> ScoreMaps:
-        """Scores normalised images of any size.
+        """Scores normalized images of any size.
 
         Args:
             x: images.
@@ -71,7 +71,7 @@ class Segmenter(CheckedModule):
             keys: of each image, for dropout; None drops nothing.
 
         Returns:
-            The network's maps by name, of images filled up with zeros to sides that it takes; `logits` and
+            The network's maps by name, of images padded with zeros to sides that it takes; `logits` and
             `auxiliary` are float32 at least and cut to [B, H, W, K].
         """
         height, width = x.shape[1:3]
@@ -144,14 +144,14 @@ class Segmenter(CheckedModule):
     ) -> Float[Array, "b h w k"]:
         """Probabilities from the mirror image, turned back.
 
-        It is mirrored with what fills it up to sides that the network takes, so that the grids of all strides
-        lie on the image as they did, in whichever part of a larger image it is.
+        It is mirrored with the padding that the network needs, so that the grids of all strides lie on the
+        image as they did, in whichever part of a larger image it is.
         """
         height, width = x.shape[1:3]
         multiple = self.network.multiple
         x = jnp.pad(x, ((0, 0), (0, 0), (0, -width % multiple), (0, 0)))
-        filled = jnp.asarray(size) + -jnp.asarray(size) % multiple
-        answer = mirrored(nn.softmax(self.scores(mirrored(x, filled))["logits"]), filled)
+        padded = jnp.asarray(size) + -jnp.asarray(size) % multiple
+        answer = mirrored(nn.softmax(self.scores(mirrored(x, padded))["logits"]), padded)
         return answer[:, :height, :width]
 
 
@@ -176,7 +176,12 @@ def cross_entropy(
 
 
 def mirrored(x: Shaped[Array, "b h w c"], size: Int[Array | np.ndarray, "b 2"]) -> Shaped[Array, "b h w c"]:
-    """Mirrors each image's content left and right; the padding stays on its right."""
+    """Mirrors each image's content left and right; the padding remains on its right.
+
+    Args:
+        x: images or maps.
+        size: (height, width) of each one's content, in its own pixels.
+    """
     columns = jnp.arange(x.shape[2])
     inside = jnp.asarray(size)[:, 1, None]
     there = jnp.where(columns < inside, inside - 1 - columns, columns)
@@ -186,19 +191,26 @@ def mirrored(x: Shaped[Array, "b h w c"], size: Int[Array | np.ndarray, "b 2"]) 
 def _resized(
     x: Float[Array, "b h w c"], size: Int[Array, "b 2"], scale: float, shape: tuple[int, int]
 ) -> Float[Array, "b {shape[0]} {shape[1]} c"]:
-    """Interpolates each image's content at another size; around it, its last row and column go on."""
+    """Interpolates each image's content at another size; around it, its last row and column are repeated.
+
+    Args:
+        x: images or maps.
+        size: (height, width) of each one's content, in its own pixels.
+        scale: the new size over the old.
+        shape: rows and columns of the new canvas.
+    """
     reach = math.ceil(1 / scale) + 1  # of the interpolation's kernel, so that no canvas cuts it short
     for axis, side in enumerate(shape):
-        places = jnp.arange(max(x.shape[1 + axis], math.ceil(side / scale)) + reach)
-        places = jnp.minimum(places, jnp.asarray(size)[:, axis, None] - 1)
-        x = jnp.take_along_axis(x, jnp.expand_dims(places, (2 - axis, 3)), axis=1 + axis)
-    factor, still = jnp.full(2, scale, x.dtype), jnp.zeros(2, x.dtype)
+        positions = jnp.arange(max(x.shape[1 + axis], math.ceil(side / scale)) + reach)
+        positions = jnp.minimum(positions, jnp.asarray(size)[:, axis, None] - 1)
+        x = jnp.take_along_axis(x, jnp.expand_dims(positions, (2 - axis, 3)), axis=1 + axis)
+    factor, zero = jnp.full(2, scale, x.dtype), jnp.zeros(2, x.dtype)
     resize = partial(
         jax.image.scale_and_translate,
         shape=(*shape, x.shape[-1]),
         spatial_dims=(0, 1),
         scale=factor,
-        translation=still,
+        translation=zero,
         method="linear",
     )
     return jax.vmap(resize)(x)

@@ -33,7 +33,7 @@ def segnet(
     Args:
         num_classes: K.
         widths: channels of each stage.
-        upsampling: in the place of max unpooling.
+        upsampling: instead of max unpooling.
         norm: after each convolution.
     """
     return EncoderDecoder(num_classes, widths, STAGES["vgg16"], upsampling=upsampling, norm=norm)
@@ -57,7 +57,7 @@ def segnet_basic(
             stride 2 from grid to grid, the encoder's scores added, or not.
         width: channels of every stage.
         size: of the kernels, in pixels; 7 in the paper.
-        upsampling: in the place of max unpooling, where a variant has that.
+        upsampling: instead of max unpooling, where a variant has that.
         norm: after each convolution.
     """
     widths = (width,) * 4

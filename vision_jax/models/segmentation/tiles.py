@@ -1,11 +1,12 @@
-"""Images larger than a device's memory, labelled tile by tile.
+"""Images larger than a device's memory, labeled tile by tile.
 
-Tiles of one size overlap, so that a program is compiled once and each pixel is answered by a tile that sees
-far around it. With an overlap of half the receptive field, and tiles that begin at multiples of the network's
-coarsest stride, the answers are those of the whole image: a tile at its border ends where the whole image,
-filled up to multiples of that stride, would. They are not under group norm, whose moments are then a tile's,
-nor where scores are interpolated to images whose sides are no multiples of the stride. Views at other scales
-need a stride whose multiples by all scales are multiples of the network's, and images with such sides.
+Tiles have one size, so that a program is compiled once, and overlap, so that each pixel is predicted by a
+tile in which it lies far from the border. With an overlap of half the receptive field, and tiles that begin
+at multiples of the network's coarsest stride, the predictions are those of the whole image: a tile at its
+border ends where the whole image, padded to multiples of that stride, would. They differ under group norm,
+whose moments are then a tile's, and where scores are interpolated to images whose sides are no multiples of
+the stride. Views at other scales need a stride whose multiples by all scales are multiples of the network's,
+and images with such sides.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def by_tiles(
             model's `predict` with its variables.
         image: uint8 RGB [h, w, 3]: anything that gives numpy arrays for slices, such as a `numpy.memmap`.
         tile: rows and columns that the network sees at a time, multiples of `stride`.
-        overlap: pixels at each inner border of a tile that are seen and not answered; rounded up to a
+        overlap: pixels at each inner border of a tile that are seen and not predicted; rounded up to a
             multiple of `stride`.
         stride: the network's coarsest.
 

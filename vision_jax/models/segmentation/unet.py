@@ -25,16 +25,16 @@ from vision_jax.types import Count, Lengths
 
 
 class UNet(CheckedModule):
-    """Stages of convolutions down, and up with the encoder's maps beside the decoder's.
+    """An encoder of convolutions and pooling; a decoder that sees the encoder's maps beside its own.
 
     Attributes:
         num_classes: K; there is no background class, void pixels have no label.
         widths: channels of each stage, from the finest grid down.
-        blocks: convolutions of each stage, down and up.
+        blocks: convolutions of each stage of the encoder and of the decoder.
         upsampling: 2x2 transposed convolutions of stride 2, as the paper's, or another of `Upsample`'s but
             max unpooling, as it does not keep where the maxima lay.
         stem: 1 for the paper's finest grid, the image's own; 2 or 4 for a first convolution of that stride,
-            whose classes are scored there and the scores interpolated: as many times fewer places.
+            whose classes are scored there and the scores interpolated: as many times fewer locations.
         norm: after each convolution.
     """
 
@@ -57,9 +57,9 @@ class UNet(CheckedModule):
         """Scores each pixel.
 
         Args:
-            x: normalised images.
+            x: normalized images.
             train: whether batch norm uses this batch's statistics.
-            keys: not needed, it draws nothing.
+            keys: not needed: nothing is random.
 
         Returns:
             `encoder/<stride>` and `decoder/<stride>` [B, H / stride, W / stride, C], and `logits`

@@ -1,4 +1,4 @@
-"""Co-localisation (Jaderberg et al. 2015, appendix A.2): finds what images have in common, told nothing else.
+"""Co-localization (Jaderberg et al. 2015, appendix A.2): finds what images have in common, told nothing else.
 
 A spatial transformer crops each image. Crops of two images should look more alike, to a network that was
 trained to classify, than a crop and a random patch of the same image:
@@ -6,9 +6,9 @@ trained to classify, than a crop and a random patch of the same image:
     max(0, agreement * |e(crop) - e(another image's crop)|^2 - |e(crop) - e(patch)|^2 + margin)
 
 The paper's agreement is 1, and its margin of 1 says nothing without the encodings' scale: here objects as the
-encoder has learnt them have a mean square of 1. From random crops the first term pulls all of them to where
+encoder has learned them have a mean square of 1. From random crops the first term pulls all of them to where
 nothing is, for nothing looks more alike. An agreement of 0 for the first steps finds whatever looks unlike
-the rest of its image; from there the full loss goes on to what the images share.
+the rest of its image; from there the full loss finds what the images share.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from vision_jax.layers import Dense
 from vision_jax.layers.images import gray
@@ -52,7 +52,7 @@ class CropEncoder(nn.Module):
         return [*hidden, Dense(self.num_classes)(hidden[-1])]
 
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
-        """Cross-entropy over the images that are not filling."""
+        """Cross-entropy over the images that are no padding examples."""
         return class_loss(self(gray(batch.image))[-1], batch)
 
 
@@ -64,7 +64,7 @@ class CoLocalizer(nn.Module):
     Attributes:
         localisation: (maps, train) -> features, as a `SpatialTransformer` has it.
         encoder: crops -> the layers of features that are compared.
-        sides: the least and the greatest side of a box, as shares of the image's.
+        sides: the least and the greatest side of a box, as fractions of the image's.
         size: of crops, in pixels.
         margin: by how much crops should be more alike.
         agreement: how much of the distance between two images' crops counts.
@@ -88,8 +88,8 @@ class CoLocalizer(nn.Module):
         """Crops each image.
 
         Returns:
-            `window` [B, 3], a crop's side as a share of the image's and the normalised (x, y) of its middle;
-            `crops` [B, size, size, 1], what is there, 0..1.
+            `window` [B, 3], a crop's side as a fraction of the image's and the normalized (x, y) of its
+            middle; `crops` [B, size, size, 1], what is there, 0..1.
         """
         crops, theta = self.transformer(gray(batch.image), train)
         return {"window": self.window.crop(theta[:, 0]), "crops": crops[:, 0]}
@@ -107,7 +107,7 @@ class CoLocalizer(nn.Module):
     def loss(self, batch: DetectionBatch, train: bool = True) -> dict[str, Mean]:
         """The triplet loss of each image, the one before it in the whole batch, and a patch of its own.
 
-        The patch is drawn from the stream `sample` and the image's id: any side that a box may have, anywhere
+        The stream `sample` and the image's id decide the patch: any side that a box may have, anywhere
         inside the image.
         """
         keys = fold_ids(self.make_rng("sample"), batch.id)
@@ -121,7 +121,8 @@ class CoLocalizer(nn.Module):
         each = nn.relu(self.agreement * alike - unlike + self.margin)
         return {"triplet": Mean.over(each, present & _before(present))}
 
-    def _patch(self, key: Array, image: Float[Array, "h w 1"]) -> Float[Array, "size size 1"]:
+    def _patch(self, key: Key[Array, ""], image: Float[Array, "h w 1"]) -> Float[Array, "size size 1"]:
+        """A random square of the image, of any side that a box may have, at the size of crops, 0..1."""
         of_side, of_middle = jax.random.split(key)
         side = jax.random.uniform(of_side, (1,), minval=self.sides[0], maxval=self.sides[1])
         middle = (1 - side) * jax.random.uniform(of_middle, (2,), minval=-1, maxval=1)

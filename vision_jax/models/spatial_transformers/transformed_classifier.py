@@ -1,7 +1,7 @@
 """Classifiers with and without a spatial transformer (Jaderberg et al. 2015, section 4.1, appendix A.4).
 
 Two plain networks, fully connected and convolutional. Each can stand alone, behind a spatial transformer that
-straightens its input, and, narrower, inside one as its localisation network.
+straightens its input, and, narrower, inside one as its localization network.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class TransformedClassifier(nn.Module):
         return outputs
 
     def loss(self, batch: ClassificationBatch, train: bool = True) -> dict[str, Mean]:
-        """Cross-entropy over the images that are not filling."""
+        """Cross-entropy over the images that are no padding examples."""
         return class_loss(self(batch, train)["logits"], batch)
 
     def predict(self, batch: ClassificationBatch) -> Classification:
@@ -121,7 +121,7 @@ class TransformedClassifier(nn.Module):
 NetworkName = Literal["fcn", "cnn"]
 
 _NETWORKS = {"fcn": FullyConnected((256, 200)), "cnn": Convolutional((32, 64), (9, 7))}
-_LOCALISERS = {"fcn": FullyConnected((32, 32, 32)), "cnn": Convolutional((20, 20), (5, 5), (20,))}
+_LOCALIZERS = {"fcn": FullyConnected((32, 32, 32)), "cnn": Convolutional((20, 20), (5, 5), (20,))}
 
 
 def digit_classifier(
@@ -135,12 +135,12 @@ def digit_classifier(
 
     Args:
         num_classes: K.
-        network: fully connected or convolutional; a transformer's localisation network is of the same kind.
+        network: fully connected or convolutional; a transformer's localization network is of the same kind.
         transform: the transformer's family; no transformer if None.
         count: transforms beside each other.
         channels: of the images: 0 makes them gray, else the first so many are seen.
     """
     transformer = None
     if transform is not None:
-        transformer = SpatialTransformer(_LOCALISERS[network], transform, count=count)
+        transformer = SpatialTransformer(_LOCALIZERS[network], transform, count=count)
     return TransformedClassifier(num_classes, _NETWORKS[network], transformer, channels)

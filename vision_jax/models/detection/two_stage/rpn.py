@@ -133,8 +133,8 @@ def propose(
 ) -> Proposals:
     """Turns one image's scored anchors into proposals; no gradient flows back.
 
-    Each level's best anchors are moved, clipped and thinned by NMS of their own; the best of all levels stay
-    (Lin et al. 2017, section 4.1).
+    Each level's best anchors are moved, clipped and thinned by NMS of their own; the best of all levels are
+    kept (Lin et al. 2017, section 4.1).
 
     Args:
         objectness: logits, of each level.
