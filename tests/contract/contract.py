@@ -121,11 +121,11 @@ class Contract:
         largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
         without = []
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-            place = "/".join(str(key.key) for key in path)
-            assert np.isfinite(leaf).all(), place
-            known = bool(system.without_gradient) and re.search(system.without_gradient, place)
+            path_name = "/".join(str(key.key) for key in path)
+            assert np.isfinite(leaf).all(), path_name
+            known = bool(system.without_gradient) and re.search(system.without_gradient, path_name)
             if np.abs(leaf).max() <= 1e-6 * largest and not known:
-                without.append(place)
+                without.append(path_name)
         assert not without
 
     def test_saved_variables_come_back(self, system, tmp_path):

@@ -68,9 +68,9 @@ def write_legacy(path, weights):
 def write_safetensors(path, weights):
     head, place = {"__metadata__": {"format": "pt"}}, 0
     for key, array in weights.items():
-        places = [place, place + array.nbytes]
+        offsets = [place, place + array.nbytes]
         kind = {"float32": "F32", "int64": "I64"}[array.dtype.name]
-        head[key] = {"dtype": kind, "shape": list(array.shape), "data_offsets": places}
+        head[key] = {"dtype": kind, "shape": list(array.shape), "data_offsets": offsets}
         place += array.nbytes
     text = json.dumps(head).encode()
     content = b"".join(array.tobytes() for array in weights.values())

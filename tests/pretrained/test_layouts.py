@@ -183,7 +183,7 @@ def test_what_a_vgg_lacks_is_named():
 
 
 def test_another_classifier_is_left_and_listed(tmp_path, caplog):
-    """Dropout and a layer in the place of the last one, as fine-tuning scripts put them."""
+    """Dropout and a layer instead of the last one, as fine-tuning scripts put them."""
     source, before = drawn("resnet18", 9), drawn("resnet18", 4, seed=1)
     tensors = to_torchvision("resnet18", source)
     theirs = {key.replace("fc.", "fc.1."): tensor for key, tensor in tensors.items()}
@@ -238,7 +238,7 @@ def test_the_real_mobilenet_begins_a_classifier(caplog):
 @pytest.mark.slow
 @needs_data
 def test_the_real_mobilenets_statistics_are_those_of_photographs():
-    """Each convolution's outcome on photographs has the mean and variance that its norm was trained with."""
+    """Each convolution's outcome on images has the mean and variance that its norm was trained with."""
     after = starting_from(REAL)(drawn("mobilenet_v2", 10))
     variables = {name: tree["backbone"] for name, tree in after.items()}
     photos = sorted((DATA / "coco_mini" / "val2017").glob("*.jpg"))[:4]

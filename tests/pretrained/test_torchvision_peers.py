@@ -55,26 +55,26 @@ def their_maps(network, name, x):
         return lambda module, inputs, output: kept.__setitem__(key, output.detach())
 
     if name.startswith("resnet"):
-        places = {f"c{i + 1}": getattr(network, f"layer{i}") for i in range(1, 5)}
+        modules = {f"c{i + 1}": getattr(network, f"layer{i}") for i in range(1, 5)}
     elif name.startswith("mobilenet"):
         steps = [i for i, block in enumerate(network.features) if i and strides(block) == 2]
-        places = {f"c{n + 1}": network.features[i - 1] for n, i in enumerate(steps)}
-        places["c5"] = network.features[-1]
+        modules = {f"c{n + 1}": network.features[i - 1] for n, i in enumerate(steps)}
+        modules["c5"] = network.features[-1]
     elif name == "googlenet":
-        places = {"c1": network.conv1, "c2": network.conv3, "c3": network.inception3b}
-        places |= {"4a": network.inception4a, "4d": network.inception4d}
-        places |= {"c4": network.inception4e, "c5": network.inception5b}
+        modules = {"c1": network.conv1, "c2": network.conv3, "c3": network.inception3b}
+        modules |= {"4a": network.inception4a, "4d": network.inception4d}
+        modules |= {"c4": network.inception4e, "c5": network.inception5b}
     elif name == "inception_v3":
-        places = {"c1": network.Conv2d_2b_3x3, "c2": network.Conv2d_4a_3x3, "c3": network.Mixed_5d}
-        places |= {"c4": network.Mixed_6e, "c5": network.Mixed_7c}
+        modules = {"c1": network.Conv2d_2b_3x3, "c2": network.Conv2d_4a_3x3, "c3": network.Mixed_5d}
+        modules |= {"c4": network.Mixed_6e, "c5": network.Mixed_7c}
     elif name == "alexnet":
-        places = {"c2": network.features[1], "c3": network.features[4], "c4": network.features[11]}
-        places["c5"] = network.features[12]
+        modules = {"c2": network.features[1], "c3": network.features[4], "c4": network.features[11]}
+        modules["c5"] = network.features[12]
     else:
         pools = [i for i, layer in enumerate(network.features) if isinstance(layer, torch.nn.MaxPool2d)]
-        places = {f"c{s}": network.features[i - 1] for s, i in enumerate(pools)}
-        places["c5"] = network.features[pools[-1]]
-    hooks = [module.register_forward_hook(keep(key)) for key, module in places.items()]
+        modules = {f"c{s}": network.features[i - 1] for s, i in enumerate(pools)}
+        modules["c5"] = network.features[pools[-1]]
+    hooks = [module.register_forward_hook(keep(key)) for key, module in modules.items()]
     with torch.no_grad():
         kept["logits"] = network(x)
     for hook in hooks:

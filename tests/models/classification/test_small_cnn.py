@@ -91,8 +91,8 @@ def test_only_training_moves_the_running_statistics(variables):
 
     kept, moved = jax.device_get(both(variables, make_batch()))
     chex.assert_trees_all_equal(kept["batch_stats"], variables["batch_stats"])
-    moved, still = jax.tree.leaves(moved["batch_stats"]), jax.tree.leaves(variables["batch_stats"])
-    assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(moved, still, strict=True))
+    moved, before = jax.tree.leaves(moved["batch_stats"]), jax.tree.leaves(variables["batch_stats"])
+    assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(moved, before, strict=True))
 
 
 @pytest.mark.slow

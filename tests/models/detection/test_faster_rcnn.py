@@ -91,7 +91,7 @@ def test_terms_weigh_what_was_sampled(variables, batch, losses):
     assert abs(float(terms["roi_class"].value()) - np.log(3)) < 0.5
 
 
-def test_sampling_follows_the_example_and_not_its_place(variables, batch, losses):
+def test_sampling_follows_the_example_and_not_its_position(variables, batch, losses):
     key = jax.random.key(2)
     terms = losses(variables, batch, key)
     order = np.array([2, 0, 3, 1])

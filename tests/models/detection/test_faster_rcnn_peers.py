@@ -16,7 +16,7 @@ pytestmark = pytest.mark.peers
 
 CLASSES, CANVAS = 3, (96, 128)
 SIZES = (8, 16, 32, 64, 128)
-ALL = 100_000  # samples and proposals: so many that all are taken, and no draw differs
+ALL = 100_000  # samples and proposals: so many that all are taken, and no sample differs
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
     eight = stepped(model, variables, everything, devices=8)
     same_update(eight, one)
 
-    # The device axis is no place for a different draw: ids decide, so moving images around changes nothing.
+    # The device axis does not change what is sampled: ids decide, so moving images around changes nothing.
     order = np.array([3, 1, 0, 2, 7, 6, 5, 4])
     shuffled = jax.tree.map(lambda leaf: leaf[order], everything)
     other, _ = eight.run(eight.before, shard(shuffled, 8), jax.random.key(1))

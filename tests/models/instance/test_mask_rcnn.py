@@ -86,8 +86,8 @@ def scenes(count: int, full: bool = False, cells: int = 64) -> InstanceBatch:
         for b in range(count):
             for n in range(2):
                 x1, y1, x2, y2 = boxes[b, n].astype(int)
-                cut, places = masks[b, n, y1:y2, x1:x2], (np.arange(cells) + 0.5) / cells
-                rows, columns = (places * (y2 - y1)).astype(int), (places * (x2 - x1)).astype(int)
+                cut, centers = masks[b, n, y1:y2, x1:x2], (np.arange(cells) + 0.5) / cells
+                rows, columns = (centers * (y2 - y1)).astype(int), (centers * (x2 - x1)).astype(int)
                 pictures[b, n] = cut[rows[:, None], columns]
     batch = detection_of(images, boxes, labels, id=np.arange(10, 10 + count, dtype=np.int32))
     return instances_of(batch, pictures.astype(np.uint8) * 255, frames)

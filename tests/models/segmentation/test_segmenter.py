@@ -216,9 +216,9 @@ def test_cross_entropy_of_a_perfect_answer_is_nothing():
 def test_the_update_of_eight_devices_is_that_of_one(name, stepped, same_update):
     # From no void at all to nothing but void on a device.
     batch = make_batch(8)
-    shares = jnp.array([0.0, 0.9, 0.5, 1.0, 0.2, 0.99, 0.7, 0.3])
-    drawn = jax.random.uniform(jax.random.key(0), batch.labels.shape)
-    labels = jnp.where(drawn < shares[:, None, None], -1, jnp.maximum(batch.labels, 0))
+    fractions = jnp.array([0.0, 0.9, 0.5, 1.0, 0.2, 0.99, 0.7, 0.3])
+    random = jax.random.uniform(jax.random.key(0), batch.labels.shape)
+    labels = jnp.where(random < fractions[:, None, None], -1, jnp.maximum(batch.labels, 0))
     batch = jax.tree.map(np.asarray, batch.replace(labels=labels))
     model = Segmenter(NETWORKS[name](), class_weights=(1.0, 5.0, 0.2), dice=0.5)
     variables = initial_variables(model, jax.random.key(0), batch)

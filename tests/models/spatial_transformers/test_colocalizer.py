@@ -1,4 +1,4 @@
-"""Co-localisation: the triplet loss by hand, what is trained, where boxes are, and that it finds."""
+"""Co-localization: the triplet loss by hand, what is trained, where boxes are, and that it finds."""
 
 from functools import partial
 
@@ -100,11 +100,11 @@ def test_features_are_divided_by_the_scale(variables):
     np.testing.assert_allclose(apply(OPEN, doubled, crops, "encode"), once / 2, rtol=1e-6)
 
 
-def test_filling_takes_part_in_no_pair(variables):
+def test_padding_takes_part_in_no_pair(variables):
     images = noise(4)
     batch = make_batch(images, [True, True, False, False])
     before = loss(OPEN, variables, batch)
-    assert before.weight == 1  # the second with the first; the first one's partner is filling
+    assert before.weight == 1  # the second with the first; the first one's partner is padding
     images = images.copy()
     images[2:] = 0
     after = loss(OPEN, variables, make_batch(images, batch.example_valid))
@@ -128,7 +128,7 @@ def test_the_encoder_is_left_alone(variables):
 
 @pytest.mark.slow
 def test_the_update_of_eight_devices_is_that_of_one(stepped, variables):
-    """Pairs reach across devices, and filling is unlike on each."""
+    """Pairs reach across devices, and padding is unlike on each."""
     batch, model = make_batch(noise(16), np.arange(16) % 5 != 3), make_model(margin=1e4)
     one, eight = (stepped(model, moved(variables), batch, devices) for devices in (1, 8))
     assert one.metrics.terms.keys() == {"triplet"}
@@ -141,7 +141,7 @@ def test_the_update_of_eight_devices_is_that_of_one(stepped, variables):
 
 @pytest.mark.slow
 def test_it_finds_what_the_images_share(variables):
-    """A bright spot somewhere; nobody says where, and the encoder is as it was drawn."""
+    """A bright spot somewhere; nobody says where, and the encoder is as it was initialized."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
     at = rng.uniform(6, SIDE - 6, (32, 2))

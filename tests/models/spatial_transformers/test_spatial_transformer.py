@@ -23,7 +23,7 @@ FAMILIES = [Attention(), Rotation(), Affine(), Projective(), ThinPlateSpline(3)]
 
 
 class Flat(nn.Module):
-    """A localisation network: one hidden layer over all pixels."""
+    """A localization network: one hidden layer over all pixels."""
 
     @nn.compact
     def __call__(self, maps, train):

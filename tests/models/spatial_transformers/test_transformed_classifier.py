@@ -77,7 +77,7 @@ def test_the_update_of_eight_devices_is_that_of_one(stepped, same_update):
     transformer = SpatialTransformer(Convolutional((4,), (5,), (8,)), ThinPlateSpline(3))
     model, everything = TransformedClassifier(10, FullyConnected((16,)), transformer), make_batch(16)
     variables = initial_variables(model, jax.random.key(0), everything)
-    # Away from the identity, where the localisation network would learn nothing in the first step.
+    # Away from the identity, where the localization network would learn nothing in the first step.
     keys = iter(jax.random.split(jax.random.key(1), 100))
     variables = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape), variables)
     one, eight = (stepped(model, variables, everything, devices) for devices in (1, 8))
