@@ -154,7 +154,7 @@ def test_the_last_checkpoint_lost_the_run_goes_back_to_the_one_before(finished, 
     assert_same_run(run, copy)
     log = (copy / "log.txt").read_text()
     assert "checkpoints/24 is passed over" in log
-    assert "continues at step 20" in log
+    assert "resumes at step 20" in log
 
 
 def test_overfitting_trains_and_evaluates_on_the_same_few_images(tmp_path):
