@@ -170,15 +170,15 @@ def torch_predict(model: TorchFasterRCNN, batch: DetectionBatch, limit: int = 10
     size, masks = len(batch.id), isinstance(batch, InstanceBatch)
     boxes = np.zeros((size, limit, 4), np.float32)
     scores, labels = np.zeros((size, limit), np.float32), np.full((size, limit), -1, np.int32)
-    drawn = np.zeros((size, limit, 28, 28), np.float32)
+    pasted = np.zeros((size, limit, 28, 28), np.float32)
     for b, image in zip(np.flatnonzero(batch.example_valid), found, strict=True):
         n = min(len(image["scores"]), limit)
         boxes[b, :n], scores[b, :n] = image["boxes"][:n].numpy(), image["scores"][:n].numpy()
         labels[b, :n] = image["labels"][:n].numpy() - 1
         if masks:
-            drawn[b, :n] = image["masks"][:n, 0].numpy()
+            pasted[b, :n] = image["masks"][:n, 0].numpy()
     parts: dict[str, Any] = {"boxes": boxes, "scores": scores, "labels": labels, "valid": labels >= 0}
-    return Instances(**parts, masks=drawn) if masks else Detections(**parts)  # pyright: ignore
+    return Instances(**parts, masks=pasted) if masks else Detections(**parts)  # pyright: ignore
 
 
 def schedule(step: int, steps: float, warmup: int) -> float:

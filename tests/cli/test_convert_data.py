@@ -100,9 +100,9 @@ def test_drawn_scenes_have_no_bytes_before(tmp_path, capsys):
     words = ["convert-data", spec, "--task", "instances", "--encoding", "png", "--out", str(tmp_path / "r")]
     assert main(words) == 0
     assert "| bytes, all files (5 images written) | none | " in capsys.readouterr().out
-    records, drawn = (open_instances(data)[1] for data in (f"records:{tmp_path / 'r'}", spec))
-    np.testing.assert_array_equal(records.image(1), drawn.image(1))
-    np.testing.assert_array_equal(records.masks(1), drawn.masks(1))
+    records, scenes = (open_instances(data)[1] for data in (f"records:{tmp_path / 'r'}", spec))
+    np.testing.assert_array_equal(records.image(1), scenes.image(1))
+    np.testing.assert_array_equal(records.masks(1), scenes.masks(1))
 
 
 @pytest.mark.parametrize(

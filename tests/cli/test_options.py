@@ -177,17 +177,17 @@ def test_models_and_settings_made_from_python_are_checked(make, told):
     assert told in str(error.value)
 
 
-def scale(widths: tuple[Count, ...], share: Fraction | None = None, sizes: Sequence[Count] = (1,)) -> float:
+def scale(widths: tuple[Count, ...], part: Fraction | None = None, sizes: Sequence[Count] = (1,)) -> float:
     check_options(scale, locals())
-    return sum(widths) * (share or 1) * len(sizes)
+    return sum(widths) * (part or 1) * len(sizes)
 
 
 def test_a_checked_function_takes_what_its_types_allow():
     assert scale((1, 2)) == 3
-    assert scale((np.int64(2),), share=np.float32(0.5)) == 1  # pyright: ignore
-    assert scale((), share=0.0, sizes=[4, 5]) == 0
+    assert scale((np.int64(2),), part=np.float32(0.5)) == 1  # pyright: ignore
+    assert scale((), part=0.0, sizes=[4, 5]) == 0
     for bad in (((1, 0), 1.0), ((1,), 1.5), ((1,), True), ((1,), "a")):
-        with pytest.raises(UserError, match=r"--(widths|share)"):
+        with pytest.raises(UserError, match=r"--(widths|part)"):
             scale(*bad)
     with pytest.raises(UserError, match="--sizes 4 0: give for each value 1 or more"):
         scale((1,), sizes=[4, 0])

@@ -42,14 +42,14 @@ def shapes(system: System) -> tuple[Any, Any, Any]:
     return model, batch, jax.eval_shape(lambda b: dict(model.init(keys, b, method="loss")), batch)
 
 
-def drawn(tree: Any) -> Any:
+def random_variables(tree: Any) -> Any:
     """Variables of given shapes: parameters at random, so that nothing begins at zero; statistics of noise.
 
-    Numpy draws them, so that nothing is compiled for it.
+    Numpy samples them, so that nothing is compiled for it.
     """
     rng = np.random.default_rng(0)
 
-    def draw(path: Any, leaf: Any) -> Any:
+    def sample(path: Any, leaf: Any) -> Any:
         names = [str(key.key) for key in path]
         if names[0] != "params":
             return np.full(leaf.shape, "var" in names[-1], leaf.dtype)
@@ -58,7 +58,7 @@ def drawn(tree: Any) -> Any:
         mean = 1.0 if names[-1] == "scale" else 0.0
         return rng.normal(mean, scale, leaf.shape).astype(leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, tree)
+    return jax.tree_util.tree_map_with_path(sample, tree)
 
 
 def shapes_of(model: Any, variables: Any, batch: Any, **options: Any) -> Any:
@@ -107,7 +107,7 @@ class Contract:
 
     def test_every_parameter_has_a_gradient(self, system):
         model, batch, tree = shapes(system)
-        variables = drawn(tree)
+        variables = random_variables(tree)
         collections = {key: value for key, value in variables.items() if key != "params"}
 
         def loss(params, batch):
@@ -129,7 +129,7 @@ class Contract:
         assert not without
 
     def test_saved_variables_come_back(self, system, tmp_path):
-        variables = drawn(shapes(system)[2])
+        variables = random_variables(shapes(system)[2])
         checkpoints = Checkpoints(tmp_path)
         checkpoints.save(variables, {"count": np.zeros(1)}, TrainingProgress(step=1))
         found = checkpoints.restore_variables(1)
@@ -183,7 +183,9 @@ class Contract:
         monkeypatch.setattr(step, "_cast", lambda params, precision: params)
         results = []
         with jax.enable_x64(True):
-            variables = jax.tree.map(lambda x: np.float64(x) if x.dtype == np.float32 else x, drawn(tree))
+            variables = jax.tree.map(
+                lambda x: np.float64(x) if x.dtype == np.float32 else x, random_variables(tree)
+            )
             for devices in (1, 8):
                 used = jax.devices()[:devices]
                 run = data_parallel(train_step(model, rule, lambda count: 0.01), used, donate_argnums=())

@@ -66,12 +66,12 @@ def write_legacy(path, weights):
 
 
 def write_safetensors(path, weights):
-    head, place = {"__metadata__": {"format": "pt"}}, 0
+    head, offset = {"__metadata__": {"format": "pt"}}, 0
     for key, array in weights.items():
-        offsets = [place, place + array.nbytes]
+        offsets = [offset, offset + array.nbytes]
         kind = {"float32": "F32", "int64": "I64"}[array.dtype.name]
         head[key] = {"dtype": kind, "shape": list(array.shape), "data_offsets": offsets}
-        place += array.nbytes
+        offset += array.nbytes
     text = json.dumps(head).encode()
     content = b"".join(array.tobytes() for array in weights.values())
     path.write_bytes(struct.pack("<Q", len(text)) + text + content)

@@ -35,7 +35,7 @@ def shapes(name, classes):
     return jax.eval_shape(lambda k, x: model.init(k, x, method="scores"), jax.random.key(0), image)
 
 
-def drawn(name, classes, seed=0):
+def random_variables(name, classes, seed=0):
     """Variables of a classifier: random numbers in its shapes."""
     random = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: random.standard_normal(leaf.shape, np.float32), shapes(name, classes))
@@ -44,7 +44,7 @@ def drawn(name, classes, seed=0):
 @pytest.fixture(scope="module")
 def mobilenet():
     """MobileNet v2's variables, and the same by torchvision's names."""
-    variables = drawn("mobilenet_v2", 9)
+    variables = random_variables("mobilenet_v2", 9)
     return variables, to_torchvision("mobilenet_v2", variables)
 
 
@@ -53,9 +53,9 @@ def tonylins(tensors):
     names = {}
     for i in range(1, 18):
         narrow = ["1", "2"] if i == 1 else ["1.0", "1.1", None, "2", "3"]
-        for place, torchvision in enumerate(["0.0", "0.1", None, *narrow]):
+        for index, torchvision in enumerate(["0.0", "0.1", None, *narrow]):
             if torchvision is not None:
-                names[f"features.{i}.conv.{torchvision}"] = f"features.{i}.conv.{place}"
+                names[f"features.{i}.conv.{torchvision}"] = f"features.{i}.conv.{index}"
     renamed = {}
     for key, tensor in tensors.items():
         layer, _, leaf = key.rpartition(".")
@@ -113,8 +113,8 @@ def test_names_are_changed_where_they_are_mobilenets_alone(mobilenet):
 def test_an_older_mobilenet_that_widens_its_first_block_is_another_network(mobilenet):
     """tonylins's first version: a convolution more than the paper's network."""
     theirs = tonylins(mobilenet[1])
-    for place in (6, 7):
-        theirs[f"features.1.conv.{place}.weight"] = np.zeros(16, np.float32)
+    for index in (6, 7):
+        theirs[f"features.1.conv.{index}.weight"] = np.zeros(16, np.float32)
     assert recognize(theirs) is None
 
 
@@ -132,7 +132,7 @@ def is_backbone(key):
     "name", ["resnet18", pytest.param("mobilenet_v3_small", marks=pytest.mark.slow), "mobilenet_v2"]
 )
 def test_a_backbone_alone_begins_a_classifier(name, tmp_path, caplog):
-    source, before = drawn(name, 9), drawn(name, 4, seed=1)
+    source, before = random_variables(name, 9), random_variables(name, 4, seed=1)
     tensors = {key: t for key, t in to_torchvision(name, source).items() if is_backbone(key)}
     path = tmp_path / "backbone.safetensors"
     write_safetensors(path, tensors)
@@ -149,7 +149,9 @@ def test_a_backbone_alone_begins_a_classifier(name, tmp_path, caplog):
 
 def test_a_backbone_alone_cannot_classify(tmp_path, capsys):
     tensors = {
-        key: t for key, t in to_torchvision("resnet18", drawn("resnet18", 4)).items() if is_backbone(key)
+        key: t
+        for key, t in to_torchvision("resnet18", random_variables("resnet18", 4)).items()
+        if is_backbone(key)
     }
     path = tmp_path / "backbone.safetensors"
     write_safetensors(path, tensors)
@@ -184,7 +186,7 @@ def test_what_a_vgg_lacks_is_named():
 
 def test_another_classifier_is_left_and_listed(tmp_path, caplog):
     """Dropout and a layer instead of the last one, as fine-tuning scripts put them."""
-    source, before = drawn("resnet18", 9), drawn("resnet18", 4, seed=1)
+    source, before = random_variables("resnet18", 9), random_variables("resnet18", 4, seed=1)
     tensors = to_torchvision("resnet18", source)
     theirs = {key.replace("fc.", "fc.1."): tensor for key, tensor in tensors.items()}
     path = tmp_path / "finetuned.safetensors"
@@ -214,15 +216,15 @@ def test_folders_and_networks_that_were_not_meant(mobilenet, tmp_path):
         with pytest.raises(UserError, match=f"is inside of a run folder: give {tmp_path / 'run'}"):
             starting_from(tmp_path / "run" / inside)(variables)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "3" / "optimizer")
-    after = starting_from(tmp_path / "run")(drawn("mobilenet_v2", 9, seed=1))
+    after = starting_from(tmp_path / "run")(random_variables("mobilenet_v2", 9, seed=1))
     jax.tree.map(np.testing.assert_array_equal, after, variables)
     with pytest.raises(UserError, match="fits the model: it is of mobilenet_v2, so give the"):
-        starting_from(file)(drawn("resnet18", 4))
+        starting_from(file)(random_variables("resnet18", 4))
 
 
 @needs_data
 def test_the_real_mobilenet_begins_a_classifier(caplog):
-    before = drawn("mobilenet_v2", 10)
+    before = random_variables("mobilenet_v2", 10)
     with caplog.at_level(logging.INFO, "vision_jax"):
         after = starting_from(REAL)(before)
     backbone = jax.tree.leaves([tree["backbone"] for tree in before.values()])
@@ -239,7 +241,7 @@ def test_the_real_mobilenet_begins_a_classifier(caplog):
 @needs_data
 def test_the_real_mobilenets_statistics_are_those_of_photographs():
     """Each convolution's outcome on images has the mean and variance that its norm was trained with."""
-    after = starting_from(REAL)(drawn("mobilenet_v2", 10))
+    after = starting_from(REAL)(random_variables("mobilenet_v2", 10))
     variables = {name: tree["backbone"] for name, tree in after.items()}
     photos = sorted((DATA / "coco_mini" / "val2017").glob("*.jpg"))[:4]
     resized = [Image.open(photo).convert("RGB").resize((160, 160)) for photo in photos]

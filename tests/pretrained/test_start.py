@@ -133,9 +133,9 @@ def test_resizing_keeps_what_a_constant_map_gives():
         found, said = resized(taps, (side, side, 3, 4))
         assert said == f"7x7x3x4 there, {side}x{side}x3x4 here"
         np.testing.assert_allclose(found.sum((0, 1)), taps.sum((0, 1)), rtol=1e-4, atol=1e-4)
-    grey, said = resized(taps, (7, 7, 1, 4))
+    gray, said = resized(taps, (7, 7, 1, 4))
     assert said == "summed over colors"
-    np.testing.assert_allclose(grey[..., 0, :], taps.sum(2), rtol=1e-6)
+    np.testing.assert_allclose(gray[..., 0, :], taps.sum(2), rtol=1e-6)
     layer = random.normal(size=(6 * 6 * 2, 5)).astype(np.float32)
     found, _ = resized(layer, (3 * 3 * 2, 5), (6, 6))
     constant = np.tile([1.0, 2.0], 36) @ layer

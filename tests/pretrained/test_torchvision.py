@@ -77,8 +77,8 @@ def test_a_checkpoint_of_ours_is_as_good_as_the_file(tmp_path, capsys):
     words = ["convert", str(weights), "--model", "mobilenet_v3_small", "--out", str(folder)]
     assert main(words) == 0
     assert "mobilenet_v3_small of 3 classes" in capsys.readouterr().out
-    for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-        (place / "._x").write_bytes(b"\0\5\26\7")
+    for inside in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        (inside / "._x").write_bytes(b"\0\5\26\7")
     ours = from_torchvision("mobilenet_v3_small", folder)
     jax.tree.map(np.testing.assert_array_equal, dict(ours.variables), variables)
     assert ours.model.num_classes == 3

@@ -137,13 +137,13 @@ def test_ten_thousand_damaged_files(weights_file):
     messages = []
     for _ in range(3400):
         damaged = bytearray(whole)
-        for place in random.integers(len(whole), size=random.integers(1, 4)):
-            damaged[place] = random.integers(256)
+        for position in random.integers(len(whole), size=random.integers(1, 4)):
+            damaged[position] = random.integers(256)
         if random.random() < 0.2:
             del damaged[random.integers(len(whole)) :]
         if random.random() < 0.2:
-            place, length = random.integers(len(damaged) + 1), random.integers(1, 20)
-            damaged[place:place] = random.bytes(length)
+            start, length = random.integers(len(damaged) + 1), random.integers(1, 20)
+            damaged[start:start] = random.bytes(length)
         weights_file.write_bytes(damaged)
         try:
             read_weights(weights_file)

@@ -216,13 +216,13 @@ def test_a_full_and_a_read_only_disk_leave_finished_trials_as_they_are(whole, st
         pytest.skip("needs the right to mount a tmpfs")
     try:
         subprocess.run(["cp", "-r", str(whole[0]), str(disk / "sweep")], check=True)
-        subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'filling'}"], capture_output=True, check=False)
+        subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'full'}"], capture_output=True, check=False)
         code, output = start(
             tmp_path, "sweep", "tiny.py", "--out", disk / "sweep", "--vary", "seed=0,1"
         ).end()
         assert code == 2, output
         assert "No space left on device" in output
-        (disk / "filling").unlink()
+        (disk / "full").unlink()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         assert in_process(tmp_path, "--out", str(disk / "sweep"), "--vary", "seed=0,1") == 2
         assert "Read-only file system" in capsys.readouterr().err

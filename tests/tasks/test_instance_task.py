@@ -145,9 +145,9 @@ def test_polygons_crowds_and_unknown_shapes_reach_the_batch(coco, kind):
     (batch,) = data.evaluation(1)
     np.testing.assert_array_equal(batch.valid, [[True, False, True]])
     np.testing.assert_array_equal(batch.ignore, [[False, True, False]])
-    drawn = [render_mask(m, f, 32, 64) > 127 for m, f in zip(batch.masks[0], batch.frames[0], strict=True)]
-    np.testing.assert_array_equal(drawn, open_instances(coco)[0].masks(0))
-    np.testing.assert_array_equal(np.sum(drawn, axis=(1, 2)), [200, 16, 0])
+    rendered = [render_mask(m, f, 32, 64) > 127 for m, f in zip(batch.masks[0], batch.frames[0], strict=True)]
+    np.testing.assert_array_equal(rendered, open_instances(coco)[0].masks(0))
+    np.testing.assert_array_equal(np.sum(rendered, axis=(1, 2)), [200, 16, 0])
 
 
 def test_a_summary_plots_a_batch(tmp_path):

@@ -14,7 +14,7 @@ from vision_jax.types import UserError, is_system_name
 
 
 @dataclass(frozen=True)
-class ConvertOptions:
+class ConvertWeightsOptions:
     """Writes weights from torchvision as a checkpoint, which `--init` and `predict --weights` take.
 
     Attributes:
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         UserError: a mistake in the options, the file or the folder.
     """
-    options = tyro.cli(ConvertOptions, prog="vision-jax convert", args=list(words))
+    options = tyro.cli(ConvertWeightsOptions, prog="vision-jax convert", args=list(words))
     if options.out.exists() and (not options.out.is_dir() or _has_content(options.out)):
         raise UserError(f"--out {options.out}: there is something; give a new folder")
     from vision_jax.pretrained.torchvision import from_torchvision

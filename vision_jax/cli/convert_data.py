@@ -22,7 +22,7 @@ _MEASURED = 256
 
 
 @dataclass(frozen=True)
-class ConvertOptions:
+class ConvertDataOptions:
     """Writes a data set, training and evaluation split, as records that `--data records:FOLDER` opens.
 
     Attributes:
@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         UserError: a mistake in the options or the data, or the folder cannot be written.
     """
-    options = tyro.cli(ConvertOptions, prog="vision-jax convert-data", args=list(words))
+    options = tyro.cli(ConvertDataOptions, prog="vision-jax convert-data", args=list(words))
     if options.size is not None and not 1 <= options.size[1] <= options.size[0]:
         raise UserError(f"--size {options.size[0]} {options.size[1]}: long side first, both at least 1")
     if not 1 <= options.quality <= 100:
@@ -78,7 +78,7 @@ class _Progress:
             print(f"{split}: {done} of {length} images written", file=sys.stderr, flush=True)
 
 
-def _gain(options: ConvertOptions, task: str, before: tuple[Any, Any], after: tuple[Any, Any]) -> str:
+def _gain(options: ConvertDataOptions, task: str, before: tuple[Any, Any], after: tuple[Any, Any]) -> str:
     path = location_of(options.data)
     speeds = [images_per_second(sources[0], task, _MEASURED) for sources in (before, after)]
     count = len(after[0]) + (0 if after[1] is after[0] else len(after[1]))

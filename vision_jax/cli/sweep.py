@@ -102,7 +102,7 @@ def run(words: Sequence[str]) -> int:
             run = str(folder.run_folder(trial))
             print(f"         {shlex.join(['vision-jax', 'train', origin.word, *trial.words, '--out', run])}")
         return 0
-    shares = divide(options.workers, options.threads)
+    resources = divide(options.workers, options.threads)
     command = shlex.join(["vision-jax", "sweep", *words])
     with folder.locked(lambda text: print(text, file=sys.stderr, flush=True)) as lock:
         folder.begin(origin, command, trials)
@@ -114,7 +114,7 @@ def run(words: Sequence[str]) -> int:
                 f"({older[0]}{', ...' if len(older) > 1 else ''}); delete their folders to run them anew",
                 file=sys.stderr,
             )
-        workers = LocalWorkers(shares, lock)
+        workers = LocalWorkers(resources, lock)
         board = Board(study.metrics)
         states = run_trials(folder, trials, origin, workers, board, options.retry_failed)
     if any(state == "done" for state in states.values()):

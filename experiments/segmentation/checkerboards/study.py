@@ -261,11 +261,11 @@ def main(
     ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "result.md").write_text("\n".join(text) + "\n")
-    _draw(out / "result.png", originals[3 * images // 4], pictures)
+    _plot(out / "result.png", originals[3 * images // 4], pictures)
     print(f"written: {out / 'result.md'}, {out / 'result.png'}")
 
 
-def _draw(path: Path, original: np.ndarray, pictures: Sequence[tuple[str, Array]]) -> None:
+def _plot(path: Path, original: np.ndarray, pictures: Sequence[tuple[str, Array]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 9.6), layout="constrained")

@@ -18,7 +18,7 @@ COUNT, COLUMNS, CELL = 300, 20, 8  # 300 bright squares of 6x6 pixels, 8 apart, 
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
-    """A COCO folder with one crowded image, and another with two objects, for training and judging alike."""
+    """A COCO folder with one crowded image, and another with two objects, to train and evaluate on."""
     folder = tmp_path_factory.mktemp("crowd")
     pixels = np.zeros((120, 160, 3), np.uint8)
     annotations = []

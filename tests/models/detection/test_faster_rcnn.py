@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.batches import detection_of
-from tests.contract.contract import drawn
+from tests.contract.contract import random_variables
 from tests.models.overfitting import best_of_class, overfit, warmed_up
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.layers import FPN
@@ -42,7 +42,7 @@ def detector(norm="group", **changes) -> FasterRCNN:
 
 
 def scenes(count: int, objects: int = 3) -> DetectionBatch:
-    """A bright square (class 0) left of a dark one (class 1) on grey, 64x64, the last truths padded."""
+    """A bright square (class 0) left of a dark one (class 1) on gray, 64x64, the last truths padded."""
     rng = np.random.default_rng(0)
     images = np.full((count, 64, 64, 3), 128, np.uint8)
     boxes = np.zeros((count, objects, 4), np.float32)
@@ -191,7 +191,7 @@ def test_sampled_regions_are_objects_and_proposals_positives_first():
     "model", ["one map", pytest.param("pyramid", marks=pytest.mark.slow)], indirect=True, scope="module"
 )
 def test_detections_are_sorted_inside_and_never_below_the_threshold(model, batch):
-    variables = drawn(jax.eval_shape(partial(model.init, method="loss"), KEYS, batch))
+    variables = random_variables(jax.eval_shape(partial(model.init, method="loss"), KEYS, batch))
     small = batch.replace(size=np.array([[64, 64], [40, 64], [64, 30], [64, 64]], np.int32))
     found = jax.jit(lambda v, b: model.apply(v, b, method="predict"))(variables, small)
     scores, valid = np.asarray(found.scores), np.asarray(found.valid)

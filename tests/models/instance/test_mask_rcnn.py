@@ -59,7 +59,7 @@ def shape(n: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def scenes(count: int, full: bool = False, cells: int = 64) -> InstanceBatch:
-    """A bright L (class 0) left of a dark triangle (class 1) on grey, 64x64; a third object is padding.
+    """A bright L (class 0) left of a dark triangle (class 1) on gray, 64x64; a third object is padding.
 
     Masks are full bitmaps, or crops of `cells` a side.
     """

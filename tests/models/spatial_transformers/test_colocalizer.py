@@ -29,8 +29,8 @@ def noise(count: int, seed: int = 0):
 
 def make_model(**settings) -> CoLocalizer:
     encoder = CropEncoder(10, Convolutional((4,), (5,)))
-    localiser = Convolutional((8,), (5,), (16,), stride=2)
-    return CoLocalizer(localiser, encoder, **{"sides": (0.3, 0.5), "size": 12, **settings})
+    localizer = Convolutional((8,), (5,), (16,), stride=2)
+    return CoLocalizer(localizer, encoder, **{"sides": (0.3, 0.5), "size": 12, **settings})
 
 
 OPEN = make_model(margin=100.0, agreement=1.0)  # so that the hinge is open everywhere, and the loss linear

@@ -49,8 +49,8 @@ def test_at_first_it_sees_the_image_in_grey():
     batch = make_batch()
     model = TransformedClassifier(10, FullyConnected(), SpatialTransformer(FullyConnected((8,)), Affine()))
     run = jax.jit(lambda batch: model.apply(model.init(jax.random.key(0), batch), batch))
-    grey = batch.image.mean(-1) / 255
-    np.testing.assert_allclose(run(batch)["warped"][:, 0, ..., 0], grey, atol=1e-5)
+    gray = batch.image.mean(-1) / 255
+    np.testing.assert_allclose(run(batch)["warped"][:, 0, ..., 0], gray, atol=1e-5)
 
 
 def test_two_transformers_and_two_channels_are_four_channels():
