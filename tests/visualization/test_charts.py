@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from vision_jax.types import stack_pictures
 from vision_jax.visualization import (
     plot_box_sizes,
     plot_class_counts,
     plot_curves,
     plot_image_sizes,
     side_by_side,
-    stack_pictures,
 )
 from vision_jax.visualization.curves import _series, smooth
 from vision_jax.visualization.plots import LINES

@@ -10,15 +10,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vision_jax.types.lettering import letter_figure, one_line
+from vision_jax.visualization.plots import LINES, new_figure, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): told apart with any kind of color vision. Black and yellow are left out: the mean
-# is black, and yellow lines vanish on white.
-_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_DOTS = 130  # an inch
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
-_MANY = len(_LINES) * 2
+_MANY = len(LINES) * 2
 
 
 def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], classes: Sequence[str]) -> None:
@@ -37,7 +36,7 @@ def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], class
     best_first = defined[np.argsort(-at_50[:, defined].mean(axis=0), kind="stable")]
     named = best_first if len(best_first) <= _MANY else np.r_[best_first[:3], best_first[-3:]]
 
-    figure = _figure(7.2, 5.0)
+    figure = new_figure(7.2, 5.0, dots=_DOTS)
     axes = figure.add_subplot()
     for k in np.setdiff1d(best_first, named):
         axes.plot(recall, at_50[:, k], color="#c4c4c4", linewidth=0.7)
@@ -45,8 +44,8 @@ def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], class
         axes.plot(
             recall,
             at_50[:, k],
-            color=_LINES[rank % len(_LINES)],
-            linestyle=_DASHES[rank // len(_LINES)],
+            color=LINES[rank % len(LINES)],
+            linestyle=_DASHES[rank // len(LINES)],
             linewidth=1.6,
             label=f"{_short(classes[int(k)])}  {at_50[:, k].mean():.3f}",
         )
@@ -60,9 +59,7 @@ def write_pr_curves(path: Path, precision: Float[np.ndarray, "t r k a m"], class
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.005), ylim=(0, 1.02))
     others = "; gray: the other classes" if len(named) < len(best_first) else ""
     axes.set_title(f"Precision over recall, classes at IoU 0.5{others}", loc="left", fontsize=11)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
+    plain_axes(axes)
     _save(figure, path)
 
 
@@ -90,7 +87,7 @@ def write_confusion(
     fraction = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     few = len(columns) <= 24
     cell = min(0.85, max(0.5, 6 / len(columns))) if few else 0.17
-    figure = _figure(2.4 + cell * len(columns), 1.9 + cell * len(rows))
+    figure = new_figure(2.4 + cell * len(columns), 1.9 + cell * len(rows), dots=_DOTS)
     axes = figure.add_subplot()
     picture = axes.imshow(fraction, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     font = 9 if few else 6
@@ -132,9 +129,9 @@ def write_by_width(
         scores: by name, one for each width, 0..1; NaN leaves a gap.
         title: set above.
     """
-    figure = _figure(5.6, 3.8)
+    figure = new_figure(5.6, 3.8, dots=_DOTS)
     axes = figure.add_subplot()
-    for (name, values), color, marker in zip(scores.items(), _LINES, "os^Dv<", strict=False):
+    for (name, values), color, marker in zip(scores.items(), LINES, "os^Dv<", strict=False):
         axes.plot(widths, values, color=color, marker=marker, markersize=4, linewidth=1.8, label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(widths, [str(width) for width in widths])
@@ -142,20 +139,8 @@ def write_by_width(
     axes.set(xlabel="width of the band (pixels)", ylabel="score", ylim=(0, 1.02))
     axes.legend(loc="best", frameon=False, fontsize=9)
     axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
+    plain_axes(axes)
     _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Without pyplot: no window, no global state, safe in any thread."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from vision_jax.sweeps.outcomes import DEFAULT, EVALUATION, Arm
 from vision_jax.training.metrics import read_metrics
-from vision_jax.visualization.canvas import INK, PAPER, Picture, first_row, plot_text, stack_pictures
+from vision_jax.types import Picture, stack_pictures
+from vision_jax.visualization.canvas import INK, PAPER, first_row, plot_text
 from vision_jax.visualization.curves import smooth
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 

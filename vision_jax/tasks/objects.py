@@ -20,8 +20,8 @@ from vision_jax.data.transforms.geometry import Canvas
 from vision_jax.tasks.canvas import Sides, check_sides, derived_sides
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
-from vision_jax.training.experiment import Batch, Classes, Data, Evaluator, Picture, Predictions, Task
-from vision_jax.types import Report, UserError
+from vision_jax.training.experiment import Batch, Classes, Data, Evaluator, Predictions, Task
+from vision_jax.types import Picture, Report, UserError
 from vision_jax.visualization import (
     plot_box_sizes,
     plot_class_counts,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vision_jax.types import stack_pictures
 from vision_jax.types.lettering import table_cell
-from vision_jax.visualization import save_png, stack_pictures
+from vision_jax.visualization import save_png
 
 
 def counts_table(classes: Sequence[str], columns: Mapping[str, Sequence[int]], what: str) -> str:

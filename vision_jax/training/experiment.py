@@ -13,12 +13,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import UInt8
 
 from vision_jax.types import (
     Count,
     FractionBelow1,
     NotNegative,
+    Picture,
     Positive,
     Report,
     Whole,
@@ -27,7 +27,6 @@ from vision_jax.types import (
 Batch = Any
 Predictions = Any
 Classes = tuple[str, ...]
-Picture = UInt8[np.ndarray, "h w 3"]
 Precision = Literal["float32", "bfloat16"]
 
 

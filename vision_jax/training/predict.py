@@ -15,16 +15,7 @@ from jaxtyping import Array, Key
 
 from vision_jax.training.compilation import keep_compiled_programs
 from vision_jax.training.distributed import gathered, own_rows
-from vision_jax.training.experiment import (
-    Batch,
-    Classes,
-    Data,
-    Experiment,
-    Gradient,
-    Picture,
-    Predictions,
-    Task,
-)
+from vision_jax.training.experiment import Batch, Classes, Data, Experiment, Gradient, Predictions, Task
 from vision_jax.training.parallel import (
     Device,
     data_parallel,
@@ -37,7 +28,7 @@ from vision_jax.training.parallel import (
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.training.state import Variables
 from vision_jax.training.step import evaluation_step, prediction_step
-from vision_jax.types import Report, UserError
+from vision_jax.types import Picture, Report, UserError, stack_pictures
 
 Which = Literal["best", "last"]
 
@@ -238,7 +229,7 @@ class EvaluationLoop:
         report = Report(metrics=_mean_losses(totals))
         for evaluator in evaluators:
             report |= evaluator.report()
-        return report, _stack(pictures)
+        return report, stack_pictures(pictures, gap=0)
 
     def _predict(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[tuple[Any, Any, Any]]:
         """Yields (batch, losses, predictions), each while the devices compute the next batch."""
@@ -294,10 +285,3 @@ def _mean_losses(totals: dict[str, tuple[float, float]]) -> dict[str, float]:
     means = {name: total / weight if weight > 0 else 0.0 for name, (total, weight) in totals.items()}
     loss = {"loss": sum(means.values())}
     return loss | means | loss
-
-
-def _stack(pictures: list[Picture]) -> Picture:
-    """Stacks pictures vertically, padded with white on the right."""
-    width = max(picture.shape[1] for picture in pictures)
-    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
-    return np.concatenate(padded)

@@ -37,6 +37,7 @@ from vision_jax.types.options import (
     check_fields,
     check_options,
 )
+from vision_jax.types.pictures import Picture, stack_pictures
 from vision_jax.types.report import Report
 from vision_jax.types.segmentation import (
     Segmentation,
@@ -64,6 +65,7 @@ __all__ = [
     "Limits",
     "Mean",
     "NotNegative",
+    "Picture",
     "Positive",
     "PositiveFraction",
     "Proposals",
@@ -80,5 +82,6 @@ __all__ = [
     "file_kind",
     "instances_to_original",
     "is_system_name",
+    "stack_pictures",
     "to_original",
 ]

@@ -1,6 +1,6 @@
 """Pictures of batches, predictions, data sets and training curves; uint8 RGB arrays, plotted off screen."""
 
-from vision_jax.visualization.canvas import save_png, side_by_side, stack_pictures
+from vision_jax.visualization.canvas import save_png, side_by_side
 from vision_jax.visualization.classification import plot_classification_batch, plot_classifications
 from vision_jax.visualization.curves import plot_curves
 from vision_jax.visualization.detection.boxes import plot_boxes
@@ -38,5 +38,4 @@ __all__ = [
     "save_gif",
     "save_png",
     "side_by_side",
-    "stack_pictures",
 ]

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from vision_jax.types import Picture, stack_pictures
 from vision_jax.types.lettering import font_of, printable, runs
 
-# RGB; every picture may have another size.
-Picture = UInt8[np.ndarray, "_h _w 3"]
 Color = tuple[int, int, int]
 
 INK: Color = (34, 34, 34)
@@ -290,28 +289,6 @@ def side_by_side(pictures: Sequence[Picture], gap: int = 12) -> Picture:
     """
     turned = stack_pictures([p.transpose(1, 0, 2) for p in pictures], gap)
     return np.ascontiguousarray(turned.transpose(1, 0, 2))
-
-
-def stack_pictures(pictures: Sequence[Picture], gap: int = 12) -> Picture:
-    """Sets pictures one below another, on white, flush left.
-
-    Args:
-        pictures: at least one.
-        gap: pixels between them.
-
-    Returns:
-        One picture as wide as the widest.
-    """
-    width = max(p.shape[1] for p in pictures)
-    padded = [
-        np.pad(
-            p,
-            ((0, gap if i + 1 < len(pictures) else 0), (0, width - p.shape[1]), (0, 0)),
-            constant_values=PAPER[0],
-        )
-        for i, p in enumerate(pictures)
-    ]
-    return np.concatenate(padded)
 
 
 def save_png(path: Path, picture: Picture) -> None:

@@ -6,16 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vision_jax.types import Classification, ClassificationBatch
-from vision_jax.visualization.canvas import (
-    RIGHT,
-    WRONG,
-    Cell,
-    Picture,
-    display_scale,
-    plot_grid,
-    resize_picture,
-)
+from vision_jax.types import Classification, ClassificationBatch, Picture
+from vision_jax.visualization.canvas import RIGHT, WRONG, Cell, display_scale, plot_grid, resize_picture
 
 _COLUMNS = 8
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from vision_jax.visualization.canvas import Picture
+from vision_jax.types import Picture
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
 if TYPE_CHECKING:

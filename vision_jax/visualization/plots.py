@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vision_jax.types import Picture
 from vision_jax.types.lettering import letter_figure
-from vision_jax.visualization.canvas import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of a size in inches, rendered off screen at 110 pixels an inch."""
+def new_figure(width: float, height: float, dots: int = 110) -> Figure:
+    """A figure of a size in inches, rendered off screen at so many pixels an inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dots, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]
     FigureCanvasAgg(figure)
     return figure

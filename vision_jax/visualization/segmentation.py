@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int
 
-from vision_jax.types import Segmentation, SegmentationBatch
+from vision_jax.types import Picture, Segmentation, SegmentationBatch
 from vision_jax.visualization.canvas import (
     Cell,
     Color,
-    Picture,
     class_colors,
     class_legend,
     display_scale,

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from vision_jax.visualization.canvas import WRONG, Cell, Picture, plot_grid, resize_picture, to_uint8
+from vision_jax.types import Picture
+from vision_jax.visualization.canvas import WRONG, Cell, plot_grid, resize_picture, to_uint8
 
 _LINES = 5
 _SHIFT = 4  # of cv2's fixed-point coordinates, in bits

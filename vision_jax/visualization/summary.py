@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from vision_jax.types import Picture
 from vision_jax.types.lettering import one_line
-from vision_jax.visualization.canvas import Picture
 from vision_jax.visualization.plots import LINES, new_figure, plain_axes, to_picture
 
 _MOST_BARS = 30

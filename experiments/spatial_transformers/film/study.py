@@ -32,8 +32,8 @@ from vision_jax.models.spatial_transformers.transformed_classifier import digit_
 from vision_jax.tasks import classification
 from vision_jax.training import TrainConfig
 from vision_jax.training.bare import bare_training
-from vision_jax.types import ClassificationBatch, Count, Seed, check_options
-from vision_jax.visualization import plot_warps, save_gif, save_png, stack_pictures
+from vision_jax.types import ClassificationBatch, Count, Seed, check_options, stack_pictures
+from vision_jax.visualization import plot_warps, save_gif, save_png
 
 _STRIP = (0, 20, 60, 200, 600, 2000)
 _WIDEST = 75  # degrees, that digits turn either way in the film

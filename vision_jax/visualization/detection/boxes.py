@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 
+from vision_jax.types import Picture
 from vision_jax.visualization.canvas import (
     Color,
-    Picture,
     class_colors,
     darker,
     fit_text,

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from vision_jax.ops.masks import paste_window
-from vision_jax.types import InstanceBatch, Instances
-from vision_jax.visualization.canvas import Picture, class_colors, darker, resize_picture, rgb, to_uint8
+from vision_jax.types import InstanceBatch, Instances, Picture
+from vision_jax.visualization.canvas import class_colors, darker, resize_picture, rgb, to_uint8
 from vision_jax.visualization.detection.boxes import STRONG, plot_boxes
 from vision_jax.visualization.detection.pictures import ImageObjects, batch_grid, prediction_grid
 

@@ -8,15 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vision_jax.types import DetectionBatch, Detections
-from vision_jax.visualization.canvas import (
-    Cell,
-    Picture,
-    class_legend,
-    display_scale,
-    mark_padding,
-    plot_grid,
-)
+from vision_jax.types import DetectionBatch, Detections, Picture
+from vision_jax.visualization.canvas import Cell, class_legend, display_scale, mark_padding, plot_grid
 from vision_jax.visualization.detection.boxes import MOST_WEAK, STRONG, WEAKEST, plot_boxes
 
 

@@ -17,7 +17,16 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from vision_jax.layers.checked import CheckedModule
 from vision_jax.layers.conv import Conv
 from vision_jax.models.terms import at_least_float32
-from vision_jax.ops import clip_boxes, decode_boxes, encode_boxes, match, nms, pyramid_anchors, smooth_l1
+from vision_jax.ops import (
+    box_ioa,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    match,
+    nms,
+    pyramid_anchors,
+    smooth_l1,
+)
 from vision_jax.ops.matching import BACKGROUND, sample_balanced
 from vision_jax.types import Count, Fraction, Lengths, Mean, Positive, Proposals, UserError
 
@@ -175,11 +184,7 @@ def overlaps_ignored(
         ignored: the truth's boxes, canvas pixels.
         ignore: which of them are such regions (crowds, difficult objects).
     """
-    low = jnp.maximum(boxes[:, None, :2], ignored[:, :2])
-    high = jnp.minimum(boxes[:, None, 2:], ignored[:, 2:])
-    inside = jnp.prod(jnp.maximum(high - low, 0), axis=-1)
-    area = jnp.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-    return jnp.any((inside > 0.5 * area[:, None]) & ignore, axis=-1)
+    return jnp.any((box_ioa(boxes, ignored) > 0.5) & ignore, axis=-1)
 
 
 def rpn_loss(
