@@ -14,7 +14,7 @@ def tiny():
         image=33,
         canvas=64,
         proposals=30,
-        samples=16,
+        rois_per_image=16,
         boxes=40,
         regions=3,
         cells=8,

@@ -108,7 +108,7 @@ def test_detections_equal_the_peers(name, tiny):
 def test_steps_of_a_detector_sample_full_quotas(tiny):
     ours, theirs = sides("mask_rcnn_step", tiny)
     mine, their = ours.run(), theirs.run()
-    full = {"regions": tiny.samples, "masks": tiny.samples // 4}
+    full = {"regions": tiny.rois_per_image, "masks": tiny.rois_per_image // 4}
     assert ours.count(mine) == theirs.count(their) == full
     # Regions are sampled, so the losses are near, not equal.
     np.testing.assert_allclose(mine.loss, their, rtol=0.2)

@@ -48,7 +48,7 @@ def test_a_case_that_dies_is_said_and_the_rest_goes_on(monkeypatch, capsys):
         (["--only", "nsm_chain"], "did you mean nms_chain"),
         (["--rounds", "0"], "--rounds 0"),
         (["--canvas", "0"], "--canvas 0"),
-        (["--samples", "3"], "--samples 3"),
+        (["--rois-per-image", "3"], "--rois-per-image 3"),
         (["--out", "speed.txt"], "ends in .md"),
         (["--only", "input_pipeline", "--data", "coco:/nowhere"], "/nowhere"),
     ],

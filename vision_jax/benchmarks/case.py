@@ -22,7 +22,7 @@ class Settings:
         image: height and width in pixels of what classifiers and samplers work on.
         canvas: height and width in pixels of what detectors, segmenters and the input pipeline work on.
         proposals: an image, before and after NMS, when predicting; twice as many when training.
-        samples: regions of an image that a detector learns from; a quarter as many objects are in it.
+        rois_per_image: regions of an image that a detector learns from; a quarter as many objects are in it.
         boxes: that NMS takes, and of which IoU is computed with as many others.
         regions: that RoIAlign pools.
         cells: height and width of the feature map that it reads.
@@ -37,7 +37,7 @@ class Settings:
     image: int = 224
     canvas: int = 512
     proposals: int = 1000
-    samples: int = 512
+    rois_per_image: int = 512
     boxes: int = 2000
     regions: int = 512
     cells: int = 50

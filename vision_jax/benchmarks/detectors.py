@@ -44,7 +44,7 @@ class Detector(Case):
         self._settings = settings
         self._masks = masks
         self._train = train
-        batch = crowded_batch(settings.canvas, settings.samples // 4)
+        batch = crowded_batch(settings.canvas, settings.rois_per_image // 4)
         self._batch = batch if masks else without_masks(batch)
 
     def ours(self, peer: Any = None) -> Side:
@@ -58,7 +58,7 @@ class Detector(Case):
             **branch,
             train_proposals=(2 * settings.proposals, 2 * settings.proposals),
             test_proposals=(settings.proposals, settings.proposals),
-            rois_per_image=settings.samples,
+            rois_per_image=settings.rois_per_image,
         )
         if peer is None:
             variables = initial_variables(model, jax.random.key(0), batch)

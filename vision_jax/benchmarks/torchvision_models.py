@@ -47,7 +47,7 @@ def detector(settings: Settings, classes: int, masks: bool) -> Any:
         rpn_post_nms_top_n_test=proposals,
         rpn_pre_nms_top_n_train=2 * proposals,
         rpn_post_nms_top_n_train=2 * proposals,
-        box_batch_size_per_image=settings.samples,
+        box_batch_size_per_image=settings.rois_per_image,
         **heads,
     )
     # Images arrive in their size, and masks stay relative to their boxes, as ours do.

@@ -84,8 +84,10 @@ def _check(options: BenchmarkOptions) -> None:
     for name, value in numbers.items():
         if isinstance(value, int) and value < 1:
             raise UserError(f"--{name} {value}: give 1 or more")
-    if settings.samples < 4:
-        raise UserError(f"--samples {settings.samples}: give 4 or more; a quarter of them are objects")
+    if settings.rois_per_image < 4:
+        raise UserError(
+            f"--rois-per-image {settings.rois_per_image}: give 4 or more; a quarter of them are objects"
+        )
     if options.out is not None and options.out.suffix != ".md":
         raise UserError(f"--out {options.out}: give a file that ends in .md")
     chosen(options.only)
