@@ -36,8 +36,8 @@ from vision_jax.backbones import resnet
 from vision_jax.layers import FPN
 from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
-from vision_jax.tasks import detection, instances
-from vision_jax.training.experiment import Data
+from vision_jax.tasks import DetectionTask, InstanceTask
+from vision_jax.tasks.images import SplitData
 from vision_jax.types import DetectionBatch, Detections, InstanceBatch, Instances
 
 SIZES = (16, 32, 64, 128, 256)
@@ -126,9 +126,9 @@ def jax_model(settings: Settings, classes: int) -> FasterRCNN:
     )
 
 
-def open_data(data: str, canvas: tuple[int, int], settings: Settings) -> Data:
+def open_data(data: str, canvas: tuple[int, int], settings: Settings) -> SplitData:
     """The data with boxes, and with masks where they are learned."""
-    task = instances(data, canvas, masks="full") if settings.masks else detection(data, canvas)
+    task = InstanceTask(data, canvas, masks="full") if settings.masks else DetectionTask(data, canvas)
     return task.open(None)
 
 
@@ -206,7 +206,7 @@ def speed(
     """
     opened = open_data(data, canvas, settings)
     batch = next(iter(opened.train(batch_size, 0, 0)))
-    model = jax_model(settings, len(opened.classes))
+    model = jax_model(settings, len(opened.spec.classes))
     keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
     variables = jax.jit(lambda: model.init(keys, batch, method="loss"))()
     optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.sgd(0.02, 0.9))
@@ -224,7 +224,7 @@ def speed(
         return (optax.apply_updates(parameters, updates), momentum), value
 
     state = (variables["params"], optimizer.init(variables["params"]))
-    peer = torch_model(settings, len(opened.classes), canvas)
+    peer = torch_model(settings, len(opened.spec.classes), canvas)
     peer_optimizer = torch.optim.SGD(peer.parameters(), lr=0.02, momentum=0.9)
     times: dict[str, list[float]] = {"vision_jax": [], "torchvision": []}
     for i in range(rounds + 2):
@@ -278,7 +278,7 @@ def train(
     """
     torch.manual_seed(seed)
     opened = open_data(data, canvas, settings)
-    model = torch_model(settings, len(opened.classes), canvas)
+    model = torch_model(settings, len(opened.spec.classes), canvas)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -299,7 +299,7 @@ def train(
             print(f"step {step}  {spent:.0f} s  loss {loss:.3f}", flush=True)
     model.eval()
     evaluators = opened.evaluators()
-    for batch in opened.evaluation(batch_size):
+    for batch in opened.once("val", batch_size):
         predictions = torch_predict(model, batch)
         for evaluator in evaluators:
             evaluator.add(batch, predictions)

@@ -49,10 +49,10 @@ def images(tmp_path_factory):
 
 def test_training_records_its_arguments_with_what_the_data_decided(run):
     record = json.loads((run / "experiment.json").read_text())
-    assert record["arguments"]["canvas"] == [8, 8]
+    assert record["arguments"]["canvas"] is None
     assert record["arguments"]["widths"] == [4, 8]
     assert record["arguments"]["train"]["steps"] == 4
-    assert record["classes"] == [str(digit) for digit in range(10)]
+    assert record["spec"] == {"classes": [str(digit) for digit in range(10)], "canvas": [8, 8]}
     assert (record["recipe"], record["file"]) == ("vision_jax.recipes.small_cnn", None)
     assert record["versions"]["vision_jax"] == version("vision_jax")
     assert not (run / "experiment.py").exists()
@@ -120,7 +120,7 @@ def test_resuming_with_more_steps_says_how_to_begin_with_the_weights(tmp_path, c
         "freeze": ["stem"],
         "init": "old.pth",
     }
-    record = {"arguments": recorded, "classes": ["a"], "seed": 0, "overfit": 0}
+    record = {"arguments": recorded, "spec": {"classes": ["a"], "canvas": [8, 8]}, "seed": 0, "overfit": 0}
     record["versions"] = {"vision_jax": version("vision_jax")}
 
     def write(**where):

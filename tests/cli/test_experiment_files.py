@@ -10,7 +10,6 @@ from vision_jax.cli.experiments import (
     arguments_from_json,
     check_recordable,
     parse,
-    resolve,
 )
 from vision_jax.cli.origins import find_origin
 from vision_jax.cli.origins import load_experiment as load_origin
@@ -163,22 +162,6 @@ def test_arguments_that_json_cannot_carry_are_refused_before_training(tmp_path):
     )
     with pytest.raises(UserError, match="faithfully"):
         check_recordable(function, {"x": (1, 2)})
-
-
-def test_what_the_data_decide_replaces_only_what_was_left_open():
-    class Experiment:
-        def __init__(self, canvas, size):
-            self.canvas = canvas
-            self.task = self
-
-        def resolve(self):
-            return {"canvas": self.canvas or (64, 32), "unknown": 1}
-
-    arguments, experiment = resolve(Experiment, {"canvas": None, "size": 3})  # type: ignore[arg-type]
-    assert arguments == {"canvas": (64, 32), "size": 3}
-    assert experiment.canvas == (64, 32)  # type: ignore[attr-defined]
-    arguments, _ = resolve(Experiment, {"canvas": (8, 8), "size": 3})  # type: ignore[arg-type]
-    assert arguments["canvas"] == (8, 8)
 
 
 def test_a_nan_in_a_nested_argument_is_recorded(function):

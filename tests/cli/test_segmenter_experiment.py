@@ -10,14 +10,14 @@ from tests.paths import CLAIMS
 from vision_jax.cli.origins import find_origin, load_experiment, load_module
 from vision_jax.training.experiment import Gradient
 from vision_jax.training.freezing import frozen
-from vision_jax.types import UserError
+from vision_jax.types import SegmentationSpec, UserError
 
 CLASSES = ("road", "sky", "tree")
 
 
 def parameters(experiment, side: int = 160):
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    model = experiment.model(CLASSES)
+    model = experiment.model(SegmentationSpec(CLASSES, (64, 64)))
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="scores"), image)["params"]
 
 
@@ -78,7 +78,9 @@ def test_a_staged_fcn_adds_one_skip_after_the_other():
         still = jax.tree_util.tree_leaves_with_path(frozen(tree, stage.freeze))
         learnt = {path[1].key for path, stays in still if not stays and path[1].key != "backbone"}
         scored.append(learnt)
-        assert stage.model(experiment.model(("a", "b"))).network.used == len(scored)
+        assert stage.model(experiment.model(SegmentationSpec(("a", "b"), (64, 64)))).network.used == len(
+            scored
+        )
     assert scored[0] == {"score_c5"}
     assert scored[1] == {"score_c5", "score_c4", "upsample_c4"}
     assert scored[2] == {"score_c5", "score_c4", "upsample_c4", "score_c3", "upsample_c3"}

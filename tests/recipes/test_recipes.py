@@ -15,7 +15,8 @@ from vision_jax.cli.experiments import parse
 from vision_jax.cli.origins import find_origin, load_module
 from vision_jax.recipes import mask_rcnn, recipe_names, recipe_with, small_cnn
 from vision_jax.sweeps.index import INDEX, index_page
-from vision_jax.types import UserError
+from vision_jax.training.experiment import Evaluation
+from vision_jax.types import ClassificationSpec, UserError
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -62,11 +63,11 @@ def test_other_defaults_keep_the_signature_and_the_command_line(capsys):
 
 
 def test_other_defaults_reach_the_experiment_and_arguments_win():
-    other = recipe_with(small_cnn, lambda made: replace(made, evaluations={"again": lambda m: m}), seed=5)
+    other = recipe_with(small_cnn, lambda made: replace(made, evaluations={"again": Evaluation()}), seed=5)
     assert other().seed == 5
     assert other(seed=6).seed == 6
     assert set(other().evaluations) == {"again"}
-    assert recipe_with(other, widths=(4,))().model(("a",)).widths == (4,)
+    assert recipe_with(other, widths=(4,))().model(ClassificationSpec(("a",), (8, 8))).widths == (4,)
 
 
 def test_defaults_that_a_recipe_does_not_take_are_an_error_at_once():

@@ -15,8 +15,8 @@ from typing import Literal
 
 from vision_jax.models.classification.small_cnn import SmallCNN
 from vision_jax.sweeps import Claim, PaperFigures, grid
-from vision_jax.tasks import classification
-from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.tasks import ClassificationTask
+from vision_jax.training.experiment import Evaluation, Experiment, Gradient, TrainConfig
 
 
 def experiment(
@@ -40,11 +40,11 @@ def experiment(
     if fail:
         raise ValueError("broken on purpose")
     return Experiment(
-        model=lambda classes: SmallCNN(len(classes), widths, norm),
-        task=classification("digits"),
+        model=lambda spec: SmallCNN(len(spec.classes), widths, norm),
+        task=ClassificationTask("digits"),
         stages=(Gradient(train),),
         seed=seed,
-        evaluations={"again=1": lambda model: model},
+        evaluations={"again=1": Evaluation()},
     )
 
 

@@ -7,8 +7,8 @@ from vision_jax.data.digits.distortions import Distort, Distortion
 from vision_jax.data.digits.sums import DistortSum
 from vision_jax.data.examples import ClassificationExample
 from vision_jax.data.formats.idx import IdxClassification
-from vision_jax.tasks import addition
-from vision_jax.types import Classification, UserError
+from vision_jax.tasks import AdditionTask
+from vision_jax.types import Classification, ClassificationSpec, UserError
 
 UNDISTORTED = Distortion(32)
 
@@ -64,11 +64,11 @@ def test_other_classes_than_digits_cannot_be_added():
 
 
 def test_the_task_from_data_to_figures():
-    task = addition("digits", UNDISTORTED)
+    task = AdditionTask("digits", UNDISTORTED)
     data = task.open(None)
-    assert data.classes == tuple(str(i) for i in range(19))
+    assert data.spec.classes == tuple(str(i) for i in range(19))
     (evaluator,) = data.evaluators()
-    for batch in data.evaluation(100):
+    for batch in data.once("val", 100):
         truth = np.where(batch.example_valid, batch.labels, 0)
         evaluator.add(batch, Classification(truth, np.eye(19, dtype=np.float32)[truth]))  # type: ignore
     assert evaluator.report().metrics["accuracy"] == 1
@@ -78,8 +78,8 @@ def test_the_task_from_data_to_figures():
     assert report.metrics["canvas/long"] == 32
     assert "| 18 |" in report.tables["classes.md"]
     with pytest.raises(UserError, match="not on sums"):
-        task.open(("a", "b"))
+        task.open(ClassificationSpec(("a", "b"), (32, 32)))
     few = data.overfit(5)
     assert set(next(few.train(16, 0, 0)).id.tolist()) == set(range(5))
-    (batch,) = few.evaluation(8)
+    (batch,) = few.once("val", 8)
     assert batch.example_valid.sum() == 5

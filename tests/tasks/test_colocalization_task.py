@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from vision_jax.tasks import colocalization
-from vision_jax.types import Detections, UserError
+from vision_jax.tasks import ColocalizationTask
+from vision_jax.types import Detections, DetectionSpec, UserError
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 def evaluated(data, move: float) -> dict[str, float]:
     evaluators = data.evaluators()
-    for batch in data.evaluation(4):
+    for batch in data.once("val", 4):
         ones = np.ones(batch.boxes.shape[:2], np.float32)
         boxes = np.clip(np.asarray(batch.boxes) + move, 0, 84)
         found = Detections(boxes=boxes, scores=ones, labels=np.int32(ones - 1), valid=ones > 0)
@@ -35,8 +35,8 @@ def evaluated(data, move: float) -> dict[str, float]:
 
 
 def test_frames_are_right_and_boxes_elsewhere_are_not(folder):
-    data = colocalization(f"idx:{folder}", "4", length=10).open(None)
-    assert data.classes == ("4",)
+    data = ColocalizationTask(f"idx:{folder}", "4", length=10).open(None)
+    assert data.spec.classes == ("4",)
     right = evaluated(data, 0)
     assert (right["recall50"], right["AP50"]) == (1, 1)
     assert evaluated(data, 20)["recall50"] == 0
@@ -46,6 +46,6 @@ def test_frames_are_right_and_boxes_elsewhere_are_not(folder):
 
 
 def test_another_digit_than_the_runs_is_refused(folder):
-    task = colocalization(f"idx:{folder}", "4", length=10)
+    task = ColocalizationTask(f"idx:{folder}", "4", length=10)
     with pytest.raises(UserError, match="trained on 5, not on 4"):
-        task.open(("5",))
+        task.open(DetectionSpec(("5",), (84, 84)))

@@ -10,8 +10,8 @@ from vision_jax.data.codecs.masks import decode_runs, unpack_runs
 from vision_jax.data.open import open_instances
 from vision_jax.data.transforms.augment import Augment
 from vision_jax.data.transforms.frames import render_mask
-from vision_jax.tasks import instances
-from vision_jax.types import InstanceBatch, Instances, UserError
+from vision_jax.tasks import InstanceTask
+from vision_jax.types import DetectionSpec, InstanceBatch, Instances, UserError
 
 SPEC = "synthetic?length=5&val_length=4&canvas=96"
 
@@ -32,7 +32,7 @@ def oracle(batch: InstanceBatch) -> Instances:
 
 def evaluated(data, change=lambda found: found):
     evaluators = data.evaluators()
-    for batch in data.evaluation(2):
+    for batch in data.once("val", 2):
         for evaluator in evaluators:
             evaluator.add(batch, change(oracle(batch)))
     (report,) = [evaluator.report() for evaluator in evaluators]
@@ -40,7 +40,7 @@ def evaluated(data, change=lambda found: found):
 
 
 def test_the_truth_scores_nearly_1_through_resizing_and_back(tmp_path):
-    report = evaluated(instances(SPEC, canvas=(64, 64)).open(None))
+    report = evaluated(InstanceTask(SPEC, canvas=(64, 64)).open(None))
     assert report.metrics["AP"] == pytest.approx(1.0)
     assert report.metrics["mask/AP50"] == pytest.approx(1.0)
     assert report.metrics["mask/AP"] > 0.7  # pasting goes by whole pixels, and these objects are small
@@ -49,15 +49,15 @@ def test_the_truth_scores_nearly_1_through_resizing_and_back(tmp_path):
 
 
 def test_masks_that_are_elsewhere_score_less_than_their_boxes():
-    data = instances(SPEC).open(None)
+    data = InstanceTask(SPEC).open(None)
     report = evaluated(data, lambda found: found.replace(masks=1 - found.masks))
     assert report.metrics["AP"] == pytest.approx(1.0)
     assert report.metrics["mask/AP"] < 0.3
 
 
 def test_overfitting_is_evaluated_on_its_own_images():
-    few = instances(SPEC, augment=Augment(hflip=1)).open(None).overfit(2)
-    ids = np.concatenate([batch.id[batch.example_valid] for batch in few.evaluation(2)])
+    few = InstanceTask(SPEC, augment=Augment(hflip=1)).open(None).overfit(2)
+    ids = np.concatenate([batch.id[batch.example_valid] for batch in few.once("val", 2)])
     np.testing.assert_array_equal(np.sort(ids), [0, 1])
     report = evaluated(few)
     assert report.metrics["mask/AP50"] == pytest.approx(1.0)
@@ -66,8 +66,8 @@ def test_overfitting_is_evaluated_on_its_own_images():
 
 @pytest.mark.parametrize("canvas", [(96, 96), (160, 160)])
 def test_crops_and_bitmaps_are_the_same_masks(canvas):
-    crops, full = (instances(SPEC, canvas, masks=kind).open(None) for kind in ("crops", "full"))
-    for cut, whole in zip(crops.evaluation(2), full.evaluation(2), strict=True):
+    crops, full = (InstanceTask(SPEC, canvas, masks=kind).open(None) for kind in ("crops", "full"))
+    for cut, whole in zip(crops.once("val", 2), full.once("val", 2), strict=True):
         np.testing.assert_array_equal(cut.image, whole.image)
         np.testing.assert_array_equal(cut.boxes, whole.boxes)
         assert cut.masks.shape[2:] == (112, 112)
@@ -80,16 +80,16 @@ def test_crops_and_bitmaps_are_the_same_masks(canvas):
 
 
 def test_training_is_augmented_with_its_masks():
-    plain = next(iter(instances(SPEC).open(None).overfit(5).evaluation(5)))
-    batch = next(instances(SPEC, augment=Augment(hflip=1)).open(None).train(5, 0, 0))
+    plain = next(iter(InstanceTask(SPEC).open(None).overfit(5).once("val", 5)))
+    batch = next(InstanceTask(SPEC, augment=Augment(hflip=1)).open(None).train(5, 0, 0))
     for b, id in enumerate(batch.id):
         np.testing.assert_array_equal(batch.image[b], plain.image[id, :, ::-1])
         np.testing.assert_array_equal(batch.masks[b], plain.masks[id, :, :, ::-1])
 
 
 def test_images_need_no_data_when_the_canvas_is_known():
-    task = instances("coco:/there/is/nothing", canvas=(64, 32), mask_size=7)
-    batch = task.prepare([np.full((100, 200, 3), 9, np.uint8)], [3])
+    task, spec = InstanceTask("coco:/there/is/nothing", mask_size=7), DetectionSpec(("a",), (64, 32))
+    batch = task.prepare([np.full((100, 200, 3), 9, np.uint8)], [3], spec)
     assert isinstance(batch, InstanceBatch)
     assert batch.image.shape == (1, 32, 64, 3)
     assert batch.masks.shape == (1, 1, 7, 7)
@@ -97,8 +97,8 @@ def test_images_need_no_data_when_the_canvas_is_known():
 
 
 def test_answers_are_in_the_images_pixels():
-    task = instances(SPEC, canvas=(64, 32))
-    batch = task.prepare([np.zeros((100, 200, 3), np.uint8)], [7])
+    task, spec = InstanceTask(SPEC), DetectionSpec(("a", "b", "c"), (64, 32))
+    batch = task.prepare([np.zeros((100, 200, 3), np.uint8)], [7], spec)
     left = np.zeros((2, 8, 8), np.float32)
     left[0, :, :4] = 1
     found = Instances(
@@ -108,7 +108,7 @@ def test_answers_are_in_the_images_pixels():
         valid=np.array([[True, False]]),  # type: ignore[arg-type]
         masks=left[None],  # type: ignore[arg-type]
     )
-    (((answer,)),) = task.to_json(batch, found, ("a", "b", "c"))
+    (((answer,)),) = task.to_json(batch, found, spec)
     shape = answer.pop("segmentation")
     assert answer == {
         "image_id": 7, "category_id": 3, "category": "c", "bbox": [50.0, 25.0, 100.0, 50.0], "score": 0.75
@@ -141,8 +141,8 @@ def coco(tmp_path):
 
 @pytest.mark.parametrize("kind", ["crops", "full"])
 def test_polygons_crowds_and_unknown_shapes_reach_the_batch(coco, kind):
-    data = instances(coco, canvas=(64, 32), masks=kind).open(None)
-    (batch,) = data.evaluation(1)
+    data = InstanceTask(coco, canvas=(64, 32), masks=kind).open(None)
+    (batch,) = data.once("val", 1)
     np.testing.assert_array_equal(batch.valid, [[True, False, True]])
     np.testing.assert_array_equal(batch.ignore, [[False, True, False]])
     rendered = [render_mask(m, f, 32, 64) > 127 for m, f in zip(batch.masks[0], batch.frames[0], strict=True)]
@@ -151,7 +151,7 @@ def test_polygons_crowds_and_unknown_shapes_reach_the_batch(coco, kind):
 
 
 def test_a_summary_plots_a_batch(tmp_path):
-    report = instances(SPEC).open(None).summary()
+    report = InstanceTask(SPEC).open(None).summary()
     assert report.metrics["train/images"] == 5
     report.write(tmp_path)
     assert (tmp_path / "data.png").stat().st_size > 1000
@@ -159,6 +159,6 @@ def test_a_summary_plots_a_batch(tmp_path):
 
 def test_impossible_arguments_are_refused():
     with pytest.raises(UserError, match="mask_size is 0"):
-        instances(SPEC, mask_size=0)
+        InstanceTask(SPEC, mask_size=0)
     with pytest.raises(UserError, match="long side first"):
-        instances(SPEC, canvas=(240, 320))
+        InstanceTask(SPEC, canvas=(240, 320))

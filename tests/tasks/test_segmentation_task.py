@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vision_jax.data.open import open_segmentation
-from vision_jax.tasks import segmentation
-from vision_jax.types import Segmentation, SegmentationBatch, UserError
+from vision_jax.tasks import SegmentationTask
+from vision_jax.types import Segmentation, SegmentationBatch, SegmentationSpec, UserError
 
 SPEC = "synthetic?length=4&val_length=3&canvas=128"
 
@@ -19,18 +19,22 @@ def answer(batch: SegmentationBatch, labels: np.ndarray, k: int) -> Segmentation
 
 def evaluated(data, labels_of) -> dict[str, float]:
     (evaluator,) = data.evaluators()
-    for batch in data.evaluation(2):
-        evaluator.add(batch, answer(batch, labels_of(batch), len(data.classes)))
+    for batch in data.once("val", 2):
+        evaluator.add(batch, answer(batch, labels_of(batch), len(data.spec.classes)))
     return dict(evaluator.report().metrics)
 
 
+def weights_of(*arguments, **options):
+    return SegmentationTask(*arguments, **options).open(None).spec.class_weights
+
+
 def test_the_truth_scores_1_and_a_constant_scores_the_majority():
-    data = segmentation(SPEC).open(None)
+    data = SegmentationTask(SPEC).open(None)
     metrics = evaluated(data, lambda batch: np.maximum(batch.labels, 0))
     assert metrics["pixel_accuracy"] == pytest.approx(1)
     assert metrics["mIoU"] == pytest.approx(1)
-    counts = np.zeros(len(data.classes))
-    for batch in data.evaluation(3):
+    counts = np.zeros(len(data.spec.classes))
+    for batch in data.once("val", 3):
         counts += np.bincount(batch.labels[batch.labels >= 0], minlength=len(counts))
     constant = evaluated(data, lambda batch: np.full(batch.labels.shape, counts.argmax()))
     assert constant["pixel_accuracy"] == pytest.approx(counts.max() / counts.sum())
@@ -38,14 +42,14 @@ def test_the_truth_scores_1_and_a_constant_scores_the_majority():
 
 
 def test_ground_truth_resized_twice_is_evaluated_at_the_original_size():
-    data = segmentation(SPEC, canvas=(64, 64)).open(None)
+    data = SegmentationTask(SPEC, canvas=(64, 64)).open(None)
     metrics = evaluated(data, lambda batch: np.maximum(batch.labels, 0))
     assert 0.9 < metrics["pixel_accuracy"] < 1
 
 
 def test_overfitting_takes_the_first_images_as_they_are():
-    few = segmentation(SPEC).open(None).overfit(2)
-    plain = next(iter(few.evaluation(2)))
+    few = SegmentationTask(SPEC).open(None).overfit(2)
+    plain = next(iter(few.once("val", 2)))
     batch = next(few.train(2, 0, 0))
     assert sorted(batch.id.tolist()) == [0, 1]
     for b, id in enumerate(batch.id):
@@ -54,19 +58,19 @@ def test_overfitting_takes_the_first_images_as_they_are():
 
 
 def test_images_lie_on_canvases_of_their_own_orientation():
-    task = segmentation("labels:/there/is/nothing", canvas=(64, 32))
-    batch = task.prepare([np.full((100, 50, 3), 9, np.uint8)], [4])
+    task, spec = SegmentationTask("labels:/there/is/nothing"), SegmentationSpec(("a",), (64, 32))
+    batch = task.prepare([np.full((100, 50, 3), 9, np.uint8)], [4], spec)
     assert batch.image.shape == (1, 64, 32, 3)
     assert batch.size.tolist() == [[64, 32]]
     assert (batch.labels == -1).all()
 
 
 def test_answers_cover_the_image_at_its_own_size():
-    task = segmentation(SPEC, canvas=(64, 32))
-    batch = task.prepare([np.zeros((60, 200, 3), np.uint8)], [4])
+    task, spec = SegmentationTask(SPEC), SegmentationSpec(("a", "b", "c"), (64, 32))
+    batch = task.prepare([np.zeros((60, 200, 3), np.uint8)], [4], spec)
     labels = np.zeros(batch.labels.shape, np.int32)
     labels[:, :, 33:] = 2  # the center of column x is at 0.32 (x + 0.5): from x = 103 on in column 33
-    (answers,) = task.to_json(batch, answer(batch, labels, 3), ("a", "b", "c"))
+    (answers,) = task.to_json(batch, answer(batch, labels, 3), spec)
     assert [(a["category"], a["category_id"], a["area"]) for a in answers] == [
         ("a", 1, 6180),
         ("c", 3, 5820),
@@ -76,7 +80,7 @@ def test_answers_cover_the_image_at_its_own_size():
 
 
 def test_a_summary_counts_pixels(tmp_path):
-    report = segmentation(SPEC).open(None).summary()
+    report = SegmentationTask(SPEC).open(None).summary()
     assert report.metrics["train/images"] == 4
     assert report.tables["classes.md"].splitlines()[-1] == f"| all | {4 * 128**2} | {3 * 128**2} |"
     report.write(tmp_path)
@@ -84,19 +88,16 @@ def test_a_summary_counts_pixels(tmp_path):
 
 
 def test_weights_follow_the_training_labels_or_are_given():
-    assert segmentation(SPEC).class_weights() is None
-    assert "class_weights" not in segmentation(SPEC).resolve()
+    assert weights_of(SPEC) is None
     train = open_segmentation(SPEC)[0]
     counts = np.array([np.bincount(train.labels(i).ravel(), minlength=len(train.classes)) for i in range(4)])
     seen = [counts[counts[:, k] > 0].sum() for k in range(len(train.classes))]
     frequency = np.array([counts[:, k].sum() / s if s else np.nan for k, s in enumerate(seen)])
-    balanced = segmentation(SPEC, balance="median_frequency")
     expected = np.nan_to_num(np.nanmedian(frequency) / frequency)
-    np.testing.assert_allclose(balanced.class_weights(), expected, rtol=1e-3)
-    assert balanced.resolve()["class_weights"] == balanced.class_weights()
-    mild = segmentation(SPEC, balance="mild").class_weights()
-    np.testing.assert_allclose(mild, np.sqrt(expected), rtol=1e-3)
-    assert segmentation(SPEC, balance="mild", class_weights=(1.0, 2.0)).class_weights() == (1.0, 2.0)
+    np.testing.assert_allclose(weights_of(SPEC, balance="median_frequency"), expected, rtol=1e-3)
+    np.testing.assert_allclose(weights_of(SPEC, balance="mild"), np.sqrt(expected), rtol=1e-3)
+    given = tuple(range(1, len(train.classes) + 1))
+    assert weights_of(SPEC, balance="mild", class_weights=given) == given
 
 
 def test_a_class_that_no_counted_map_has_weighs_as_much_as_the_rarest(monkeypatch, caplog):
@@ -105,7 +106,7 @@ def test_a_class_that_no_counted_map_has_weighs_as_much_as_the_rarest(monkeypatc
     first = {int(k) for k in np.unique(train.labels(0))}
     assert first < present
     monkeypatch.setattr(sys.modules["vision_jax.tasks.segmentation"], "_WEIGHED", 1)
-    weights = np.array(segmentation(SPEC, balance="median_frequency").class_weights())
+    weights = np.array(weights_of(SPEC, balance="median_frequency"))
     unseen = [k for k in range(len(weights)) if k not in first]
     assert (weights[unseen] == weights.max()).all()
     assert (
@@ -116,7 +117,7 @@ def test_a_class_that_no_counted_map_has_weighs_as_much_as_the_rarest(monkeypatc
 
 def test_weights_of_another_number_of_classes_are_refused():
     with pytest.raises(UserError, match=r"class_weights has 2 numbers for \d+ classes: background, "):
-        segmentation(SPEC, class_weights=(1.0, 2.0)).open(None)
+        SegmentationTask(SPEC, class_weights=(1.0, 2.0)).open(None)
 
 
 def test_what_is_kept_in_memory_counts_label_maps(monkeypatch):
@@ -126,7 +127,7 @@ def test_what_is_kept_in_memory_counts_label_maps(monkeypatch):
     monkeypatch.setattr(source, "image", lambda self, index: read.append(index) or original(self, index))
     for limit, times in ((3 * 128**2 * 7, 1), (3 * 128**2 * 7 - 1, 2)):
         monkeypatch.setattr("vision_jax.tasks.loading._KEEP_BYTES", limit)
-        batches = segmentation(SPEC, canvas=(128, 128)).open(None).evaluation(4)
+        batches = SegmentationTask(SPEC, canvas=(128, 128)).open(None).once("val", 4)
         read.clear()
         for _ in range(2):
             assert len(list(batches)) == 1
@@ -134,10 +135,10 @@ def test_what_is_kept_in_memory_counts_label_maps(monkeypatch):
 
 
 def test_boundaries_are_evaluated_on_request():
-    data = segmentation(SPEC, boundaries=True).open(None)
+    data = SegmentationTask(SPEC, boundaries=True).open(None)
     areas, near = data.evaluators()
-    for batch in data.evaluation(2):
-        labels = answer(batch, np.maximum(batch.labels, 0), len(data.classes))
+    for batch in data.once("val", 2):
+        labels = answer(batch, np.maximum(batch.labels, 0), len(data.spec.classes))
         areas.add(batch, labels)
         near.add(batch, labels)
     assert near.report().metrics["boundary_F1"] == 1

@@ -14,8 +14,11 @@ from tests.training.runs import assert_same_run, rows
 from tests.training.tiny_training import CLASSES, DEFAULTS, experiment, make_batch
 from vision_jax.training import Fit, Gradient, Stopped, evaluate, fit, load_variables, predictor
 from vision_jax.training.checkpoints import Checkpoints
+from vision_jax.training.experiment import Evaluation
 from vision_jax.training.optimizers import optimizer
 from vision_jax.types import UserError
+
+SHARP = {"sharp": Evaluation(lambda model: model.copy(sharpness=3.0))}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def finished(tmp_path_factory):
         return model.copy(sharpness=3.0)
 
     report = fit(
-        experiment(evaluations={"sharp": sharper}, plot_curves=plot_curves),
+        experiment(evaluations={"sharp": Evaluation(sharper)}, curves=plot_curves),
         run,
         devices=2,
         file=file,
@@ -66,7 +69,7 @@ def test_metrics_have_a_row_for_each_interval_and_each_evaluation(finished):
 def test_the_run_folder_holds_what_is_needed_to_understand_it(finished):
     run, _, plotted = finished
     record = json.loads((run / "experiment.json").read_text())
-    assert record["classes"] == list(CLASSES)
+    assert record["spec"] == {"classes": list(CLASSES), "canvas": [8, 8]}
     assert record["arguments"] == {"lr": 0.05, "where": "x"}
     assert record["seed"] == 0
     assert len(record["devices"]) == 2
@@ -98,7 +101,7 @@ def test_best_and_last_are_kept(finished):
 
 def test_a_second_run_has_the_same_bits_and_another_seed_has_not(finished, tmp_path):
     run, _, _ = finished
-    fit(experiment(evaluations={"sharp": lambda m: m.copy(sharpness=3.0)}), tmp_path / "again", devices=2)
+    fit(experiment(evaluations=SHARP), tmp_path / "again", devices=2)
     assert_same_run(run, tmp_path / "again")
     fit(experiment(dataclasses.replace(DEFAULTS, steps=4), seed=1), tmp_path / "other", devices=2)
     assert rows(tmp_path / "other")[0] != {k: rows(run)[0][k] for k in rows(tmp_path / "other")[0]}
@@ -106,7 +109,7 @@ def test_a_second_run_has_the_same_bits_and_another_seed_has_not(finished, tmp_p
 
 def test_evaluating_a_checkpoint_repeats_its_figures(finished, tmp_path):
     run, report, _ = finished
-    tiny = experiment(evaluations={"sharp": lambda m: m.copy(sharpness=3.0)})
+    tiny = experiment(evaluations=SHARP)
     reports = evaluate(tiny, run, out=tmp_path, devices=3)  # 8 images do not split over 3 devices: 9 do
     assert reports["default"].metrics["accuracy"] == report.metrics["accuracy"]
     assert reports["default"].metrics["loss"] == pytest.approx(report.metrics["loss"], rel=1e-5)
@@ -120,13 +123,13 @@ def test_evaluating_a_checkpoint_repeats_its_figures(finished, tmp_path):
 def test_predicting_needs_no_data_and_takes_any_number_of_images(finished):
     run, _, _ = finished
     tiny = experiment()
-    tiny = dataclasses.replace(tiny, task=dataclasses.replace(tiny.task, open=None.__class__))
+    tiny.task.open = None.__class__
     predict = predictor(tiny, run, devices=2)
     images = make_batch([200, 201, 202])
-    batch = tiny.task.prepare(list(images.image), [200, 201, 202])
+    batch = tiny.task.prepare(list(images.image), [200, 201, 202], None)
     predictions = predict(batch)
     assert predictions.labels.tolist() == [200 % 3, 201 % 3, 202 % 3]
-    sharp = predictor(experiment(evaluations={"sharp": lambda m: m.copy(sharpness=3.0)}), run,
+    sharp = predictor(experiment(evaluations=SHARP), run,
                       evaluation="sharp", devices=1)(batch)  # fmt: skip
     assert sharp.probabilities.max() > predictions.probabilities.max()
     with pytest.raises(UserError, match="'dull' is none of default"):
@@ -136,9 +139,7 @@ def test_predicting_needs_no_data_and_takes_any_number_of_images(finished):
 def test_a_finished_run_resumed_changes_nothing(finished, tmp_path):
     run, report, _ = finished
     before = (run / "metrics.csv").read_bytes()
-    again = fit(
-        experiment(evaluations={"sharp": lambda m: m.copy(sharpness=3.0)}), run, resume=True, devices=2
-    )
+    again = fit(experiment(evaluations=SHARP), run, resume=True, devices=2)
     assert (run / "metrics.csv").read_bytes().splitlines()[:-1] == before.splitlines()[:-1]
     assert again.metrics["loss"] == report.metrics["loss"]
     assert "resumed" in json.loads((run / "experiment.json").read_text())
@@ -150,7 +151,7 @@ def test_the_last_checkpoint_lost_the_run_goes_back_to_the_one_before(finished, 
     files = [path for path in (copy / "checkpoints/24").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    fit(experiment(evaluations={"sharp": lambda m: m.copy(sharpness=3.0)}), copy, resume=True, devices=2)
+    fit(experiment(evaluations=SHARP), copy, resume=True, devices=2)
     assert_same_run(run, copy)
     log = (copy / "log.txt").read_text()
     assert "checkpoints/24 is passed over" in log
@@ -241,8 +242,8 @@ def test_a_run_starts_from_what_it_is_given_and_frozen_parts_stay(tmp_path):
 def cut_short(tiny, run, step):
     """The experiment, failing as soon as the checkpoint of a step is there."""
 
-    def open_data(classes):
-        data = tiny.task.open(classes)
+    def changed(data):
+        train, once = data.train, data.once
 
         def fail():
             if (run / "checkpoints" / str(step)).exists():
@@ -265,13 +266,15 @@ def cut_short(tiny, run, step):
             def set_state(self, state):
                 self.inner.set_state(state)
 
-        def evaluation(batch_size):
+        def failing_once(*arguments):
             fail()
-            return data.evaluation(batch_size)
+            return once(*arguments)
 
-        return dataclasses.replace(data, train=lambda *a: Stream(data.train(*a)), evaluation=evaluation)
+        data.train, data.once = lambda *arguments: Stream(train(*arguments)), failing_once
+        return data
 
-    return dataclasses.replace(tiny, task=dataclasses.replace(tiny.task, open=open_data))
+    tiny.task.changed = changed
+    return tiny
 
 
 @pytest.mark.slow
@@ -325,25 +328,21 @@ def test_steps_can_be_traced(tmp_path):
 def test_an_interrupt_from_the_keyboard_saves_first(tmp_path):
     timer = threading.Timer(0.0, signal.raise_signal, [signal.SIGINT])
     handler = signal.getsignal(signal.SIGINT)
-    tiny = experiment(delay=0.05)
 
-    def open_data(classes):
-        data = experiment(delay=0.05).task.open(classes)
+    def changed(data):
+        train = data.train
 
-        def train(*arguments):
-            stream = data.train(*arguments)
+        def started(*arguments):
+            stream = train(*arguments)
             timer.interval = 0.3
             timer.start()
             return stream
 
-        return dataclasses.replace(data, train=train)
+        data.train = started
+        return data
 
     with pytest.raises(Stopped) as stopped:
-        fit(
-            dataclasses.replace(tiny, task=dataclasses.replace(tiny.task, open=open_data)),
-            tmp_path / "run",
-            devices=1,
-        )
+        fit(experiment(delay=0.05, changed=changed), tmp_path / "run", devices=1)
     assert stopped.value.code == 130
     assert signal.getsignal(signal.SIGINT) is handler
     fit(experiment(), tmp_path / "run", resume=True, devices=1)

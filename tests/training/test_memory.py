@@ -17,7 +17,9 @@ def planned(images, **changes):
     def batches(batch_size, seed, workers):
         return iter([make_batch(range(batch_size), SIDE)])
 
-    return step_memory(tiny, replace(tiny.task.open(None), train=batches), images)
+    data = tiny.task.open(None)
+    data.train = batches
+    return step_memory(tiny, data, images)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny_training import DEFAULTS, TinyNet, experiment, make_batch
+from vision_jax.training.experiment import Evaluation
 from vision_jax.training.parallel import local_devices, replicate
 from vision_jax.training.predict import EvaluationLoop, evaluation_batch_size
 from vision_jax.training.state import initial_variables
@@ -21,7 +22,7 @@ def variables():
 def evaluated(variables, devices):
     tiny = experiment(DEFAULTS)
     used = local_devices(devices)
-    loop = EvaluationLoop(TinyNet(), tiny.task, used, seed=0)
+    loop = EvaluationLoop(TinyNet(), Evaluation(), tiny.task, used, seed=0)
     batch_size = evaluation_batch_size(tiny, devices)
     return loop(replicate(variables, used), tiny.task.open(None), batch_size)[0].metrics, batch_size
 

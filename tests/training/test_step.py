@@ -309,9 +309,9 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(poison):
 
 def test_evaluation_adds_losses_and_keeps_the_order_of_predictions():
     used = local_devices(5)
-    step = data_parallel(evaluation_step(Scalar()), used, out_axes=(None, 0), donate_argnums=())
+    step = data_parallel(evaluation_step(Scalar()), used, out_axes=(None, 0, 0), donate_argnums=())
     variables = replicate({"params": {"w": jnp.float32(1)}}, used)
-    losses, predictions = step(variables, shard(scalar_batch(), 5), jax.random.key(0))
+    losses, _, predictions = step(variables, shard(scalar_batch(), 5), jax.random.key(0))
     assert (float(losses["term"].total), float(losses["term"].weight)) == (24.0, 6.0)
     predictions = gather(predictions)
     np.testing.assert_array_equal(predictions["twice"], 2 * scalar_batch()["x"])

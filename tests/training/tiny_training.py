@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from vision_jax.training.experiment import Data, Experiment, Gradient, Task, TrainConfig
-from vision_jax.types import Classification, ClassificationBatch, Mean, Report, UserError
+from vision_jax.types import Classification, ClassificationBatch, ClassificationSpec, Mean, Report, UserError
 
 CLASSES = ("dark", "light", "red")
 
@@ -134,47 +134,77 @@ class Accuracy:
         )
 
 
-def open_data(classes=None, delay=0.0, evaluation_delay=0.0, bad_step=None, state_as_bytes=False, ids=None,
-              before_batch=None):  # fmt: skip
+class TinyData(Data):
     """24 training images, 14 for evaluation; the last evaluation batch is padded."""
-    if classes is not None and classes != CLASSES:
-        raise UserError(f"classes {classes} are not {CLASSES}")
-    train_ids = np.arange(24) if ids is None else ids
-    evaluation_ids = np.arange(100, 114) if ids is None else ids
 
-    def evaluation(batch_size):
-        for start in range(0, len(evaluation_ids), batch_size):
-            time.sleep(evaluation_delay)
-            part = evaluation_ids[start : start + batch_size]
+    def __init__(self, delay=0.0, evaluation_delay=0.0, bad_step=None, state_as_bytes=False, ids=None,
+                 before_batch=None, count=None):  # fmt: skip
+        self.options = {"delay": delay, "evaluation_delay": evaluation_delay, "ids": ids}
+        self.stream = (delay, bad_step, state_as_bytes, before_batch)
+        self.evaluation_delay = evaluation_delay
+        self.ids = {"train": np.arange(24), "val": np.arange(100, 114)}
+        if ids is not None:
+            self.ids = {"train": ids, "val": ids}
+        self.ids["val"] = self.ids["val"][:count]
+
+    @property
+    def spec(self):
+        return ClassificationSpec(CLASSES, (8, 8))
+
+    def train(self, batch_size, seed, workers):
+        return Stream(self.ids["train"], batch_size, seed, *self.stream)
+
+    def once(self, split, batch_size):
+        ids = self.ids[split]
+        for start in range(0, len(ids), batch_size):
+            time.sleep(self.evaluation_delay)
+            part = ids[start : start + batch_size]
             padding = batch_size - len(part)
             batch = make_batch([*part, *[part[-1]] * padding])
             yield batch.replace(example_valid=np.arange(batch_size) < len(part))
 
-    return Data(
-        classes=CLASSES,
-        train=lambda batch_size, seed, workers: Stream(
-            train_ids, batch_size, seed, delay, bad_step, state_as_bytes, before_batch
-        ),
-        evaluation=evaluation,
-        evaluators=lambda: [Accuracy()],
-        overfit=lambda n: open_data(classes, delay, evaluation_delay, ids=np.arange(n)),
-        summary=Report,
-    )
+    def evaluators(self):
+        return [Accuracy()]
+
+    def overfit(self, n):
+        return TinyData(**self.options | {"ids": np.arange(n)})
+
+    def first(self, n):
+        return TinyData(**self.options, count=n)
+
+    def summary(self):
+        return Report()
 
 
-def task(plot_curves=None, **options):
-    def picture(batch, *_):
+class TinyTask(Task):
+    """Its data take the options of `TinyData`, and are changed by a function where one is given."""
+
+    spec_type = ClassificationSpec
+    metric = "accuracy"
+
+    def __init__(self, curves=None, changed=None, **options):
+        self.curves, self.changed, self.options = curves, changed, options
+
+    def open(self, spec):
+        if spec is not None and spec.classes != CLASSES:
+            raise UserError(f"classes {spec.classes} are not {CLASSES}")
+        data = TinyData(**self.options)
+        return self.changed(data) if self.changed else data
+
+    def prepare(self, inputs, ids, spec):
+        return make_batch(ids).replace(image=np.stack(inputs))
+
+    def plot_batch(self, batch, spec):
         return np.concatenate(list(np.asarray(batch.image, np.uint8)), axis=1)
 
-    return Task(
-        open=lambda classes: open_data(classes, **options),
-        prepare=lambda images, ids: make_batch(ids).replace(image=np.stack(images)),
-        plot_batch=picture,
-        plot_predictions=picture,
-        to_json=lambda batch, predictions, classes: [classes[k] for k in predictions.labels],
-        metric="accuracy",
-        plot_curves=plot_curves,
-    )
+    def plot_predictions(self, batch, predictions, spec):
+        return self.plot_batch(batch, spec)
+
+    def to_json(self, batch, predictions, spec):
+        return [[spec.classes[k]] for k in predictions.labels]
+
+    def plot_curves(self, rows):
+        return self.curves(rows) if self.curves else None
 
 
 DEFAULTS = TrainConfig(
@@ -190,8 +220,8 @@ DEFAULTS = TrainConfig(
 
 def experiment(train=DEFAULTS, seed=0, stages=None, evaluations=None, **options):
     return Experiment(
-        model=lambda classes: TinyNet(len(classes)),
-        task=task(**options),
+        model=lambda spec: TinyNet(len(spec.classes)),
+        task=TinyTask(**options),
         stages=stages or (Gradient(train),),
         seed=seed,
         evaluations=evaluations or {},

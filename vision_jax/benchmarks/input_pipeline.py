@@ -6,14 +6,14 @@ from typing import Any
 
 from vision_jax.benchmarks.case import Case, Settings, Side
 from vision_jax.data.open import usual_task
-from vision_jax.tasks import classification, detection, instances, segmentation
+from vision_jax.tasks import ClassificationTask, DetectionTask, InstanceTask, SegmentationTask
 
 _BATCH, _BATCHES = 8, 4
 _TASKS = {
-    "classification": classification,
-    "detection": detection,
-    "instances": instances,
-    "segmentation": segmentation,
+    "classification": ClassificationTask,
+    "detection": DetectionTask,
+    "instances": InstanceTask,
+    "segmentation": SegmentationTask,
 }
 
 

@@ -19,7 +19,8 @@ usage: vision-jax COMMAND ...
   train    EXPERIMENT [options]           train, and write a run folder
   show     EXPERIMENT [options]           look at an experiment's data: counts, sizes, a picture
   evaluate RUN [options]                  evaluate a run's checkpoint: tables, pictures, predictions.json
-  predict  RUN IMAGE ... [options]        run a trained model on images and folders of them
+  predict  RUN FILE ... [options]         run a trained model on images and folders of them
+  sample   RUN [options]                  what a generative model makes without input
   predict  --model NAME --weights FILE IMAGE ...   the same with weights from torchvision
   models                                  the classifiers by name: sizes, costs, feature maps
   convert  WEIGHTS --model NAME --out FOLDER       torchvision's weights as a checkpoint
@@ -41,6 +42,7 @@ COMMANDS = (
     "show",
     "evaluate",
     "predict",
+    "sample",
     "models",
     "convert",
     "convert-data",

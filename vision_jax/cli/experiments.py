@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -13,7 +12,7 @@ import tyro
 
 from vision_jax.cli.values import from_json, to_json
 from vision_jax.training.experiment import Experiment
-from vision_jax.types import UserError, check_options
+from vision_jax.types import UserError
 
 ExperimentFunction = Callable[..., Experiment]
 
@@ -137,35 +136,6 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)) and type(a) is type(b):
         return len(a) == len(b) and all(map(_equal, a, b))
     return a == b or (a != a and b != b)
-
-
-def resolve(function: ExperimentFunction, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Experiment]:
-    """Builds the experiment, and resolves from the data those of its arguments that are None (`canvas`).
-
-    A run records the outcome, so that predicting and resuming need neither the data nor luck.
-
-    Returns:
-        The arguments and the experiment built from them.
-
-    Raises:
-        UserError: an argument against its type's rule (`vision_jax.types.options`).
-    """
-    check_options(function, arguments)
-    experiment = function(**arguments)
-    logger = logging.getLogger("vision_jax")
-    # The run opens the data again: what is odd about them is said then, once, and stands in its log.
-    logger.disabled = True
-    try:
-        resolved = experiment.task.resolve()
-    finally:
-        logger.disabled = False
-    decided = {
-        name: value for name, value in resolved.items() if name in arguments and arguments[name] is None
-    }
-    if decided:
-        arguments = {**arguments, **decided}
-        experiment = function(**arguments)
-    return dict(arguments), experiment
 
 
 def words_of(defaults: Mapping[str, Any], recorded: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,10 +1,10 @@
-"""`vision-jax predict`: a trained model on images, without any data set."""
+"""`vision-jax predict`: a trained model on files, without any data set."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,89 +14,91 @@ import tyro
 
 from vision_jax.cli.evaluate import build
 from vision_jax.cli.runs import open_run
-from vision_jax.data.codecs.images import is_image, read_image
-from vision_jax.data.files.listing import files_below, read_lines
-from vision_jax.training.predict import predictor
+from vision_jax.data.codecs.images import read_image
+from vision_jax.data.files.listing import read_lines
+from vision_jax.tasks.images import find_images
+from vision_jax.training.predict import predictor, recorded_spec
 from vision_jax.types import UserError
 from vision_jax.visualization import save_png
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Runs a trained model on images; writes each with its predictions plotted, and predictions.json.
+    """Runs a trained model on files; plots each with its predictions, and writes predictions.json.
 
     Attributes:
         run: the run folder.
-        images: image files, and folders, whose images are all taken, those in folders inside too.
+        inputs: what the run's task predicts from: image files, and folders, whose images are all taken, those
+            in folders inside too.
         out: folder for the pictures and predictions.json.
         which: the checkpoint with the best metric so far, or the last one.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     out: Path = Path("out")
     which: Literal["last", "best"] = "last"
 
 
 def run(words: Sequence[str]) -> int:
-    """Predicts; an image that cannot be read is named on stderr, and the others are processed.
+    """Predicts; a file that cannot be read is named on stderr, and the others are processed.
 
     Args:
         words: after `vision-jax predict`.
 
     Returns:
-        The exit code: 0, or 1 if an image could not be read.
+        The exit code: 0, or 1 if a file could not be read.
 
     Raises:
-        UserError: a mistake in the options or the run folder, or no image could be read.
+        UserError: a mistake in the options or the run folder, or no file could be read.
     """
     if any(word.split("=")[0] in ("--model", "--weights") for word in words):
         return predict_pretrained(words)
     options = tyro.cli(PredictOptions, prog="vision-jax predict", args=list(words))
-    if not options.images:
-        raise UserError("which images? vision-jax predict RUN image.jpg folder/ --out out/")
-    opened = open_run(options.run)
-    experiment = build(opened)
-    images = list(find_images(options.images))
+    if not options.inputs:
+        raise UserError("which files? vision-jax predict RUN image.jpg folder/ --out out/")
+    experiment = build(open_run(options.run))
+    task, spec = experiment.task, recorded_spec(experiment, options.run)
+    files = task.find(options.inputs)
     predict = predictor(experiment, options.run, which=options.which, devices=1)
     options.out.mkdir(parents=True, exist_ok=True)
     answers: list[Any] = []
-    pictures = _picture_names([file for file, _ in images])
-    read = 0
-    for number, name, image in _read(images):
-        read += 1
-        batch = experiment.task.prepare([image], [number])
+    pictures = _picture_names([file for file, _ in files])
+    done = 0
+    for number, name, content in _read(files, task.read):
+        done += 1
+        batch = task.prepare([content], [number], spec)
         predictions = predict(batch)
-        for answer in experiment.task.to_json(batch, predictions, opened.classes)[0]:
+        for answer in task.to_json(batch, predictions, spec)[0]:
             answers.append({"file": name, **answer})
-        picture = experiment.task.plot_predictions(batch, predictions, opened.classes)
-        save_png(options.out / pictures[number], np.asarray(picture))
-    _write_answers(options.out, answers)
-    failed = len(images) - read
-    done = f"{read} pictures and predictions.json written to {options.out}"
-    print(f"{done}; {failed} images could not be read" if failed else done)
+        save_png(options.out / pictures[number], np.asarray(task.plot_predictions(batch, predictions, spec)))
+    write_answers(options.out, "predictions.json", answers)
+    failed = len(files) - done
+    written = f"{done} pictures and predictions.json written to {options.out}"
+    print(f"{written}; {failed} files could not be read" if failed else written)
     return 1 if failed else 0
 
 
-def _read(images: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, str, np.ndarray]]:
-    """Each image with its number and name; those that cannot be read are named on stderr."""
+def _read(files: Sequence[tuple[Path, str]], read: Callable[[Path], Any]) -> Iterator[tuple[int, str, Any]]:
+    """Each file's number, name and content; those that cannot be read are named on stderr."""
     failed = 0
-    for number, (file, name) in enumerate(images):
+    for number, (file, name) in enumerate(files):
         try:
-            image = read_image(file)
+            content = read(file)
         except UserError as error:
             failed += 1
             print(f"vision-jax: left out: {error}", file=sys.stderr, flush=True)
             continue
-        yield number, name, image
-    if failed == len(images):
-        raise UserError(f"none of {failed} images could be read")
+        yield number, name, content
+    if failed == len(files):
+        raise UserError(f"none of {failed} files could be read")
 
 
-def _write_answers(out: Path, answers: Sequence[Any]) -> None:
+def write_answers(out: Path, name: str, answers: Sequence[Any]) -> None:
+    """Writes a JSON list into a file of a folder, which is made if it is missing, an answer on each line."""
     out.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(answer) for answer in answers)
-    (out / "predictions.json").write_text(f"[\n{lines}\n]\n")
+    (out / name).write_text(f"[\n{lines}\n]\n")
 
 
 @dataclass(frozen=True)
@@ -144,14 +146,14 @@ def predict_pretrained(words: Sequence[str]) -> int:
     network = from_torchvision(options.model, options.weights)
     classes = _class_names(options.classes, network.model.num_classes)
     answers = []
-    for _, name, image in _read(images):
+    for _, name, image in _read(images, read_image):
         found = {classes[k]: round(p, 5) for k, p in network.predict(image, options.best)}
         answers.append({"file": name, "best": found})
         print(name)
         for label, probability in found.items():
             print(f"  {probability:7.2%}  {label}")
     if options.out is not None:
-        _write_answers(options.out, answers)
+        write_answers(options.out, "predictions.json", answers)
         print(f"predictions.json written to {options.out}")
     return 1 if len(answers) < len(images) else 0
 
@@ -165,34 +167,6 @@ def _class_names(file: Path | None, count: int) -> list[str]:
             f"{file} has {len(set(names))} names on {len(names)} lines, the weights {count} classes"
         )
     return names
-
-
-def find_images(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Files as they are given, and the images inside folders, sorted.
-
-    Args:
-        paths: files and folders.
-
-    Yields:
-        Each file once, with its name as given, or relative to its folder's parent.
-
-    Raises:
-        UserError: a folder without images, or a path that is not there.
-    """
-    seen: set[Path] = set()
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in files_below(path) if p.is_file() and is_image(p))
-            if not inside:
-                raise UserError(f"{path}: there is no image in this folder")
-        elif not path.exists():
-            raise UserError(f"{path}: there is no such file or folder")
-        else:
-            inside = [path]
-        for file in inside:
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
-                yield file, str(file)
 
 
 def _picture_names(images: Sequence[Path]) -> list[str]:

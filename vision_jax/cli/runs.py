@@ -11,7 +11,6 @@ from typing import Any
 
 from vision_jax.cli.experiments import ExperimentFunction, arguments_from_json
 from vision_jax.cli.origins import load_experiment, recipe_origin
-from vision_jax.training.experiment import Classes
 from vision_jax.training.origin import Origin
 from vision_jax.training.predict import read_experiment_json
 from vision_jax.types import UserError
@@ -37,11 +36,6 @@ class Run:
     arguments: Mapping[str, Any]
     record: Mapping[str, Any]
 
-    @property
-    def classes(self) -> Classes:
-        """The class names that the run was trained on."""
-        return tuple(self.record["classes"])
-
 
 def open_run(folder: Path) -> Run:
     """Reads experiment.json, and loads the recipe or the copy of the experiment's file that it names.
@@ -65,8 +59,9 @@ def open_run(folder: Path) -> Run:
         return _opened(folder, record)
     try:
         run = _opened(folder, record)
-        if record.get("classes"):
-            run.function(**run.arguments).model(run.classes)  # names that are no more show here
+        experiment = run.function(**run.arguments)  # names that are no more show here
+        if record["spec"] is not None:
+            experiment.model(experiment.task.spec_type.from_json(record["spec"], folder))
     except Exception as error:
         copy = folder / "experiment.py"
         mend = f" bring {copy} up to date," if copy.is_file() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,16 +16,16 @@ from vision_jax.cli.experiments import (
     check_recordable,
     defaults_to_json,
     parse,
-    resolve,
     words_of,
 )
 from vision_jax.cli.origins import find_origin, load_experiment, needed_origin, split_origin
 from vision_jax.cli.runs import Run, new_folder, open_run
 from vision_jax.training.distributed import from_first, is_first, joined
+from vision_jax.training.experiment import Experiment
 from vision_jax.training.loop import fit
 from vision_jax.training.origin import Origin
 from vision_jax.training.run_folder import differences
-from vision_jax.types import UserError
+from vision_jax.types import UserError, check_options
 
 USAGE = """\
 usage: vision-jax train EXPERIMENT [options]
@@ -94,7 +95,9 @@ def run(words: Sequence[str]) -> None:
     check_recordable(function, arguments)
     use_devices(options.devices)
     with joined(options.distributed, options.processes, options.process):
-        arguments, experiment = resolve(function, arguments)
+        check_options(function, arguments)
+        _try_data(function(**arguments))
+        experiment = function(**arguments)
         out = Path(from_first(lambda: str(options.out or new_folder(origin.name))))
         if is_first():
             print(f"run folder: {out}", file=sys.stderr, flush=True)
@@ -112,6 +115,17 @@ def run(words: Sequence[str]) -> None:
             print(
                 f"done; next: vision-jax predict {out} IMAGE ..., vision-jax evaluate {out}", file=sys.stderr
             )
+
+
+def _try_data(experiment: Experiment) -> None:
+    """Opens the data before there is a run folder, so that a mistake in them leaves none behind."""
+    logger = logging.getLogger("vision_jax")
+    # The run opens them again: what is odd about them is said then, once, and stands in its log.
+    logger.disabled = True
+    try:
+        experiment.task.open(None)
+    finally:
+        logger.disabled = False
 
 
 def _check(options: TrainOptions) -> None:

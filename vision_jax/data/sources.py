@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -21,6 +21,27 @@ def spread(length: int, count: int) -> list[int]:
         Ascending indices, each once: all of them where there are no more than `count`.
     """
     return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
+
+
+class Subset:
+    """The first records of a source, with all else that it states.
+
+    Args:
+        source: in random access.
+        count: how many; all where it has no more.
+    """
+
+    def __init__(self, source: Any, count: int) -> None:
+        self._source = source
+        self._count = min(count, len(source))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for while it is unpickled
+            raise AttributeError(name)
+        return getattr(self._source, name)
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ import numpy as np
 from vision_jax.layers.images import gray
 from vision_jax.models.spatial_transformers.colocalizer import CoLocalizer, CropEncoder
 from vision_jax.models.spatial_transformers.transformed_classifier import Convolutional
-from vision_jax.tasks import classification, colocalization
+from vision_jax.tasks import ClassificationTask, ColocalizationTask
 from vision_jax.training.bare import bare_training
 from vision_jax.training.experiment import Experiment, Fit, Gradient, TrainConfig
 from vision_jax.types import Count, PositiveFraction, Rising, Seed, UserError, Whole, check_options
@@ -63,8 +63,8 @@ def experiment(
     """
     check_options(experiment, locals())
     return Experiment(
-        model=lambda classes: CoLocalizer(Convolutional((16,), (9,), (32, 32), stride=4), sides=sides),
-        task=colocalization(data, digit, images, distractors),
+        model=lambda spec: CoLocalizer(Convolutional((16,), (9,), (32, 32), stride=4), sides=sides),
+        task=ColocalizationTask(data, digit, images, distractors),
         stages=(
             Fit("encoder", _learn_encoder(data, encoder_steps, seed)),
             Gradient(replace(train, steps=apart_steps), "apart", lambda model: model.copy(agreement=0.0)),
@@ -78,9 +78,9 @@ def _learn_encoder(data: str, steps: int, seed: int) -> Callable[..., Any]:
     def fit(model: Any, variables: Any, unlabeled: Any, key: Any) -> Any:
         """Trains the encoder; `scale` makes the mean square of what it has learned 1."""
         encoder: CropEncoder = model.encoder
-        opened = classification(data, (model.size, model.size)).open(None)
-        if len(opened.classes) != encoder.num_classes:
-            raise UserError(f"{data} has {len(opened.classes)} classes, not {encoder.num_classes}")
+        opened = ClassificationTask(data, (model.size, model.size)).open(None)
+        if len(opened.spec.classes) != encoder.num_classes:
+            raise UserError(f"{data} has {len(opened.spec.classes)} classes, not {encoder.num_classes}")
         config = TrainConfig(
             steps=steps, batch_size=128, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2
         )

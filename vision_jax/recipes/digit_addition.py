@@ -14,7 +14,7 @@ from typing import Literal
 from vision_jax.data.digits.distortions import DISTORTIONS, DistortionName
 from vision_jax.models.spatial_transformers.spatial_transformer import Affine
 from vision_jax.models.spatial_transformers.transformed_classifier import NetworkName, digit_classifier
-from vision_jax.tasks import addition
+from vision_jax.tasks import AdditionTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Seed, check_options
 
@@ -47,10 +47,10 @@ def experiment(
     """
     check_options(experiment, locals())
     return Experiment(
-        model=lambda classes: digit_classifier(
-            len(classes), network, Affine() if transformers else None, count=transformers, channels=2
+        model=lambda spec: digit_classifier(
+            len(spec.classes), network, Affine() if transformers else None, count=transformers, channels=2
         ),
-        task=addition(data, DISTORTIONS[distortion]),
+        task=AdditionTask(data, DISTORTIONS[distortion]),
         stages=(Gradient(train),),
         seed=seed,
     )

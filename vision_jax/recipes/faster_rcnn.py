@@ -18,7 +18,7 @@ from vision_jax.layers import FPN
 from vision_jax.layers.norms import NormKind
 from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.pretrained import starting_from
-from vision_jax.tasks import detection
+from vision_jax.tasks import DetectionTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, Filled, Five, Fraction, Positive, Seed, check_options
 
@@ -79,9 +79,9 @@ def experiment(
     """
     check_options(experiment, locals())
     return Experiment(
-        model=lambda classes: FasterRCNN(
+        model=lambda spec: FasterRCNN(
             backbone=resnet(backbone, norm),
-            num_classes=len(classes),
+            num_classes=len(spec.classes),
             neck=FPN(fpn_features, norm),
             rpn=RPN(anchor_sizes, aspect_ratios),
             roi=roi,
@@ -93,7 +93,7 @@ def experiment(
             nms_threshold=nms_threshold,
             max_detections=max_detections,
         ),
-        task=detection(data, canvas, augment),
+        task=DetectionTask(data, canvas, augment),
         stages=(Gradient(train, freeze=freeze),),
         seed=seed,
         init=starting_from(init),

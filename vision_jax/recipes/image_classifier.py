@@ -11,7 +11,6 @@ others. A run's backbone is a detector's too: `vision-jax train faster_rcnn --in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,7 +20,7 @@ from vision_jax.models.classification.image_classifier import ImageClassifier
 from vision_jax.models.classification.inceptions import INCEPTIONS, inception
 from vision_jax.pretrained import starting_from
 from vision_jax.pretrained.torchvision import ARCHITECTURES
-from vision_jax.tasks import classification
+from vision_jax.tasks import ClassificationTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, FractionBelow1, Seed, UserError, check_options
 
@@ -89,8 +88,8 @@ def experiment(
     """
     check_options(experiment, locals())
     return Experiment(
-        model=lambda classes: classifier(network, norm, label_smoothing, classes),
-        task=classification(data, canvas, augment),
+        model=lambda spec: classifier(network, norm, label_smoothing, len(spec.classes)),
+        task=ClassificationTask(data, canvas, augment),
         stages=(Gradient(train, freeze=freeze),),
         seed=seed,
         init=starting_from(init),
@@ -98,13 +97,13 @@ def experiment(
 
 
 def classifier(
-    network: Network, norm: NormKind, label_smoothing: float | None, classes: Sequence[str]
+    network: Network, norm: NormKind, label_smoothing: float | None, num_classes: int
 ) -> ImageClassifier:
-    """The network for those classes, with another norm and smoothing than its own."""
+    """The network for so many classes, with another norm and smoothing than its own."""
     if network in INCEPTIONS:
-        model = inception(network, len(classes))
+        model = inception(network, num_classes)
     else:
-        model = ARCHITECTURES[network]().build(len(classes))
+        model = ARCHITECTURES[network]().build(num_classes)
     if label_smoothing is not None:
         model = model.clone(label_smoothing=label_smoothing)
     if norm == "batch":

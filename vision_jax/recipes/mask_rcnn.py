@@ -20,7 +20,7 @@ from vision_jax.layers.norms import NormKind
 from vision_jax.models.detection.two_stage import RPN, MLPHead, SingleLevel, residual_head
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN, MLPMaskHead
 from vision_jax.pretrained import starting_from
-from vision_jax.tasks import instances
+from vision_jax.tasks import InstanceTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, Filled, Fraction, Positive, Seed, UserError, check_options
 
@@ -99,9 +99,9 @@ def experiment(
         given = " ".join(f"{size:g}" for size in anchor_sizes)
         raise UserError(f"--anchor-sizes {given}: give 5 values, one for each level of the pyramid")
     return Experiment(
-        model=lambda classes: MaskRCNN(
+        model=lambda spec: MaskRCNN(
             backbone=resnet(backbone, norm, stages=3 if residual else 4, remat=remat),
-            num_classes=len(classes),
+            num_classes=len(spec.classes),
             neck=FPN(fpn_features, norm) if pyramid else SingleLevel(neck),
             rpn=RPN(anchor_sizes if pyramid else (anchor_sizes,), aspect_ratios),
             head=residual_head(backbone, norm) if residual else MLPHead(head_features),
@@ -122,7 +122,7 @@ def experiment(
             nms_threshold=nms_threshold,
             max_detections=max_detections,
         ),
-        task=instances(data, canvas, augment, masks),
+        task=InstanceTask(data, canvas, augment, masks),
         stages=(Gradient(train, freeze=freeze),),
         seed=seed,
         init=starting_from(init),

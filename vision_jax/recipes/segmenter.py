@@ -28,9 +28,9 @@ from vision_jax.models.segmentation.segmenter import Segmenter, Views
 from vision_jax.models.segmentation.segnet import segnet, segnet_basic
 from vision_jax.models.segmentation.unet import UNet
 from vision_jax.pretrained import starting_from
-from vision_jax.tasks import segmentation
+from vision_jax.tasks import SegmentationTask
 from vision_jax.tasks.segmentation import Balance
-from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
+from vision_jax.training.experiment import Evaluation, Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, NotNegative, Seed, UserError, check_options
 
 Network = Literal[
@@ -94,17 +94,16 @@ def experiment(
         train: how long and how to train.
     """
     check_options(experiment, locals())
-    task = segmentation(data, canvas, augment, balance, class_weights, boundaries)
     build = _builder(network, widths, upsampling, backbone, norm)
     return Experiment(
-        model=lambda classes: Segmenter(build(len(classes)), task.class_weights(), dice),
-        task=task,
+        model=lambda spec: Segmenter(build(len(spec.classes)), spec.class_weights, dice),
+        task=SegmentationTask(data, canvas, augment, balance, class_weights, boundaries),
         stages=(Gradient(train, freeze=freeze),),
         seed=seed,
         init=starting_from(init),
         evaluations={
-            "flip": lambda model: model.clone(views=Views(flip=True)),
-            "scales": lambda model: model.clone(views=Views((0.75, 1.0, 1.25), flip=True)),
+            "flip": Evaluation(lambda model: model.clone(views=Views(flip=True))),
+            "scales": Evaluation(lambda model: model.clone(views=Views((0.75, 1.0, 1.25), flip=True))),
         },
     )
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from vision_jax.data.transforms.augment import Augment
 from vision_jax.models.classification.small_cnn import SmallCNN
-from vision_jax.tasks import classification
+from vision_jax.tasks import ClassificationTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, Filled, Seed, check_options
 
@@ -48,8 +48,8 @@ def experiment(
     """
     check_options(experiment, locals())
     return Experiment(
-        model=lambda classes: SmallCNN(num_classes=len(classes), widths=widths, norm=norm),
-        task=classification(data, canvas, augment),
+        model=lambda spec: SmallCNN(num_classes=len(spec.classes), widths=widths, norm=norm),
+        task=ClassificationTask(data, canvas, augment),
         stages=(Gradient(train),),
         seed=seed,
     )

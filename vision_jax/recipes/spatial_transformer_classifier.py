@@ -16,7 +16,7 @@ from typing import Literal
 from vision_jax.data.digits.distortions import DISTORTIONS, DistortionName
 from vision_jax.models.spatial_transformers.spatial_transformer import TRANSFORMS, TransformName
 from vision_jax.models.spatial_transformers.transformed_classifier import NetworkName, digit_classifier
-from vision_jax.tasks import classification
+from vision_jax.tasks import ClassificationTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Seed, check_options
 
@@ -49,10 +49,10 @@ def experiment(
     """
     check_options(experiment, locals())
     return Experiment(
-        model=lambda classes: digit_classifier(
-            len(classes), network, None if transformer == "none" else TRANSFORMS[transformer]
+        model=lambda spec: digit_classifier(
+            len(spec.classes), network, None if transformer == "none" else TRANSFORMS[transformer]
         ),
-        task=classification(data, distortion=DISTORTIONS[distortion]),
+        task=ClassificationTask(data, distortion=DISTORTIONS[distortion]),
         stages=(Gradient(train),),
         seed=seed,
     )

@@ -40,7 +40,7 @@ class Trial:
     Attributes:
         name: of its folder.
         values: what varies, as JSON has it.
-        arguments: all of the experiment's, as JSON has them, before any was resolved from the data.
+        arguments: all of the experiment's, as JSON has them.
         words: that `vision-jax train EXPERIMENT` takes for it.
     """
 

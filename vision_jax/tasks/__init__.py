@@ -1,10 +1,17 @@
-"""One function a task: it joins data, evaluators and plots into what an experiment needs around a model."""
+"""One class a task: it joins data, evaluators and plots into what an experiment needs around a model."""
 
-from vision_jax.tasks.addition import addition
-from vision_jax.tasks.classification import classification
-from vision_jax.tasks.colocalization import colocalization
-from vision_jax.tasks.detection import detection
-from vision_jax.tasks.instance import instances
-from vision_jax.tasks.segmentation import segmentation
+from vision_jax.tasks.addition import AdditionTask
+from vision_jax.tasks.classification import ClassificationTask
+from vision_jax.tasks.colocalization import ColocalizationTask
+from vision_jax.tasks.detection import DetectionTask
+from vision_jax.tasks.instance import InstanceTask
+from vision_jax.tasks.segmentation import SegmentationTask
 
-__all__ = ["addition", "classification", "colocalization", "detection", "instances", "segmentation"]
+__all__ = [
+    "AdditionTask",
+    "ClassificationTask",
+    "ColocalizationTask",
+    "DetectionTask",
+    "InstanceTask",
+    "SegmentationTask",
+]

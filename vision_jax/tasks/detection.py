@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
+from vision_jax.data.examples import DetectionExample
 from vision_jax.data.open import open_detection
 from vision_jax.data.pipeline.batching import detection_batch
 from vision_jax.data.pipeline.reading import read_detection
@@ -13,19 +16,15 @@ from vision_jax.data.sources import DetectionSource
 from vision_jax.data.transforms.augment import Augment
 from vision_jax.evaluation import CocoEvaluator, RecallEvaluator, VocEvaluator
 from vision_jax.tasks.canvas import Sides
-from vision_jax.tasks.objects import Kind, objects_task, result, unannotated
-from vision_jax.training.experiment import Classes, Evaluator, Task
-from vision_jax.types import DetectionBatch, Detections, to_original
+from vision_jax.tasks.images import Sources
+from vision_jax.tasks.objects import ObjectsTask, result, unannotated
+from vision_jax.training.experiment import Batch, Evaluator
+from vision_jax.types import DetectionBatch, Detections, DetectionSpec, Picture, to_original
 from vision_jax.visualization import plot_detection_batch, plot_detections
 
 
-def detection(
-    data: str,
-    canvas: Sides | None = None,
-    augment: Augment = Augment(),
-    max_objects: int | None = None,
-) -> Task:
-    """Joins a detection data set, its evaluators and its plots.
+class DetectionTask(ObjectsTask):
+    """Images with boxes and classes; data are opened when they are first needed.
 
     Args:
         data: `synthetic`, `coco:FOLDER` or another of those that `vision_jax.data.open` lists.
@@ -36,54 +35,66 @@ def detection(
         max_objects: number of boxes that a batch holds of each image, ignored ones included; None takes the
             largest number in the data.
 
-    Returns:
-        The task; data are opened when they are first needed.
-
     Raises:
         UserError: impossible sides or number of objects.
     """
-    return objects_task(
-        boxes_kind(partial(open_detection, data), _evaluators, "AP"), canvas, augment, max_objects
-    )
 
+    metric = "AP"
 
-def boxes_kind(
-    open: Callable[[Classes | None], tuple[DetectionSource, DetectionSource]],
-    evaluators: Callable[[Any, int | None], Sequence[Evaluator]],
-    metric: str,
-) -> Kind:
-    """A kind of task with boxes alone; the arguments are those of `Kind`."""
-    return Kind(
-        open=open,
-        read=read_detection,
-        collate=detection_batch,
-        unannotated=unannotated,
-        extra_bytes=lambda source, most: 0,
-        evaluators=evaluators,
-        plot_batch=plot_detection_batch,
-        plot_predictions=plot_detections,
-        to_json=_to_json,
-        metric=metric,
-    )
+    def __init__(
+        self,
+        data: str,
+        canvas: Sides | None = None,
+        augment: Augment = Augment(),
+        max_objects: int | None = None,
+    ) -> None:
+        super().__init__(canvas, augment, max_objects)
+        self.data = data
 
+    @property
+    def reader(self) -> Callable[[Any, int], DetectionExample]:
+        """Reads boxes alone."""
+        return read_detection
 
-def _evaluators(source: DetectionSource, first: int | None) -> Sequence[Evaluator]:
-    """Fresh evaluators of a split, or of its `first` images."""
-    records = [source.record(i) for i in range(len(source) if first is None else min(first, len(source)))]
-    ids = getattr(source, "category_ids", None)
-    return (
-        CocoEvaluator(records, source.classes, ids),
-        VocEvaluator(records, source.classes),
-        RecallEvaluator(records),
-    )
+    @property
+    def collator(self) -> Callable[..., Batch]:
+        """Stacks boxes alone."""
+        return detection_batch
 
+    def unannotated(self, id: int, image: UInt8[np.ndarray, "h w 3"]) -> DetectionExample:
+        """An example of an RGB image without objects."""
+        return unannotated(id, image)
 
-def _to_json(batch: DetectionBatch, detections: Detections, classes: Classes) -> list[Any]:
-    """For each valid image its detections in the format of COCO's results."""
-    return [
-        [
-            result(found.id, box, float(score), int(label), classes)
-            for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
+    def open_sources(self, classes: tuple[str, ...] | None) -> Sources:
+        """The splits of `data`."""
+        return open_detection(self.data, classes)
+
+    def evaluators(self, source: DetectionSource, spec: DetectionSpec) -> Sequence[Evaluator]:
+        """COCO's and VOC's average precision, and recall."""
+        records = [source.record(i) for i in range(len(source))]
+        ids = getattr(source, "category_ids", None)
+        return (
+            CocoEvaluator(records, spec.classes, ids),
+            VocEvaluator(records, spec.classes),
+            RecallEvaluator(records),
+        )
+
+    def plot_batch(self, batch: DetectionBatch, spec: DetectionSpec) -> Picture:
+        """Images with their boxes."""
+        return plot_detection_batch(batch, spec.classes)
+
+    def plot_predictions(
+        self, batch: DetectionBatch, predictions: Detections, spec: DetectionSpec
+    ) -> Picture:
+        """Boxes beside detections."""
+        return plot_detections(batch, predictions, spec.classes)
+
+    def to_json(self, batch: DetectionBatch, predictions: Detections, spec: DetectionSpec) -> list[list[Any]]:
+        """For each valid image its detections in the format of COCO's results."""
+        return [
+            [
+                result(found.id, box, float(score), int(label), spec.classes)
+                for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
+            ]
+            for found in to_original(batch, predictions)
         ]
-        for found in to_original(batch, detections)
-    ]

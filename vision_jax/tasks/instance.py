@@ -2,133 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
 from vision_jax.data.codecs.masks import encode_runs, pack_runs
 from vision_jax.data.examples import InstanceExample
 from vision_jax.data.open import open_instances
 from vision_jax.data.pipeline.batching import instance_batch
 from vision_jax.data.pipeline.reading import read_instances
-from vision_jax.data.records import DetectionRecord
 from vision_jax.data.sources import InstanceSource
 from vision_jax.data.transforms.augment import Augment
 from vision_jax.evaluation import CocoInstanceEvaluator
 from vision_jax.ops.masks import paste_mask
 from vision_jax.tasks.canvas import Sides
-from vision_jax.tasks.objects import Kind, objects_task, result, sizes, unannotated
-from vision_jax.training.experiment import Classes, Evaluator, Task
-from vision_jax.types import InstanceBatch, Instances, UserError, instances_to_original
+from vision_jax.tasks.images import Sources
+from vision_jax.tasks.objects import ObjectsTask, result, sizes, unannotated
+from vision_jax.training.experiment import Batch, Evaluator
+from vision_jax.types import (
+    DetectionSpec,
+    InstanceBatch,
+    Instances,
+    Picture,
+    UserError,
+    instances_to_original,
+)
 from vision_jax.visualization import plot_instance_batch, plot_instances
 
 
-def instances(
-    data: str,
-    canvas: Sides | None = None,
-    augment: Augment = Augment(),
-    masks: Literal["crops", "full"] = "crops",
-    mask_size: int = 112,
-) -> Task:
-    """Joins a data set with instance masks, its evaluator and its plots.
+class InstanceTask(ObjectsTask):
+    """Images with instance masks, evaluated at the size of the original images; opened when first needed.
 
     Args:
         data: `synthetic`, `coco:FOLDER` or another of those that `vision_jax.data.open` lists.
-        canvas: as for `detection`.
+        canvas: as for `DetectionTask`.
         augment: how training images are varied.
         masks: what a batch holds of each object: a crop to its box, or a bitmap of the canvas, which takes
             height * width / mask_size^2 times the memory.
         mask_size: cells along each side of a crop; 112 is four times the 28 of the usual mask heads.
 
-    Returns:
-        The task, which evaluates at the size of the original images; data are opened when first needed.
-
     Raises:
         UserError: impossible sides or size of masks.
     """
-    if mask_size < 1:
-        raise UserError(f"mask_size is {mask_size}: give 1 or more")
-    size = mask_size if masks == "crops" else None
-    kind = Kind(
-        open=partial(open_instances, data),
-        read=partial(read_instances, size=size),
-        collate=instance_batch,
-        unannotated=partial(_unannotated, size=mask_size),
-        extra_bytes=lambda source, most: most * (_median_area(source) if size is None else size**2),
-        evaluators=_evaluators,
-        plot_batch=plot_instance_batch,
-        plot_predictions=plot_instances,
-        to_json=_to_json,
-        metric="mask/AP",
-    )
-    return objects_task(kind, canvas, augment)
+
+    metric = "mask/AP"
+
+    def __init__(
+        self,
+        data: str,
+        canvas: Sides | None = None,
+        augment: Augment = Augment(),
+        masks: Literal["crops", "full"] = "crops",
+        mask_size: int = 112,
+    ) -> None:
+        super().__init__(canvas, augment)
+        if mask_size < 1:
+            raise UserError(f"mask_size is {mask_size}: give 1 or more")
+        self.data = data
+        self.full = masks == "full"
+        self.mask_size = mask_size
+
+    @property
+    def reader(self) -> Callable[[Any, int], InstanceExample]:
+        """Reads boxes and masks."""
+        return partial(read_instances, size=None if self.full else self.mask_size)
+
+    @property
+    def collator(self) -> Callable[..., Batch]:
+        """Stacks boxes and masks."""
+        return instance_batch
+
+    def unannotated(self, id: int, image: UInt8[np.ndarray, "h w 3"]) -> InstanceExample:
+        """An example of an RGB image without objects."""
+        return InstanceExample(
+            **vars(unannotated(id, image)),
+            masks=np.zeros((0, self.mask_size, self.mask_size), np.uint8),
+            frames=np.zeros((0, 4), np.float32),
+        )
+
+    def extra_bytes(self, source: InstanceSource, most: int) -> int:
+        """Of masks: crops, or bitmaps of the median image's size."""
+        return most * (_median_area(source) if self.full else self.mask_size**2)
+
+    def open_sources(self, classes: tuple[str, ...] | None) -> Sources:
+        """The splits of `data`."""
+        return open_instances(self.data, classes)
+
+    def evaluators(self, source: InstanceSource, spec: DetectionSpec) -> Sequence[Evaluator]:
+        """COCO's average precision of masks and of boxes."""
+        return [CocoInstanceEvaluator(source, spec.classes, getattr(source, "category_ids", None))]
+
+    def plot_batch(self, batch: InstanceBatch, spec: DetectionSpec) -> Picture:
+        """Images with boxes and masks."""
+        return plot_instance_batch(batch, spec.classes)
+
+    def plot_predictions(self, batch: InstanceBatch, predictions: Instances, spec: DetectionSpec) -> Picture:
+        """Ground truth beside detected instances."""
+        return plot_instances(batch, predictions, spec.classes)
+
+    def to_json(self, batch: InstanceBatch, predictions: Instances, spec: DetectionSpec) -> list[list[Any]]:
+        """For each valid image its objects in the format of COCO's results, masks at the original size."""
+        present = np.flatnonzero(np.asarray(batch.example_valid))
+        results = []
+        for b, found in zip(present, instances_to_original(batch, predictions), strict=True):
+            height, width = np.asarray(batch.original_size[b]).tolist()
+            results.append(
+                [
+                    {
+                        **result(found.id, box, float(score), int(label), spec.classes),
+                        "segmentation": {
+                            "size": [height, width],
+                            "counts": pack_runs(encode_runs(paste_mask(mask, box, (height, width)))),
+                        },
+                    }
+                    for box, score, label, mask in zip(*found[1:], strict=True)
+                ]
+            )
+        return results
 
 
 def _median_area(source: InstanceSource) -> int:
     """Of the images, in pixels; 0 where there are none."""
     return int(np.median(sizes(source).prod(1))) if len(source) else 0
-
-
-def _unannotated(id: int, image: UInt8[np.ndarray, "h w 3"], size: int) -> InstanceExample:
-    """An example of an RGB image without objects, whose masks would have `size` cells along each side."""
-    example = unannotated(id, image)
-    return InstanceExample(
-        **vars(example), masks=np.zeros((0, size, size), np.uint8), frames=np.zeros((0, 4), np.float32)
-    )
-
-
-class _First:
-    """The first images of a source."""
-
-    def __init__(self, source: InstanceSource, count: int):
-        self._source = source
-        self._count = min(count, len(source))
-        self.classes = source.classes
-        segmentations = getattr(source, "segmentations", None)
-        if segmentations is not None:
-            self.segmentations = segmentations
-
-    def __len__(self) -> int:
-        return self._count
-
-    def record(self, index: int) -> DetectionRecord:
-        """The annotations of an image."""
-        return self._source.record(index)
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB."""
-        return self._source.image(index)
-
-    def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
-        """The masks of an image's objects, in the order of its record."""
-        return self._source.masks(index)
-
-
-def _evaluators(source: InstanceSource, first: int | None) -> Sequence[Evaluator]:
-    """Fresh evaluators of a split, or of its `first` images."""
-    part = source if first is None else _First(source, first)
-    return [CocoInstanceEvaluator(part, source.classes, getattr(source, "category_ids", None))]
-
-
-def _to_json(batch: InstanceBatch, instances: Instances, classes: Classes) -> list[Any]:
-    """For each valid image its objects in the format of COCO's results, with masks at the original size."""
-    present = np.flatnonzero(np.asarray(batch.example_valid))
-    results = []
-    for b, found in zip(present, instances_to_original(batch, instances), strict=True):
-        height, width = np.asarray(batch.original_size[b]).tolist()
-        results.append(
-            [
-                {
-                    **result(found.id, box, float(score), int(label), classes),
-                    "segmentation": {
-                        "size": [height, width],
-                        "counts": pack_runs(encode_runs(paste_mask(mask, box, (height, width)))),
-                    },
-                }
-                for box, score, label, mask in zip(*found[1:], strict=True)
-            ]
-        )
-    return results

@@ -1,92 +1,77 @@
-"""A split as batches on one canvas, for training and for evaluation."""
+"""A split as batches, for training and for evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from vision_jax.data.digits.distortions import Distort
-from vision_jax.data.digits.sums import DistortSum
-from vision_jax.data.pipeline.loader import evaluation_batches, train_batches
+import numpy as np
+
+from vision_jax.data.pipeline.loader import TrainBatches, evaluation_batches, train_batches
 from vision_jax.data.pipeline.reading import Examples
-from vision_jax.data.transforms.augment import Augment, FitCanvas, train_transform
-from vision_jax.data.transforms.geometry import Canvas
 
-# Resized images are cached between passes while they take no more bytes than this.
+# Prepared examples are cached between passes while they take no more bytes than this.
 _KEEP_BYTES = 2**30
+
+
+@runtime_checkable
+class TrainingTransform(Protocol):
+    """What a training example goes through."""
+
+    def prepare(self, example: Any) -> Any:
+        """The part that is always the same, whose outcome may be cached."""
+        ...
+
+    def __call__(self, example: Any, rng: np.random.Generator) -> Any:
+        """The random part."""
+        ...
 
 
 @dataclass(frozen=True)
 class Loading:
-    """A split and how its images become batches.
+    """A split and how its examples become batches; all of it can be pickled for loader processes.
 
     Attributes:
         source: the split.
         read: (source, index) -> example.
-        canvas: (height, width).
-        collate: (examples, batch_size=...) -> batch; can be pickled for loader processes.
-        groups: (first or None) -> a key for each example; a batch has examples of one key. None: one group.
-        bytes_per_pixel: of an example: 3 of its image, and those of its label map.
-        extra_bytes: of an example, for what is not a map (masks).
-        distort: replaces the `Augment`, and distorts the evaluation images too.
+        transform: of training examples.
+        prepare: example -> example, of evaluation.
+        collate: (batch_size) -> (examples -> batch).
+        groups: () -> a key for each example; a batch has examples of one key. None: one group.
+        train_bytes: of an example as `transform.prepare` gives it.
+        evaluation_bytes: of an example as `prepare` gives it.
     """
 
     source: Any
     read: Callable[[Any, int], Any]
-    canvas: Canvas
+    transform: TrainingTransform
+    prepare: Callable[[Any], Any]
     collate: Callable[[int], Callable[[Sequence[Any]], Any]]
-    groups: Callable[[int | None], Sequence[Hashable]] | None = None
-    bytes_per_pixel: int = 3
-    extra_bytes: int = 0
-    distort: Distort | DistortSum | None = None
+    groups: Callable[[], Sequence[Hashable]] | None = None
+    train_bytes: float = 0
+    evaluation_bytes: float = 0
 
-    def train(
-        self, augment: Augment, batch_size: int, seed: int, workers: int, first: int | None = None
-    ) -> Any:
+    def train(self, batch_size: int, seed: int, workers: int) -> TrainBatches:
         """Endless batches, shuffled and augmented.
 
         Args:
-            augment: how images are varied.
-            batch_size: images a batch.
+            batch_size: examples a batch.
             seed: of the order and of all random numbers.
             workers: loader processes; 0 uses threads.
-            first: use only so many images; all if None.
-
-        Returns:
-            An iterator with `get_state` and `set_state`.
         """
-        transform = self.distort or train_transform(augment, self.canvas)
-        # Crops are cut from images that are kept larger than the canvas.
-        zoom = augment.scale[1] ** 2 / (augment.crop_area if augment.crop else 1)
-        examples = Examples(
-            self.source,
-            self.read,
-            transform.prepare,
-            self._fits_in_memory(zoom, max(1, workers), first),
-            first,
-        )
+        cached = max(1, workers) * len(self.source) * self.train_bytes <= _KEEP_BYTES
+        examples = Examples(self.source, self.read, self.transform.prepare, cached)
         return train_batches(
-            examples, transform, self.collate(batch_size), batch_size, seed, workers, self._groups(first)
+            examples, self.transform, self.collate(batch_size), batch_size, seed, workers, self._groups()
         )
 
-    def evaluation(self, batch_size: int, first: int | None = None) -> Iterable[Any]:
-        """Every image once, in order; can be iterated over any number of times.
+    def once(self, batch_size: int) -> Iterable[Any]:
+        """Every example once, in order, the last batch padded; can be iterated over any number of times."""
+        cached = len(self.source) * self.evaluation_bytes <= _KEEP_BYTES
+        examples = Examples(self.source, self.read, self.prepare, cached)
+        return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups())
 
-        Args:
-            batch_size: images a batch; the last one is padded.
-            first: use only so many images; all if None.
-        """
-        prepare = FitCanvas(self.canvas) if self.distort is None else self.distort.for_evaluation
-        examples = Examples(self.source, self.read, prepare, self._fits_in_memory(1, 1, first), first)
-        return evaluation_batches(examples, self.collate(batch_size), batch_size, self._groups(first))
-
-    def _groups(self, first: int | None) -> Sequence[Hashable] | None:
+    def _groups(self) -> Sequence[Hashable] | None:
         """The key of each example; None where they are one group."""
-        return None if self.groups is None else self.groups(first)
-
-    def _fits_in_memory(self, zoom: float, copies: int, first: int | None) -> bool:
-        """Whether the examples can be cached: their pixels `zoom` times those of the canvas, in `copies`."""
-        count = len(self.source) if first is None else min(first, len(self.source))
-        each = zoom * self.canvas[0] * self.canvas[1] * self.bytes_per_pixel + self.extra_bytes
-        return copies * count * each <= _KEEP_BYTES
+        return None if self.groups is None else self.groups()

@@ -1,14 +1,14 @@
 """The experiment's definition, the step, the loop, schedules, checkpoints and the run folder.
 
 It knows no model by name: models reach it as Flax modules with `loss` and `predict`, evaluators and
-plots as callables of a `Task`.
+plots as methods of a `Task`.
 """
 
 from vision_jax.training.experiment import (
     Batch,
     BatchIterator,
-    Classes,
     Data,
+    Evaluation,
     Evaluator,
     Experiment,
     Fit,
@@ -24,8 +24,8 @@ from vision_jax.training.stopping import Stopped
 __all__ = [
     "Batch",
     "BatchIterator",
-    "Classes",
     "Data",
+    "Evaluation",
     "Evaluator",
     "Experiment",
     "Fit",

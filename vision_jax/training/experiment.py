@@ -1,32 +1,38 @@
 """What an experiment is: a model, data opened only when needed, how to train, how to evaluate.
 
-The path of one batch: `Data.train(...)` gives numpy structs -> the loop shards them over the devices
--> `model.loss` -> the step. `Data.evaluation(...)` gives finite batches -> `model.predict` -> each
-evaluator's `add(batch, predictions)` -> `report()`. Nothing here knows what a box is.
+The path of one batch: `Task.open(spec or None)` gives `Data`, whose spec decides the model: `model(spec)`.
+`Data.train(...)` gives numpy structs -> the loop shards them over the devices -> `model.loss` -> the step.
+`Data.once("val", ...)` gives finite batches -> `model.loss` and `model.predict` -> each evaluator's
+`add(batch, predictions)` -> `report()`. Nothing here knows what an example is.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
-import numpy as np
 
 from vision_jax.types import (
     Count,
+    DataSpec,
     FractionBelow1,
     NotNegative,
     Picture,
     Positive,
     Report,
+    UserError,
     Whole,
 )
 
+S = TypeVar("S", bound=DataSpec)
+
 Batch = Any
 Predictions = Any
-Classes = tuple[str, ...]
+Split = Literal["train", "val"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -108,66 +114,128 @@ class BatchIterator(Protocol):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Computes metrics over one pass of the evaluation data."""
+    """Computes metrics over one pass of the evaluation data.
+
+    Beside `add` or in its place it may have `add_losses(batch, losses)`, where `losses` are those of the loss
+    terms that the model gives an example at a time: {name: Mean of numpy arrays [B]}. It is given what the
+    `Evaluation` computes: predictions, losses or both.
+    """
 
     def add(self, batch: Batch, predictions: Predictions, /) -> None:
         """Takes one batch and its predictions, both as numpy; skips examples that are not `example_valid`."""
         ...
 
     def report(self) -> Report:
-        """The metrics of all batches added."""
+        """The metrics of all batches added, and what each example contributed to them."""
         ...
 
 
-@dataclass(frozen=True)
-class Data:
-    """The data of an experiment, opened.
+class Data(ABC):
+    """The data of an experiment, opened."""
 
-    Attributes:
-        classes: class names; their number is K.
-        train: (batch_size, seed, workers) -> an endless iterator of numpy batches, augmented.
-        evaluation: (batch_size) -> the evaluation images once, in order, the last batch padded.
-        evaluators: () -> fresh evaluators for one pass.
-        overfit: (n) -> the first n training images, not augmented, as training and evaluation data.
-        summary: () -> what `vision-jax show` prints and plots: counts, sizes, a picture.
-    """
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """What they decide about the model and its batches, or what a run's data decided."""
 
-    classes: Classes
-    train: Callable[[int, int, int], BatchIterator]
-    evaluation: Callable[[int], Iterable[Batch]]
-    evaluators: Callable[[], Sequence[Evaluator]]
-    overfit: Callable[[int], Data]
-    summary: Callable[[], Report]
+    @abstractmethod
+    def train(self, batch_size: int, seed: int, workers: int) -> BatchIterator:
+        """An endless iterator of numpy batches, shuffled and augmented."""
+
+    @abstractmethod
+    def once(self, split: Split, batch_size: int) -> Iterable[Batch]:
+        """The examples of a split once, in order, not augmented, the last batch padded.
+
+        Can be iterated over any number of times. `val` is what is evaluated.
+        """
+
+    @abstractmethod
+    def evaluators(self) -> Sequence[Evaluator]:
+        """Fresh evaluators for one pass over `once("val")`."""
+
+    @abstractmethod
+    def overfit(self, n: int) -> Data:
+        """The first n training examples, not augmented, as training and evaluation data."""
+
+    @abstractmethod
+    def first(self, n: int) -> Data:
+        """The same with the first n examples of the evaluation data alone."""
+
+    @abstractmethod
+    def summary(self) -> Report:
+        """What `vision-jax show` prints and plots: counts, sizes, a picture."""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(ABC, Generic[S]):
     """What a kind of problem (detection, classification, segmentation) needs around a model.
 
     Attributes:
-        open: (classes or None) -> Data. Given a run's classes, labels are mapped to them by name and a
-            class the run has not seen is a `UserError`; given None, the data's own classes are used.
-        prepare: (images, ids) -> a batch for `predict` from uint8 RGB images [h, w, 3] of any sizes,
-            without any data set.
-        plot_batch: (batch, classes) -> the batch as the model sees it, with its ground truth.
-        plot_predictions: (batch, predictions, classes) -> ground truth beside predictions (predictions alone
-            where the batch has no ground truth).
-        to_json: (batch, predictions, classes) -> for each valid example, its predictions in the original
-            image's pixels, JSON-serializable.
-        metric: name of the metric that decides the best checkpoint; higher is better.
-        resolve: () -> values by name, resolved from the data, for arguments that were left open (None), such
-            as `canvas`. The command line records them with a run's arguments: predicting needs no data.
-        plot_curves: rows of metrics.csv -> curves.png; None writes none.
+        spec_type: the class of its specs.
+        metric: name of the metric that decides the best checkpoint.
+        minimize: whether a lower value of it is better.
     """
 
-    open: Callable[[Classes | None], Data]
-    prepare: Callable[[Sequence[np.ndarray], Sequence[int]], Batch]
-    plot_batch: Callable[[Batch, Classes], Picture]
-    plot_predictions: Callable[[Batch, Predictions, Classes], Picture]
-    to_json: Callable[[Batch, Predictions, Classes], list[Any]]
+    spec_type: type[S]
     metric: str
-    resolve: Callable[[], Mapping[str, Any]] = dict
-    plot_curves: Callable[[list[dict[str, float]]], Picture] | None = None
+    minimize: bool = False
+
+    @abstractmethod
+    def open(self, spec: S | None) -> Data:
+        """Opens the data.
+
+        Args:
+            spec: that of a run: the data are brought to it, and what does not fit it (a class that the
+                run has not seen) is a `UserError`. None lets the data decide.
+        """
+
+    def find(self, paths: Sequence[Path]) -> list[tuple[Path, str]]:
+        """The files that `predict` reads for the paths that it is given, folders among them.
+
+        Returns:
+            Each file with its name for people.
+
+        Raises:
+            UserError: a path is not there, or a folder has nothing to predict from.
+        """
+        raise UserError(f"{type(self).__name__} predicts from no file: use `vision-jax sample`")
+
+    def read(self, file: Path) -> Any:
+        """One input of `predict`, of a file of `find`.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        raise UserError(f"{type(self).__name__} predicts from no file: use `vision-jax sample`")
+
+    def prepare(self, inputs: Sequence[Any], ids: Sequence[int], spec: S) -> Batch:
+        """A batch for `predict`, without any data set.
+
+        Args:
+            inputs: as `read` gives them.
+            ids: one for each, which random numbers depend on.
+            spec: of the run.
+        """
+        raise UserError(f"{type(self).__name__} predicts from no input: use `vision-jax sample`")
+
+    def blank(self, ids: Sequence[int], spec: S) -> Batch:
+        """A batch for `predict` where that samples without input; an example for each id."""
+        raise UserError(f"{type(self).__name__} predicts from inputs: use `vision-jax predict`")
+
+    @abstractmethod
+    def plot_batch(self, batch: Batch, spec: S) -> Picture:
+        """The batch as the model sees it, with its ground truth."""
+
+    @abstractmethod
+    def plot_predictions(self, batch: Batch, predictions: Predictions, spec: S) -> Picture:
+        """Ground truth beside predictions; predictions alone where the batch has no ground truth."""
+
+    @abstractmethod
+    def to_json(self, batch: Batch, predictions: Predictions, spec: S) -> list[list[Any]]:
+        """For each valid example its predictions, in the original input's units, JSON-serializable."""
+
+    def plot_curves(self, rows: list[dict[str, float]]) -> Picture | None:
+        """curves.png, of the rows of metrics.csv; None writes none."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -206,23 +274,55 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """One way to evaluate a checkpoint.
+
+    Attributes:
+        model: module -> the same module with other prediction settings.
+        loss: whether to compute the losses.
+        predict: whether to predict. At least one of the two.
+        examples: use only the first so many of the evaluation data; None uses all.
+    """
+
+    model: Callable[[nn.Module], nn.Module] = _unchanged
+    loss: bool = True
+    predict: bool = True
+    examples: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.loss or self.predict):
+            raise UserError("an Evaluation computes losses, predictions or both: leave one of them on")
+        if self.examples is not None and self.examples < 1:
+            raise UserError(f"an Evaluation of {self.examples} examples: give 1 or more, or None for all")
+
+    def methods(self) -> tuple[str, ...]:
+        """Of an evaluator, those that are called: `add_losses`, `add`."""
+        return ("add_losses",) * self.loss + ("add",) * self.predict
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What can be trained and evaluated, as a recipe returns it.
 
     Attributes:
-        model: (classes) -> the module, with `__call__`, `loss` and `predict`.
+        model: (the data's spec) -> the module, with `__call__`, `loss` and `predict`. It takes numbers and
+            arrays from the spec, no names.
         task: its data, evaluators and plots.
         stages: run in order; usually one `Gradient`.
         seed: of the initial parameters, the data's order and all random numbers.
         init: the model's random variables -> the variables that training starts from, of the same shapes
             (`vision_jax.pretrained.starting_from`); None starts from the random ones.
-        evaluations: named ways to predict from one checkpoint: module -> the same module with other
-            prediction settings. "default" is the unchanged module.
+        evaluations: by name, ways to evaluate one checkpoint. "default" is the one during training; without
+            it the unchanged module's losses and predictions are evaluated, on all of the data.
     """
 
-    model: Callable[[Classes], nn.Module]
-    task: Task
+    model: Callable[[Any], nn.Module]
+    task: Task[Any]
     stages: tuple[Gradient | Fit, ...]
     seed: int = 0
     init: Callable[[Any], Any] | None = None
-    evaluations: Mapping[str, Callable[[nn.Module], nn.Module]] = field(default_factory=dict)
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+
+    def all_evaluations(self) -> dict[str, Evaluation]:
+        """The evaluations by name, "default" first."""
+        return {"default": self.evaluations.get("default", Evaluation()), **self.evaluations}

@@ -53,6 +53,7 @@ from vision_jax.training.parallel import (
     replicate,
     shard,
 )
+from vision_jax.training.predict import recorded_spec
 from vision_jax.training.run import RunContext, evaluate_finished, evaluate_saved
 from vision_jax.training.run_folder import RunFolder, describe, machine, now
 from vision_jax.training.state import TrainState, Variables, check_fits, initial_variables
@@ -82,8 +83,8 @@ def fit(
         experiment: what to train.
         run_folder: a new folder, or with `resume` that of a run.
         resume: continue from the newest sound checkpoint (from the start if there is none yet).
-            The classes and `overfit` are then those the run began with.
-        overfit: train and evaluate on the first so many training images only; 0 uses all data.
+            The data's spec and `overfit` are then those the run began with.
+        overfit: train and evaluate on the first so many training examples only; 0 uses all data.
         profile: trace the 10th to 15th step of this process into `run_folder/profile`.
         devices: how many devices of each process to use; all of them if None.
         recipe: the import path of the recipe that made the experiment, `vision_jax.recipes.mask_rcnn`.
@@ -117,8 +118,10 @@ def fit(
                 raise UserError(f"{folder.path} began with seed {record['seed']}, not {experiment.seed}")
         else:
             steps = sum(s.train.steps if isinstance(s, Gradient) else 1 for s in experiment.stages)
-            metric = experiment.task.metric
-            record = describe(recipe, file, arguments, experiment.seed, overfit, steps, metric, used)
+            task = experiment.task
+            record = describe(
+                recipe, file, arguments, experiment.seed, overfit, steps, task.metric, task.minimize, used
+            )
             folder.begin(record, file)
         return record
 
@@ -131,8 +134,9 @@ def fit(
         stop = open_things.enter_context(StopRequest())
         if resume:
             _note_resumption(record, used)
-        data = experiment.task.open(tuple(record["classes"]) if record["classes"] else None)
-        record = {**record, "classes": list(data.classes)}
+        data = experiment.task.open(recorded_spec(experiment, folder.path) if record["spec"] else None)
+        with storage_errors(folder.path):
+            record = {**record, "spec": data.spec.to_json(folder.path)} if is_first() else record
         folder.write_record(record)
         if record["overfit"]:
             data = data.overfit(record["overfit"])
@@ -152,7 +156,7 @@ def fit(
             folder=folder,
             devices=used,
             data=data,
-            model=experiment.model(data.classes),
+            model=experiment.model(data.spec),
             console=console,
             stop=stop,
             metrics=metrics,
@@ -336,7 +340,7 @@ def _begin_model(run: RunContext, index: int, batch: Batch, first_shard: Batch) 
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
     logger.info("%s parameters", f"{count:,}")
     if is_first():
-        picture = run.experiment.task.plot_batch(batch, run.data.classes)
+        picture = run.experiment.task.plot_batch(batch, run.data.spec)
         run.folder.write_picture("train_batch.png", picture)
     return variables
 
@@ -378,9 +382,7 @@ def _opening_line(run: RunContext, resume: bool) -> str:
             f" of {jax.process_count()} processes (if one ends, the others do within a minute or so; "
             "start all again with --resume)"
         )
-    return (
-        f"{run.folder.path} {start}: {len(run.data.classes)} classes, seed {run.experiment.seed}, on {where}"
-    )
+    return f"{run.folder.path} {start}: {run.data.spec.describe()}, seed {run.experiment.seed}, on {where}"
 
 
 def _due(every: int, done: int) -> bool:

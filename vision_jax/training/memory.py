@@ -103,7 +103,7 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     stage = next((stage for stage in experiment.stages if isinstance(stage, Gradient)), None)
     if stage is None:
         raise UserError("no stage of the experiment trains by gradient, so there is no step to look at")
-    config, model = stage.train, stage.model(experiment.model(data.classes))
+    config, model = stage.train, stage.model(experiment.model(data.spec))
     step = data_parallel(configured_step(model, config, stage.freeze), local_devices(1))
     key = jax.random.key(0)
 

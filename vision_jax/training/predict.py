@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 
 from vision_jax.training.compilation import keep_compiled_programs
 from vision_jax.training.distributed import gathered, own_rows
-from vision_jax.training.experiment import Batch, Classes, Data, Experiment, Gradient, Predictions, Task
+from vision_jax.training.experiment import Batch, Data, Evaluation, Experiment, Gradient, Predictions, Task
 from vision_jax.training.parallel import (
     Device,
     data_parallel,
@@ -43,7 +43,7 @@ def read_experiment_json(run_folder: Path | str) -> dict[str, Any]:
 
     Returns:
         recipe (its import path) or file (its original path; the copy is `run_folder/experiment.py`),
-        arguments, classes, seed, overfit, versions, commit, devices, started, resumed.
+        arguments, spec, seed, overfit, versions, commit, devices, started, resumed.
 
     Raises:
         UserError: it is not a run folder.
@@ -97,11 +97,10 @@ def predictor(
     """
     keep_compiled_programs()
     used = local_devices(devices)
-    classes = _classes(run_folder)
-    model = named_models(experiment, experiment.model(classes)).get(evaluation)
-    if model is None:
-        names = ", ".join(["default", *experiment.evaluations])
-        raise UserError(f"evaluation: {evaluation!r} is none of {names}")
+    ways = experiment.all_evaluations()
+    if evaluation not in ways:
+        raise UserError(f"evaluation: {evaluation!r} is none of {', '.join(ways)}")
+    model = ways[evaluation].model(experiment.model(recorded_spec(experiment, run_folder)))
     variables = replicate(load_variables(run_folder, which), used)
     step = data_parallel(prediction_step(model), used, out_axes=0, donate_argnums=())
     key = evaluation_key(experiment.seed)
@@ -124,7 +123,7 @@ def evaluate(
     out: Path | None = None,
     devices: int | None = None,
 ) -> dict[str, Report]:
-    """Evaluates a run's checkpoint on the experiment's evaluation data, opened with the run's classes.
+    """Evaluates a run's checkpoint on the experiment's evaluation data, opened with the run's spec.
 
     Args:
         experiment: as the run was started with; its data may differ.
@@ -139,100 +138,111 @@ def evaluate(
         losses too, their sum as `loss`.
 
     Raises:
-        UserError: no checkpoint, or data with a class that the run has not seen.
+        UserError: no checkpoint, or data that do not fit the run's spec.
     """
     keep_compiled_programs()
     used = local_devices(devices)
-    classes = _classes(run_folder)
-    data = experiment.task.open(classes)
+    spec = recorded_spec(experiment, run_folder)
+    data = experiment.task.open(spec)
+    model = experiment.model(spec)
     variables = replicate(load_variables(run_folder, which), used)
     folder = RunFolder(out if out is not None else Path(run_folder) / "evaluate")
     reports = {}
-    for name, model in named_models(experiment, experiment.model(classes)).items():
-        run_evaluation = EvaluationLoop(model, experiment.task, used, experiment.seed)
+    for name, evaluation in experiment.all_evaluations().items():
+        run_evaluation = EvaluationLoop(model, evaluation, experiment.task, used, experiment.seed)
         batch_size = evaluation_batch_size(experiment, len(used))
         reports[name], picture = run_evaluation(variables, data, batch_size)
         below = "." if name == "default" else name
         folder.write_report(reports[name], below)
-        folder.write_picture(f"{below}/predictions.png", picture)
+        if picture is not None:
+            folder.write_picture(f"{below}/predictions.png", picture)
     folder.write_json("results.json", {name: dict(report.metrics) for name, report in reports.items()})
     return reports
 
 
 class EvaluationLoop:
-    """One way to predict, compiled, for any number of passes over the evaluation data.
+    """One way to evaluate, compiled, for any number of passes over the evaluation data.
 
     Where devices are of several processes, each process predicts its rows of every batch; all processes get
     all predictions and compute the same metrics.
 
     Args:
         model: with `loss` and `predict`.
+        evaluation: which of the two, with which prediction settings, on which examples.
         task: plots the predictions.
         devices: to predict on.
         seed: of the experiment, for predictions that use random numbers.
         between: called between batches; may raise to stop the pass.
 
     Attributes:
-        image_seconds: seconds per image in the last pass, for loss, prediction and metrics, without the first
-            batch, which compiles; NaN where there was no other.
+        example_seconds: seconds an example in the last pass, for loss, prediction and metrics, without the
+            first batch, which compiles; NaN where there was no other.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        task: Task,
+        evaluation: Evaluation,
+        task: Task[Any],
         devices: Sequence[Device],
         seed: int,
         between: Callable[[], None] = lambda: None,
     ) -> None:
+        self._evaluation = evaluation
         self._devices = devices
         self._task = task
         self._key = evaluation_key(seed)
         self._between = between
-        self._step = data_parallel(evaluation_step(model), devices, out_axes=(None, 0), donate_argnums=())
+        step = evaluation_step(evaluation.model(model), evaluation.loss, evaluation.predict)
+        self._step = data_parallel(step, devices, out_axes=(None, 0, 0), donate_argnums=())
 
-    def __call__(self, variables: Variables, data: Data, batch_size: int) -> tuple[Report, Picture]:
+    def __call__(self, variables: Variables, data: Data, batch_size: int) -> tuple[Report, Picture | None]:
         """Passes over the evaluation data once.
 
         Args:
             variables: on the loop's devices.
-            data: with the evaluation images and the evaluators.
+            data: with the evaluation examples and the evaluators.
             batch_size: divisible by the number of devices.
 
         Returns:
             The evaluators' reports in one, with the mean losses among the metrics, and a picture of
-            the first images.
+            the first examples, None without predictions.
 
         Raises:
-            UserError: there are no evaluation images.
+            UserError: there are no evaluation examples.
         """
+        if self._evaluation.examples is not None:
+            data = data.first(self._evaluation.examples)
         evaluators = data.evaluators()
         totals: dict[str, tuple[float, float]] = {}
         pictures: list[Picture] = []
         plotted = batches = 0
         second = last = time.perf_counter()
-        for batch, losses, predictions in self._predict(variables, data.evaluation(batch_size)):
+        for batch, losses, per_example, predictions in self._outputs(variables, data.once("val", batch_size)):
             for name, mean in losses.items():
                 total, weight = totals.get(name, (0.0, 0.0))
                 totals[name] = total + float(mean.total), weight + float(mean.weight)
             for evaluator in evaluators:
-                evaluator.add(batch, predictions)
-            if plotted < PLOTTED_EXAMPLES:
-                pictures.append(self._task.plot_predictions(batch, predictions, data.classes))
+                for method, outputs in zip(("add_losses", "add"), (per_example, predictions), strict=True):
+                    if method in self._evaluation.methods() and hasattr(evaluator, method):
+                        getattr(evaluator, method)(batch, outputs)
+            if self._evaluation.predict and plotted < PLOTTED_EXAMPLES:
+                pictures.append(self._task.plot_predictions(batch, predictions, data.spec))
                 plotted += batch_size
             last = time.perf_counter()
             batches += 1
             second = last if batches == 1 else second
-        self.image_seconds = (last - second) / ((batches - 1) * batch_size) if batches > 1 else math.nan
-        if not pictures:
-            raise UserError("the evaluation data hold no image")
-        report = Report(metrics=_mean_losses(totals))
+        self.example_seconds = (last - second) / ((batches - 1) * batch_size) if batches > 1 else math.nan
+        if not batches:
+            raise UserError("the evaluation data hold no example")
+        report = Report(metrics=_mean_losses(totals) if self._evaluation.loss else {})
         for evaluator in evaluators:
-            report |= evaluator.report()
-        return report, stack_pictures(pictures, gap=0)
+            if any(hasattr(evaluator, method) for method in self._evaluation.methods()):
+                report |= evaluator.report()
+        return report, stack_pictures(pictures, gap=0) if pictures else None
 
-    def _predict(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[tuple[Any, Any, Any]]:
-        """Yields (batch, losses, predictions), each while the devices compute the next batch."""
+    def _outputs(self, variables: Variables, batches: Iterable[Batch]) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Yields (batch, losses, losses an example, predictions), each while the next batch is computed."""
         ahead = None
         for batch in batches:
             self._between()
@@ -244,16 +254,11 @@ class EvaluationLoop:
         if ahead is not None:
             yield self._fetched(*ahead)
 
-    def _fetched(self, batch: Batch, outputs: tuple[Any, Any]) -> tuple[Batch, Any, Predictions]:
-        """(batch, losses, predictions [B, ...] of all processes), as numpy."""
-        losses, predictions = outputs
-        return batch, jax.device_get(losses), gathered(gather(predictions), self._devices)
-
-
-def named_models(experiment: Experiment, model: nn.Module) -> dict[str, nn.Module]:
-    """The ways to predict from one checkpoint: "default" first, then the experiment's evaluations."""
-    others = {name: change(model) for name, change in experiment.evaluations.items() if name != "default"}
-    return {"default": model, **others}
+    def _fetched(self, batch: Batch, outputs: tuple[Any, Any, Any]) -> tuple[Batch, Any, Any, Predictions]:
+        """(batch, losses, losses an example [B], predictions [B, ...] of all processes), as numpy."""
+        losses, *by_example = outputs
+        per_example, predictions = gathered(gather(tuple(by_example)), self._devices)
+        return batch, jax.device_get(losses), per_example, predictions
 
 
 def evaluation_batch_size(experiment: Experiment, devices: int) -> int:
@@ -268,16 +273,20 @@ def evaluation_key(seed: int) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
 
 
-def _classes(run_folder: Path | str) -> Classes:
-    """The class names that a run recorded.
+def recorded_spec(experiment: Experiment, run_folder: Path | str) -> Any:
+    """The spec of a run's data, as it was recorded.
+
+    Args:
+        experiment: as the run was started with.
+        run_folder: of the run.
 
     Raises:
-        UserError: the run was stopped before it recorded them.
+        UserError: it is not a run folder, or the run was stopped before it recorded a spec.
     """
-    classes = read_experiment_json(run_folder)["classes"]
-    if classes is None:
+    content = read_experiment_json(run_folder)["spec"]
+    if content is None:
         raise UserError(f"{run_folder} was stopped before its data were opened; start the run again")
-    return tuple(classes)
+    return experiment.task.spec_type.from_json(content, Path(run_folder))
 
 
 def _mean_losses(totals: dict[str, tuple[float, float]]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from vision_jax.training.experiment import Data, Experiment
 from vision_jax.training.files import storage_errors
 from vision_jax.training.metrics import MetricsFile, Row, TensorBoard
 from vision_jax.training.parallel import Device
-from vision_jax.training.predict import EvaluationLoop, evaluation_batch_size, named_models
+from vision_jax.training.predict import EvaluationLoop, evaluation_batch_size
 from vision_jax.training.run_folder import RunFolder
 from vision_jax.training.state import Variables
 from vision_jax.training.stopping import Stopped, StopRequest
@@ -104,17 +104,18 @@ class RunContext:
 def evaluate_saved(run: RunContext, variables: Variables) -> None:
     """Evaluates the state just saved, and adds the outcome to its checkpoint's record."""
     began = time.perf_counter()
-    run.report = _evaluate(run, "default", run.model, variables)
+    run.report = _evaluate(run, "default", variables)
     values = {f"val/{name}": float(value) for name, value in run.report.metrics.items()}
     row = {"step": float(run.progress.step), **values, "time/evaluation": time.perf_counter() - began}
-    row["time/image"] = run.evaluation_loops["default"].image_seconds
+    row["time/example"] = run.evaluation_loops["default"].example_seconds
     run.write_row(row)
-    metric = run.report.metrics.get(run.experiment.task.metric, float("nan"))
-    if run.experiment.task.metric not in run.report.metrics:
+    task = run.experiment.task
+    metric = run.report.metrics.get(task.metric, float("nan"))
+    if task.metric not in run.report.metrics:
         names = ", ".join(run.report.metrics)
-        logger.warning("no best checkpoint: no metric %s among %s", run.experiment.task.metric, names)
+        logger.warning("no best checkpoint: no metric %s among %s", task.metric, names)
     best = run.progress.best
-    if np.isfinite(metric) and (best is None or metric > best):
+    if np.isfinite(metric) and (best is None or (metric < best if task.minimize else metric > best)):
         run.progress = replace(run.progress, best=float(metric), best_step=run.progress.step)
     run.progress = replace(run.progress, evaluated=run.progress.step)
     with storage_errors(run.folder.checkpoints.folder):
@@ -136,17 +137,17 @@ def evaluate_finished(run: RunContext, variables: Variables) -> Report:
     if run.progress.evaluated != run.progress.step:
         evaluate_saved(run, variables)
     elif run.report is None:
-        run.report = _evaluate(run, "default", run.model, variables)
+        run.report = _evaluate(run, "default", variables)
     assert run.report is not None
     results = {"default": dict(run.report.metrics)}
     tables = dict(run.report.tables)
-    for name, model in named_models(run.experiment, run.model).items():
+    for name in run.experiment.all_evaluations():
         if name == "default":
             continue
-        report = _evaluate(run, name, model, variables)
+        report = _evaluate(run, name, variables)
         results[name] = dict(report.metrics)
         row = {f"val/{name}/{metric}": float(value) for metric, value in report.metrics.items()}
-        row[f"time/image/{name}"] = run.evaluation_loops[name].image_seconds
+        row[f"time/example/{name}"] = run.evaluation_loops[name].example_seconds
         run.write_row({"step": float(run.progress.step), **row})
     run.folder.write_json("results.json", results)
     _plot_curves(run)
@@ -156,22 +157,24 @@ def evaluate_finished(run: RunContext, variables: Variables) -> Report:
     return run.report
 
 
-def _evaluate(run: RunContext, name: str, model: nn.Module, variables: Variables) -> Report:
+def _evaluate(run: RunContext, name: str, variables: Variables) -> Report:
     """One evaluation; writes its tables and figures."""
     if name not in run.evaluation_loops:
+        experiment, evaluation = run.experiment, run.experiment.all_evaluations()[name]
         run.evaluation_loops[name] = EvaluationLoop(
-            model, run.experiment.task, run.devices, run.experiment.seed, run.raise_if_stopped
+            run.model, evaluation, experiment.task, run.devices, experiment.seed, run.raise_if_stopped
         )
     batch_size = evaluation_batch_size(run.experiment, len(run.devices))
     report, picture = run.evaluation_loops[name](variables, run.data, batch_size)
     below = "." if name == "default" else f"evaluations/{name}"
     run.folder.write_report(report, below)
-    run.folder.write_picture(f"{below}/predictions.png", picture)
+    if picture is not None:
+        run.folder.write_picture(f"{below}/predictions.png", picture)
     return report
 
 
 def _plot_curves(run: RunContext) -> None:
     """Writes curves.png, where the task plots curves."""
-    plot_curves = run.experiment.task.plot_curves
-    if plot_curves is not None and is_first():
-        run.folder.write_picture("curves.png", plot_curves(run.metrics.rows))
+    picture = run.experiment.task.plot_curves(run.metrics.rows) if is_first() else None
+    if picture is not None:
+        run.folder.write_picture("curves.png", picture)

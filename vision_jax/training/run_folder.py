@@ -1,11 +1,11 @@
 """The run folder: all that is needed to understand a run, resume it and repeat it.
 
-experiment.json      recipe or file, arguments, versions, commit, devices, classes, seed, overfit, dates
+experiment.json      recipe or file, arguments, the data's spec, versions, commit, devices, seed, dates
 experiment.py        a copy of the experiment's file; absent for a recipe
 metrics.csv          the metrics; tensorboard/ the same for TensorBoard; curves.png their plot
 train_batch.png      the first batch as the model sees it; predictions.png ground truth beside predictions
 *.md, *.png, *.json  the evaluators' tables and figures; evaluations/NAME/ those of other evaluations
-per_image*.npz       what each test image contributed to the last evaluation's metrics, for comparing arms
+per_image*.npz       what each test example contributed to the last evaluation's metrics, for comparing arms
 cost.json            the cost of a training step according to XLA: operations and bytes on one device
 results.json         the metrics of the last evaluation, by its name
 checkpoints/         the last two and the best
@@ -139,6 +139,7 @@ def describe(
     overfit: int,
     steps: int,
     metric: str,
+    minimize: bool,
     devices: list[Device],
 ) -> dict[str, Any]:
     """The content of experiment.json at the start of a run.
@@ -150,6 +151,7 @@ def describe(
         seed, overfit: of the run.
         steps: over all stages.
         metric: the name of the one that decides the best checkpoint.
+        minimize: whether a lower value of it is better.
         devices: of the run.
     """
     return {
@@ -160,7 +162,8 @@ def describe(
         "overfit": overfit,
         "steps": steps,
         "metric": metric,
-        "classes": None,
+        "minimize": minimize,
+        "spec": None,
         "started": now(),
         **machine(devices),
         "commit": commit(file.parent if file is not None else Path()),

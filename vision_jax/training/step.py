@@ -184,20 +184,32 @@ def configured_state(variables: Variables, config: TrainConfig) -> TrainState:
 
 
 def evaluation_step(
-    model: nn.Module,
-) -> Callable[[Variables, Batch, Key[Array, ""]], tuple[dict[str, Mean], Predictions]]:
+    model: nn.Module, loss: bool = True, predict: bool = True
+) -> Callable[[Variables, Batch, Key[Array, ""]], tuple[dict[str, Mean], dict[str, Mean], Predictions]]:
     """Builds the step of an evaluation.
 
+    Args:
+        model: with `loss` and `predict`.
+        loss, predict: which of the two are called.
+
     Returns:
-        (variables, this device's shard [b, ...], key) -> (loss terms summed over all devices, this shard's
-        predictions [b, ...]).
+        (variables, this device's shard [b, ...], key) -> (loss terms summed over all devices, those terms of
+        the shard that are given an example at a time [b], this shard's predictions [b, ...]); of what is not
+        called {}, {} and None.
     """
 
-    def step(variables: Variables, batch: Batch, key: Key[Array, ""]) -> tuple[dict[str, Mean], Predictions]:
+    def step(
+        variables: Variables, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[dict[str, Mean], dict[str, Mean], Predictions]:
         rngs = {"sample": key}
-        means = model.apply(variables, batch, method="loss", train=False, rngs=rngs)
-        predictions = model.apply(variables, batch, method="predict", rngs=rngs)
-        return summed(means), predictions
+        means: dict[str, Mean] = {}
+        predictions = None
+        if loss:
+            means = dict(model.apply(variables, batch, method="loss", train=False, rngs=rngs))  # pyright: ignore
+        if predict:
+            predictions = model.apply(variables, batch, method="predict", rngs=rngs)
+        by_example = {name: mean for name, mean in means.items() if jnp.ndim(mean.total)}
+        return summed({name: mean.sum() for name, mean in means.items()}), by_example, predictions
 
     return step
 

@@ -3,10 +3,12 @@
 from vision_jax.types.classification import (
     Classification,
     ClassificationBatch,
+    ClassificationSpec,
 )
 from vision_jax.types.detection import (
     DetectionBatch,
     Detections,
+    DetectionSpec,
     ImageDetections,
     Proposals,
     to_original,
@@ -42,15 +44,20 @@ from vision_jax.types.report import Report
 from vision_jax.types.segmentation import (
     Segmentation,
     SegmentationBatch,
+    SegmentationSpec,
 )
+from vision_jax.types.spec import DataSpec, JsonSpec, fingerprint_of
 
 __all__ = [
     "AXIS",
     "HEAD",
     "Classification",
     "ClassificationBatch",
+    "ClassificationSpec",
     "Count",
+    "DataSpec",
     "DetectionBatch",
+    "DetectionSpec",
     "Detections",
     "FileKind",
     "Filled",
@@ -61,6 +68,7 @@ __all__ = [
     "ImageInstances",
     "InstanceBatch",
     "Instances",
+    "JsonSpec",
     "Lengths",
     "Limits",
     "Mean",
@@ -74,12 +82,14 @@ __all__ = [
     "Seed",
     "Segmentation",
     "SegmentationBatch",
+    "SegmentationSpec",
     "UserError",
     "Whole",
     "check_fields",
     "check_options",
     "content_kind",
     "file_kind",
+    "fingerprint_of",
     "instances_to_original",
     "is_system_name",
     "stack_pictures",

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from vision_jax.types.spec import JsonSpec
+
+
+@dataclass(frozen=True)
+class ClassificationSpec(JsonSpec):
+    """What labeled images decide.
+
+    Attributes:
+        classes: K names, in the order of labels.
+        canvas: (long, short) sides in pixels that images are resized into.
+    """
+
+    classes: tuple[str, ...]
+    canvas: tuple[int, int]
+
+    def describe(self) -> str:
+        """For the log."""
+        return f"{len(self.classes)} classes, canvas {self.canvas[0]} x {self.canvas[1]}"
 
 
 @struct.dataclass

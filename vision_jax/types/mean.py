@@ -13,13 +13,15 @@ AXIS = "data"  # the device axis of a training step, over which sums and statist
 class Mean:
     """A sum and its weight; the mean is their quotient, taken once, over the global batch.
 
+    A model may give a term an example at a time, as two arrays [B]: evaluators then see each example's.
+
     Attributes:
-        total: float32 scalar, the sum of weighted values.
-        weight: float32 scalar, the sum of weights, 0 where nothing counted.
+        total: float32 scalar or [B], the sum of weighted values.
+        weight: float32 scalar or [B], the sum of weights, 0 where nothing counted.
     """
 
-    total: Float[Array, ""]
-    weight: Float[Array, ""]
+    total: Float[Array, "*b"]
+    weight: Float[Array, "*b"]
 
     @classmethod
     def over(
@@ -50,6 +52,10 @@ class Mean:
             weights = jnp.where(where, weights, 0)
         return cls(jnp.sum(weights * values, dtype=jnp.float32), jnp.sum(weights))
 
-    def value(self) -> Float[Array, ""]:
+    def sum(self) -> Mean:
+        """The same over all examples, as two scalars."""
+        return Mean(jnp.sum(self.total), jnp.sum(self.weight)) if jnp.ndim(self.total) else self
+
+    def value(self) -> Float[Array, "*b"]:
         """The mean; 0 where the weight is 0."""
         return self.total / jnp.where(self.weight > 0, self.weight, 1)

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from vision_jax.types.spec import JsonSpec
+
+
+@dataclass(frozen=True)
+class SegmentationSpec(JsonSpec):
+    """What images with label maps decide.
+
+    Attributes:
+        classes: K names, in the order of labels.
+        canvas: (long, short) sides in pixels that images are resized into.
+        class_weights: of each class's pixels in the loss, K numbers; None where all are equal.
+    """
+
+    classes: tuple[str, ...]
+    canvas: tuple[int, int]
+    class_weights: tuple[float, ...] | None = None
+
+    def describe(self) -> str:
+        """For the log."""
+        weighted = "" if self.class_weights is None else ", weighted"
+        return f"{len(self.classes)} classes{weighted}, canvas {self.canvas[0]} x {self.canvas[1]}"
 
 
 @struct.dataclass

@@ -19,7 +19,7 @@ from vision_jax.backbones.inception_v4 import InceptionResNet, InceptionV4
 from vision_jax.data.transforms.augment import Augment
 from vision_jax.models.classification.image_classifier import AverageHead, ImageClassifier
 from vision_jax.sweeps import Claim, grid
-from vision_jax.tasks import classification
+from vision_jax.tasks import ClassificationTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, Positive, Seed, check_options
 
@@ -64,8 +64,10 @@ def experiment(
     else:
         backbone = InceptionResNet("v2", residual_blocks, residual_scale, width=width)
     return Experiment(
-        model=lambda classes: ImageClassifier(backbone, len(classes), AverageHead(0.2), label_smoothing=0.1),
-        task=classification(data, canvas, augment),
+        model=lambda spec: ImageClassifier(
+            backbone, len(spec.classes), AverageHead(0.2), label_smoothing=0.1
+        ),
+        task=ClassificationTask(data, canvas, augment),
         stages=(Gradient(train),),
         seed=seed,
     )

@@ -16,7 +16,7 @@ import flax.linen as nn
 from vision_jax.models.detection.two_stage import FasterRCNN
 from vision_jax.recipes import faster_rcnn, recipe_with
 from vision_jax.sweeps import Claim, PaperFigures, grid
-from vision_jax.training.experiment import Experiment, TrainConfig
+from vision_jax.training.experiment import Evaluation, Experiment, TrainConfig
 from vision_jax.types import DetectionBatch, Detections
 
 COUNTS = (10, 30, 100, 300, 1000)
@@ -43,9 +43,9 @@ def _with_evaluations(experiment: Experiment) -> Experiment:
     return replace(
         experiment,
         evaluations={
-            **{f"proposals={n}": lambda m, n=n: m.copy(test_proposals=(1000, n)) for n in COUNTS},
-            **{f"nms={t}": lambda m, t=t: m.copy(nms_threshold=t) for t in THRESHOLDS},
-            **{f"rpn={n}": lambda m, n=n: _proposals_alone(m, n) for n in COUNTS},
+            **{f"proposals={n}": Evaluation(lambda m, n=n: m.copy(test_proposals=(1000, n))) for n in COUNTS},
+            **{f"nms={t}": Evaluation(lambda m, t=t: m.copy(nms_threshold=t)) for t in THRESHOLDS},
+            **{f"rpn={n}": Evaluation(lambda m, n=n: _proposals_alone(m, n)) for n in COUNTS},
         },
     )
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from vision_jax.cli.scripts import run_script
 from vision_jax.ops import crop_masks
-from vision_jax.tasks import instances
+from vision_jax.tasks import InstanceTask
 from vision_jax.types import Count, InstanceBatch, Instances, check_options
 
 METRICS = ("mask/AP", "mask/AP50", "mask/AP75", "boundary/AP")
@@ -44,9 +44,9 @@ def perfect(batch: InstanceBatch, cells: int) -> Instances:
 
 def evaluated(data: str, canvas: tuple[int, int], masks: Literal["crops", "full"], cells: int) -> list[float]:
     """The metrics of the truth in cells, over the evaluation images."""
-    opened = instances(data, canvas, masks=masks).open(None)
+    opened = InstanceTask(data, canvas, masks=masks).open(None)
     evaluators = opened.evaluators()
-    for batch in opened.evaluation(4):
+    for batch in opened.once("val", 4):
         for evaluator in evaluators:
             evaluator.add(batch, perfect(batch, cells))
     metrics = {name: value for each in evaluators for name, value in each.report().metrics.items()}

@@ -28,7 +28,7 @@ from vision_jax.layers.norms import NormKind
 from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead, SingleLevel, residual_head
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.sweeps import Claim, PaperFigures, grid
-from vision_jax.tasks import detection, instances
+from vision_jax.tasks import DetectionTask, InstanceTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, Filled, Positive, Seed, check_options
 
@@ -94,8 +94,8 @@ def experiment(
         mask_head = FCNMaskHead(0 if residual else 2, mask_features)
         detector = partial(detector, mask_head=mask_head, mask_after_head=residual)
     return Experiment(
-        model=lambda classes: detector(num_classes=len(classes)),
-        task=instances(data, canvas, augment) if masks else detection(data, canvas, augment),
+        model=lambda spec: detector(num_classes=len(spec.classes)),
+        task=InstanceTask(data, canvas, augment) if masks else DetectionTask(data, canvas, augment),
         stages=(Gradient(train),),
         seed=seed,
     )

@@ -26,7 +26,7 @@ from vision_jax.models.segmentation.fcn import FCN
 from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.pretrained import starting_from
 from vision_jax.sweeps import Claim, PaperFigures, grid
-from vision_jax.tasks import segmentation
+from vision_jax.tasks import SegmentationTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
 from vision_jax.types import Count, Seed, UserError, check_options
 
@@ -78,8 +78,8 @@ def experiment(
 
     counts = range(1, len(names) + 1) if staged else [len(names)]
     return Experiment(
-        model=lambda classes: Segmenter(network(len(classes))),
-        task=segmentation(data, canvas, augment, boundaries=True),
+        model=lambda spec: Segmenter(network(len(spec.classes))),
+        task=SegmentationTask(data, canvas, augment, boundaries=True),
         stages=tuple(stage(used, train.steps // len(counts)) for used in counts),
         seed=seed,
         init=starting_from(init, ("backbone",)),

@@ -19,9 +19,9 @@ from vision_jax.models.segmentation.encoder_decoder import EncoderDecoder
 from vision_jax.models.segmentation.full_resolution import FullResolution
 from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.sweeps import Claim, grid
-from vision_jax.tasks import segmentation
+from vision_jax.tasks import SegmentationTask
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
-from vision_jax.types import Count, Filled, Seed, check_options
+from vision_jax.types import Count, Filled, Seed, SegmentationSpec, check_options
 
 
 def experiment(
@@ -52,13 +52,13 @@ def experiment(
     """
     check_options(experiment, locals())
 
-    def model(classes: tuple[str, ...]) -> Segmenter:
+    def model(spec: SegmentationSpec) -> Segmenter:
         if network == "full_resolution":
-            return Segmenter(FullResolution(len(classes), width, depth))
-        return Segmenter(EncoderDecoder(len(classes), widths, upsampling="bilinear"))
+            return Segmenter(FullResolution(len(spec.classes), width, depth))
+        return Segmenter(EncoderDecoder(len(spec.classes), widths, upsampling="bilinear"))
 
     return Experiment(
-        model=model, task=segmentation(data, canvas, augment), stages=(Gradient(train),), seed=seed
+        model=model, task=SegmentationTask(data, canvas, augment), stages=(Gradient(train),), seed=seed
     )
 
 

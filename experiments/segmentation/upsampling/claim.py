@@ -17,10 +17,10 @@ from vision_jax.layers.upsampling import Upsampling
 from vision_jax.models.segmentation.segmenter import Segmenter
 from vision_jax.models.segmentation.segnet import BasicVariant, segnet_basic
 from vision_jax.sweeps import Claim, PaperFigures, grid
-from vision_jax.tasks import segmentation
+from vision_jax.tasks import SegmentationTask
 from vision_jax.tasks.segmentation import Balance
 from vision_jax.training.experiment import Experiment, Gradient, TrainConfig
-from vision_jax.types import Count, NotNegative, Seed, check_options
+from vision_jax.types import Count, NotNegative, Seed, SegmentationSpec, check_options
 
 
 def experiment(
@@ -54,10 +54,12 @@ def experiment(
         train: how long and how to train.
     """
     check_options(experiment, locals())
-    task = segmentation(data, canvas, augment, balance, class_weights, boundaries=True)
+    task = SegmentationTask(data, canvas, augment, balance, class_weights, boundaries=True)
 
-    def model(classes: tuple[str, ...]) -> Segmenter:
-        return Segmenter(segnet_basic(len(classes), variant, width, size, upsampling), task.class_weights())
+    def model(spec: SegmentationSpec) -> Segmenter:
+        return Segmenter(
+            segnet_basic(len(spec.classes), variant, width, size, upsampling), spec.class_weights
+        )
 
     return Experiment(model=model, task=task, stages=(Gradient(train),), seed=seed)
 

@@ -29,7 +29,7 @@ from vision_jax.data.digits.distortions import DISTORTIONS, framed
 from vision_jax.data.open import open_classification
 from vision_jax.models.spatial_transformers.spatial_transformer import TRANSFORMS, TransformName
 from vision_jax.models.spatial_transformers.transformed_classifier import digit_classifier
-from vision_jax.tasks import classification
+from vision_jax.tasks import ClassificationTask
 from vision_jax.training import TrainConfig
 from vision_jax.training.bare import bare_training
 from vision_jax.types import ClassificationBatch, Count, Seed, check_options, stack_pictures
@@ -65,8 +65,8 @@ def film(
     """
     check_options(film, locals())
     transform = TRANSFORMS[transformer]
-    opened = classification(data, distortion=DISTORTIONS["R"]).open(None)
-    model = digit_classifier(len(opened.classes), "cnn", transform)
+    opened = ClassificationTask(data, distortion=DISTORTIONS["R"]).open(None)
+    model = digit_classifier(len(opened.spec.classes), "cnn", transform)
     config = TrainConfig(
         steps=steps, batch_size=128, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2
     )
@@ -83,7 +83,7 @@ def film(
         batch: Any = ClassificationBatch(images, numbers, numbers, numbers >= 0)  # type: ignore[arg-type]
         return jax.device_get(look(variables, batch))
 
-    shown = np.asarray(next(iter(opened.evaluation(digits))).image)
+    shown = np.asarray(next(iter(opened.once("val", digits))).image)
     frames, moments = [], []
     learned: Any = None
     batches = opened.train(config.batch_size, seed, 0)

@@ -10,7 +10,7 @@ from PIL import Image
 from vision_jax.backbones.resnet import ResNet
 from vision_jax.models.detection.two_stage import RPN, MLPHead, SingleLevel
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
-from vision_jax.tasks import instances
+from vision_jax.tasks import InstanceTask
 from vision_jax.training.state import initial_variables
 
 COUNT, COLUMNS, CELL = 300, 20, 8  # 300 bright squares of 6x6 pixels, 8 apart, in 160x120
@@ -58,7 +58,7 @@ def _annotation(n, image, x, y):
 
 @pytest.mark.parametrize("masks", ["crops", "full"])
 def test_a_batch_holds_every_object_with_its_mask(crowd, masks):
-    (batch,) = instances(crowd, (160, 120), masks=masks).open(None).evaluation(2)
+    (batch,) = InstanceTask(crowd, (160, 120), masks=masks).open(None).once("val", 2)
     assert sorted(batch.valid.sum(1)) == [2, COUNT]
     crowded = int(np.argmax(batch.valid.sum(1)))
     assert len(np.unique(batch.boxes[crowded], axis=0)) == COUNT
@@ -67,7 +67,7 @@ def test_a_batch_holds_every_object_with_its_mask(crowd, masks):
 
 @pytest.mark.slow
 def test_a_detector_with_room_for_them_learns_from_300_masks_at_once(crowd):
-    (batch,) = instances(crowd, (160, 120)).open(None).evaluation(2)
+    (batch,) = InstanceTask(crowd, (160, 120)).open(None).once("val", 2)
     model = crowd_detector()
     variables = initial_variables(model, jax.random.key(0), batch)
     rngs = {"sample": jax.random.key(1)}
