@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,13 @@ def run(words: Sequence[str]) -> None:
     size = min(options.count, evaluation_batch_size(experiment, 1))
     answers: list[Any] = []
     pictures = []
+    seconds: list[float] = []
     for start in range(options.first, options.first + options.count, size):
         # The last batch is full too, so that all are one program; what is too many is dropped.
         batch = task.blank(range(start, start + size), spec)
+        began = time.perf_counter()
         predictions = predict(batch)
+        seconds.append((time.perf_counter() - began) / size)
         for number, found in enumerate(task.to_json(batch, predictions, spec), start):
             answers += [{"sample": number, **answer} for answer in found]
         if start - options.first < PLOTTED_EXAMPLES:
@@ -66,4 +70,6 @@ def run(words: Sequence[str]) -> None:
     answers = [answer for answer in answers if answer["sample"] < options.first + options.count]
     write_answers(options.out, "samples.json", answers)
     save_png(options.out / "samples.png", np.asarray(stack_pictures(pictures, gap=0)))
-    print(f"{options.count} samples: samples.json and samples.png written to {options.out}")
+    # The first batch compiles.
+    each = f", {np.median(seconds[1:]):.3g} s each" if seconds[1:] else ""
+    print(f"{options.count} samples{each}: samples.json and samples.png written to {options.out}")
