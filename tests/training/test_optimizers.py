@@ -1,5 +1,7 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from vision_jax.training.experiment import TrainConfig
@@ -105,6 +107,81 @@ def test_steps_of_rmsprop_by_hand():
         np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-6)
 
 
+def adam(params, gradients, rate, decay, coupled, betas):
+    """Kingma and Ba 2015, algorithm 1, in float64."""
+    m = v = 0.0
+    for t, gradient in enumerate(gradients, 1):
+        g = gradient + decay * params if coupled else gradient
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g**2
+        step = m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + 1e-8)
+        params = params - rate * (step if coupled else step + decay * params)
+    return params
+
+
+def adadelta(params, gradients, rate, decay, rho, epsilon):
+    """Zeiler 2012, algorithm 1, in float64."""
+    squared_gradients = squared_updates = 0.0
+    for gradient in gradients:
+        g = gradient + decay * params
+        squared_gradients = rho * squared_gradients + (1 - rho) * g**2
+        update = np.sqrt(squared_updates + epsilon) / np.sqrt(squared_gradients + epsilon) * g
+        squared_updates = rho * squared_updates + (1 - rho) * update**2
+        params = params - rate * update
+    return params
+
+
+def centered_rmsprop(params, gradients, rate, decay, momentum, rho, epsilon):
+    """Graves 2013, equations 38 to 41, in float64."""
+    n = mean = step = 0.0
+    for gradient in gradients:
+        g = gradient + decay * params
+        n, mean = rho * n + (1 - rho) * g**2, rho * mean + (1 - rho) * g
+        step = momentum * step + g / np.sqrt(n - mean**2 + epsilon)
+        params = params - rate * step
+    return params
+
+
+@pytest.mark.parametrize(
+    ("settings", "definition", "numbers"),
+    [
+        ({"optimizer": "adam", "betas": (0.5, 0.9)}, adam, {"coupled": True, "betas": (0.5, 0.9)}),
+        ({"optimizer": "adamw"}, adam, {"coupled": False, "betas": (0.9, 0.999)}),
+        ({"optimizer": "adamw", "betas": (0.0, 0.9)}, adam, {"coupled": False, "betas": (0.0, 0.9)}),
+        (
+            {"optimizer": "adadelta", "adadelta_rho": 0.8, "adadelta_epsilon": 1e-3},
+            adadelta,
+            {"rho": 0.8, "epsilon": 1e-3},
+        ),
+        (
+            {
+                "optimizer": "rmsprop",
+                "rms_centered": True,
+                "rms_decay": 0.8,
+                "rms_epsilon": 0.1,
+                "momentum": 0.6,
+            },
+            centered_rmsprop,
+            {"momentum": 0.6, "rho": 0.8, "epsilon": 0.1},
+        ),
+    ],
+)
+def test_twenty_steps_are_those_of_the_definition(settings, definition, numbers):
+    random = np.random.default_rng(0)
+    start, gradients = random.normal(size=(3, 4)), random.normal(size=(20, 3, 4))
+    config = TrainConfig(
+        **settings, learning_rate=0.03, weight_decay=0.2, warmup_steps=0, schedule="constant", clip_norm=0.0
+    )
+    rule = optimizer(config)
+    params = {"kernel": jnp.asarray(start, jnp.float32)}
+    state = rule.init(params)
+    update = jax.jit(rule.update)
+    for gradient in gradients:
+        updates, state = update({"kernel": jnp.asarray(gradient, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+    expected = definition(start, gradients, 0.03, 0.2, **numbers)
+    np.testing.assert_allclose(params["kernel"] - start, expected - start, rtol=1e-4, atol=1e-5)
+
+
 def test_clipping_is_by_the_norm_of_all_gradients_together():
     config = TrainConfig(
         learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_steps=0, schedule="constant", clip_norm=1.0
@@ -128,6 +205,9 @@ def test_clipping_is_by_the_norm_of_all_gradients_together():
         ("ema", -0.1),
         ("rms_decay", 1.0),
         ("rms_epsilon", 0.0),
+        ("betas", (0.9, 1.0)),
+        ("adadelta_rho", 1.0),
+        ("adadelta_epsilon", 0.0),
         ("reference_batch", -1),
     ],
 )

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peers
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adadelta"])
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 def test_ten_steps_are_torchs(name, clip):
     random = np.random.default_rng(0)
@@ -24,6 +24,7 @@ def test_ten_steps_are_torchs(name, clip):
         warmup_steps=0,
         schedule="constant",
         clip_norm=clip,
+        betas=(0.5, 0.9),
     )
     rule = optimizer(config)
     params = {"kernel": jnp.asarray(start)}
@@ -31,8 +32,11 @@ def test_ten_steps_are_torchs(name, clip):
     theirs = torch.nn.Parameter(torch.tensor(start))
     if name == "sgd":
         peer = torch.optim.SGD([theirs], lr=0.05, momentum=0.9, weight_decay=0.1)
+    elif name == "adadelta":
+        peer = torch.optim.Adadelta([theirs], lr=0.05, rho=0.95, eps=1e-6, weight_decay=0.1)
     else:
-        peer = torch.optim.AdamW([theirs], lr=0.05, weight_decay=0.1)
+        rule_of_torch = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        peer = rule_of_torch([theirs], lr=0.05, betas=(0.5, 0.9), weight_decay=0.1)
     update = jax.jit(rule.update)
     for gradient in gradients:
         updates, state = update({"kernel": jnp.asarray(gradient)}, state, params)

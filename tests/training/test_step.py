@@ -76,12 +76,12 @@ STEPWISE = TrainConfig(
 OTHER_NUMBERS = {
     "steps": 7, "learning_rate": 0.05, "warmup_steps": 2, "milestones": (0.5, 0.7), "decay": 0.5,
     "clip_norm": 0.1, "momentum": 0.5, "weight_decay": 0.1, "ema": 0.5, "reference_batch": 8,
-    "rms_decay": 0.5, "rms_epsilon": 0.1,
+    "rms_decay": 0.5, "rms_epsilon": 0.1, "adadelta_rho": 0.5, "adadelta_epsilon": 1e-3,
 }  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("rule", ["sgd", "rmsprop", "adadelta"])
 def test_settings_that_are_numbers_act_and_share_a_program(rule):
     batch, used, key = uneven_batch(), local_devices(1), jax.random.key(2)
     variables = initial_variables(TinyNet(), jax.random.key(1), batch)

@@ -43,14 +43,19 @@ class TrainConfig:
     Attributes:
         steps: optimizer steps in all.
         batch_size: images a step, over all devices; divisible by their number times `accumulate`.
-        optimizer: sgd (with momentum), adamw, or rmsprop (with momentum).
+        optimizer: sgd (with momentum), adam, adamw, rmsprop (with momentum), or adadelta.
         learning_rate: the peak, reached after the warm-up.
         reference_batch: the batch size that `learning_rate` was found for: the rate is multiplied by
             batch_size / reference_batch for sgd, by its square root for the others. 0 does not scale it.
         momentum: of sgd and rmsprop.
         rms_decay: of rmsprop's running mean of squared gradients.
         rms_epsilon: added to that mean.
-        weight_decay: added to gradients by sgd and rmsprop, decoupled in adamw; never on biases and norms.
+        rms_centered: whether rmsprop divides by the running variance instead: that mean less the square of
+            the gradients' running mean.
+        betas: of adam and adamw: decays of the running means of gradients and of squared gradients.
+        adadelta_rho: of adadelta's running means of squared gradients and squared updates.
+        adadelta_epsilon: added to both.
+        weight_decay: decoupled in adamw, added to the gradients by the others; never on biases and norms.
         warmup_steps: linear rise of the learning rate from 0.
         schedule: what follows the warm-up: cosine to 0, steps down, or constant.
         milestones: for `step`: fractions of `steps` at which the rate is multiplied by `decay`.
@@ -70,12 +75,16 @@ class TrainConfig:
 
     steps: Count = 1000
     batch_size: Count = 8
-    optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adadelta"] = "sgd"
     learning_rate: Positive = 0.02
     reference_batch: Whole = 0
     momentum: FractionBelow1 = 0.9
     rms_decay: FractionBelow1 = 0.9
     rms_epsilon: Positive = 1.0
+    rms_centered: bool = False
+    betas: tuple[FractionBelow1, FractionBelow1] = (0.9, 0.999)
+    adadelta_rho: FractionBelow1 = 0.95
+    adadelta_epsilon: Positive = 1e-6
     weight_decay: NotNegative = 1e-4
     warmup_steps: Whole = 100
     schedule: Literal["cosine", "step", "constant"] = "cosine"

@@ -1,10 +1,12 @@
 """Optimizers and learning-rate schedules of a gradient stage.
 
 SGD with momentum as torch defines it: the decay is added to the gradient, the sum enters the
-momentum, and the learning rate scales the momentum last. AdamW decouples the decay (Loshchilov
-and Hutter 2019). RMSProp (Tieleman and Hinton 2012) as Inception networks were trained with it (Szegedy
-et al. 2016, section 8): the gradient over the root of its mean square plus epsilon, before the momentum.
-Gradients are clipped by their global norm first. The schedules: a linear warm-up
+momentum, and the learning rate scales the momentum last. Adam (Kingma and Ba 2015, algorithm 1) adds the
+decay to the gradient; AdamW decouples it (Loshchilov and Hutter 2019). RMSProp (Tieleman and Hinton 2012) as
+Inception networks were trained with it (Szegedy et al. 2016, section 8): the gradient over the root of its
+mean square plus epsilon, before the momentum; centered (Graves 2013, equations 38 to 41), over the root of
+its variance plus epsilon. AdaDelta (Zeiler 2012, algorithm 1), whose update the learning rate scales: 1 in
+the paper. Gradients are clipped by their global norm first. The schedules: a linear warm-up
 (Goyal et al. 2017, section 2.2), then half a cosine (Loshchilov and Hutter 2017, equation 5), steps
 (He et al. 2016), or nothing.
 
@@ -13,7 +15,8 @@ section 2.1) and by the square root for Adam (Malladi et al. 2022, "On the SDEs 
 gradient algorithms", section 5; their rule for the moments' decays is not applied).
 
 The numbers of all this are arrays in the step's state, not constants of its program, so that trials which
-differ in them alone share one program.
+differ in them alone share one program. Adam's betas alone are constants: in float32, 1 - beta would be
+rounded.
 """
 
 from __future__ import annotations
@@ -69,6 +72,8 @@ class Numbers:
     momentum: Any
     rms_decay: Any
     rms_epsilon: Any
+    adadelta_rho: Any
+    adadelta_epsilon: Any
     weight_decay: Any
     clip_norm: Any
     ema: Any
@@ -143,6 +148,12 @@ def optimizer(config: TrainConfig, numbers: Numbers | None = None) -> optax.Grad
     if config.optimizer == "sgd":
         return optax.chain(clip, decay, optax.trace(n.momentum), scale)
     if config.optimizer == "rmsprop":
-        rms = optax.scale_by_rms(n.rms_decay, n.rms_epsilon, eps_in_sqrt=True)
+        by_root = optax.scale_by_stddev if config.rms_centered else optax.scale_by_rms
+        rms = by_root(n.rms_decay, n.rms_epsilon, eps_in_sqrt=True)
         return optax.chain(clip, decay, rms, optax.trace(n.momentum), scale)
-    return optax.chain(clip, optax.scale_by_adam(), decay, scale)
+    if config.optimizer == "adadelta":
+        by_updates = optax.scale_by_adadelta(n.adadelta_rho, n.adadelta_epsilon)
+        return optax.chain(clip, decay, by_updates, scale)
+    if config.optimizer == "adam":
+        return optax.chain(clip, decay, optax.scale_by_adam(*config.betas), scale)
+    return optax.chain(clip, optax.scale_by_adam(*config.betas), decay, scale)
