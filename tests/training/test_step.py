@@ -7,6 +7,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from tests.systems import DETECTION
 from tests.training.tiny_training import TinyNet, make_batch
 from vision_jax.layers import Conv, Dense, Norm, normalize
 from vision_jax.training.experiment import TrainConfig
@@ -72,11 +73,12 @@ STEPWISE = TrainConfig(
     clip_norm=0.5,
     weight_decay=1e-2,
     ema=0.9,
+    adadelta_epsilon=1.0,
 )
 OTHER_NUMBERS = {
     "steps": 7, "learning_rate": 0.05, "warmup_steps": 2, "milestones": (0.5, 0.7), "decay": 0.5,
     "clip_norm": 0.1, "momentum": 0.5, "weight_decay": 0.1, "ema": 0.5, "reference_batch": 8,
-    "rms_decay": 0.5, "rms_epsilon": 0.1, "adadelta_rho": 0.5, "adadelta_epsilon": 1e-3,
+    "rms_decay": 0.5, "rms_epsilon": 0.1, "adadelta_rho": 0.5, "adadelta_epsilon": 0.1,
 }  # fmt: skip
 
 
@@ -264,6 +266,21 @@ def test_a_mean_over_devices_is_weighted_by_what_counts():
     assert bool(metrics.finite)
 
 
+class ByExample(Scalar):
+    """The same loss, an example at a time."""
+
+    def loss(self, batch, train=True):
+        return {"term": Mean(self(batch) * batch["x"] * batch["weight"], batch["weight"])}
+
+
+@pytest.mark.parametrize("accumulate", [1, 5])
+def test_a_term_may_be_given_an_example_at_a_time(accumulate):
+    _, state, metrics = trained(Scalar(), 2, 1, [scalar_batch()])
+    _, by_example, same = trained(ByExample(), 2, 1, [scalar_batch()], accumulate=accumulate)
+    assert same.terms["term"] == metrics.terms["term"] == 4
+    assert float(by_example.params["w"]) == float(state.params["w"])
+
+
 def test_a_mean_by_hand_with_values_that_do_not_count_and_weights():
     values = jnp.array([[1.0, 2.0, jnp.nan], [4.0, 5.0, 6.0]])
     where = jnp.array([[True, True, False], [False, True, True]])
@@ -326,6 +343,58 @@ def test_initial_variables_are_those_of_a_plain_initialization():
     assert jax.tree.structure(plain) == jax.tree.structure(ours)
     for expected, leaf in zip(jax.tree.leaves(plain), jax.tree.leaves(ours), strict=True):
         np.testing.assert_allclose(expected, leaf, rtol=1e-5, atol=1e-7)
+
+
+class Branches(nn.Module):
+    """A parameter of its own for each branch."""
+
+    @nn.compact
+    def __call__(self, x, branch):
+        return x @ self.param(branch, nn.initializers.normal(), (4, 4))
+
+
+class Several(nn.Module):
+    """Parameters that one method alone uses."""
+
+    def setup(self):
+        self.branches, self.first, self.last = Branches(), nn.Dense(4), nn.Dense(4)
+
+    def energy(self, batch, train=True):
+        return self.first(batch["x"])
+
+    def loss(self, batch, train=True):
+        return self.branches(self.first(batch["x"]), "loss")
+
+    def predict(self, batch):
+        return self.last(self.branches(self.first(batch["x"]), "predict"))
+
+
+def test_each_method_initializes_what_it_uses_and_keeps_what_others_have():
+    batch = {"x": np.ones((2, 4), np.float32)}
+    alone = initial_variables(Several(), jax.random.key(1), batch)
+    both = initial_variables(Several(), jax.random.key(1), batch, ("loss", "predict"))
+    other = initial_variables(Several(), jax.random.key(1), batch, ("energy", "loss", "predict"))
+    assert jax.tree.structure(other) == jax.tree.structure(both)
+    assert set(alone["params"]) == {"branches", "first"}
+    assert set(both["params"]) == {"branches", "first", "last"}
+    np.testing.assert_array_equal(alone["params"]["branches"]["loss"], both["params"]["branches"]["loss"])
+    np.testing.assert_array_equal(alone["params"]["first"]["kernel"], both["params"]["first"]["kernel"])
+    assert np.any(both["params"]["branches"]["loss"] != both["params"]["branches"]["predict"])
+    check_fits(Several(), both, batch, "checkpoint 3", ("loss", "predict"))
+    with pytest.raises(UserError, match=r"params/branches/predict is float32\[4, 4\] in the .* and missing"):
+        check_fits(Several(), both, batch, "checkpoint 3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faster_rcnn_pyramid", "mask_rcnn_c4"])
+def test_predictions_add_nothing_to_the_parameters_of_a_detector(name):
+    system = DETECTION[name]
+    model, batch = system.model(), system.batch(2)
+    alone = initial_variables(model, jax.random.key(1), batch)
+    both = initial_variables(model, jax.random.key(1), batch, ("loss", "predict"))
+    assert jax.tree.structure(alone) == jax.tree.structure(both)
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(both), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_name():

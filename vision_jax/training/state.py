@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Key
 
 from vision_jax.training.experiment import Batch
+from vision_jax.training.parts import Parts, Variables, split
 from vision_jax.types import UserError
-
-Variables = dict[str, Any]
 
 
 @struct.dataclass
@@ -27,8 +28,9 @@ class TrainState:
         step: int32 scalar, optimizer steps taken in this stage.
         params: the parameters.
         collections: the model's other variables by collection, such as `batch_stats`.
-        opt_state: the optimizer's.
-        averaged: a moving average of parameters and collections, as `variables`; None where none is kept.
+        opt_state: the optimizer's, of those parameters that it updates.
+        averaged: a moving average of these and of their modules' collections, as `variables`; None where none
+            is kept.
         numbers: the numbers of the stage's settings (`Numbers`), which the step reads and does not change.
     """
 
@@ -46,6 +48,7 @@ class TrainState:
         optimizer: optax.GradientTransformation,
         ema: bool = False,
         numbers: Any = None,
+        modules: Parts = (),
     ) -> TrainState:
         """The state before the first step.
 
@@ -55,10 +58,12 @@ class TrainState:
             ema: whether to keep a moving average; it starts as a copy, since a donated state must not hold an
                 array twice.
             numbers: for a step that reads them from its state.
+            modules: the parts of the model that are trained; () for all of it.
         """
         collections = {name: tree for name, tree in variables.items() if name != "params"}
-        averaged = jax.tree.map(jnp.copy, dict(variables)) if ema else None
-        opt_state = optimizer.init(variables["params"])
+        own, _ = split(dict(variables), modules)
+        averaged = jax.tree.map(jnp.copy, own) if ema else None
+        opt_state = optimizer.init(own["params"])
         return cls(jnp.int32(0), variables["params"], collections, opt_state, averaged, numbers)
 
     @property
@@ -72,7 +77,34 @@ class TrainState:
         return self.variables if self.averaged is None else self.averaged
 
 
-def initial_variables(model: nn.Module, key: Key[Array, ""], batch: Batch) -> Variables:
+def initialization(
+    model: nn.Module, methods: Sequence[str] = ("loss",)
+) -> Callable[[Key[Array, ""], Batch], Variables]:
+    """Builds a model's initialization: (key, one device's shard [b, ...]) -> its variables.
+
+    Each method makes the variables that it uses. Flax's keys of a module's parameters depend on the order in
+    which the method asks for them, so what an earlier method has made is kept, and each has a key of its own.
+
+    Args:
+        model: with the methods.
+        methods: names, in the order in which they are called; each takes a batch.
+    """
+
+    def initialize(key: Key[Array, ""], batch: Batch) -> Variables:
+        parameters, sample = jax.random.split(key)
+        found: dict[tuple[str, ...], Any] = {}
+        for i, method in enumerate(methods):
+            keys = {"params": jax.random.fold_in(parameters, i) if i else parameters, "sample": sample}
+            variables = dict(model.init(keys, batch, method=method))
+            found = {**flatten_dict(variables, keep_empty_nodes=True), **found}
+        return unflatten_dict(found)
+
+    return initialize
+
+
+def initial_variables(
+    model: nn.Module, key: Key[Array, ""], batch: Batch, methods: Sequence[str] = ("loss",)
+) -> Variables:
     """Initializes a model's parameters, as one program.
 
     `jax.jit` leaves out what no output depends on, so the forward pass is traced but not compiled; and
@@ -80,23 +112,21 @@ def initial_variables(model: nn.Module, key: Key[Array, ""], batch: Batch) -> Va
     optimized: for a few hundred random arrays computed once, LLVM would take six times as long.
 
     Args:
-        model: with a `loss` method.
+        model: with the methods.
         key: of the parameters' random numbers and of the collection `sample`.
         batch: one device's shard [b, ...]; most models use its shapes alone.
+        methods: that will be called in training, evaluation and prediction.
 
     Returns:
         {"params": ..., and the model's other collections}, on the default device.
     """
-
-    def initialize(key: Key[Array, ""], batch: Batch) -> Variables:
-        parameters, sample = jax.random.split(key)
-        return dict(model.init({"params": parameters, "sample": sample}, batch, method="loss"))
-
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(initialize, compiler_options=options)(key, batch)
+    return jax.jit(initialization(model, methods), compiler_options=options)(key, batch)
 
 
-def check_fits(model: nn.Module, variables: Variables, batch: Batch, where: str) -> None:
+def check_fits(
+    model: nn.Module, variables: Variables, batch: Batch, where: str, methods: Sequence[str] = ("loss",)
+) -> None:
     """Checks that variables from a checkpoint are those of the model.
 
     Args:
@@ -104,12 +134,12 @@ def check_fits(model: nn.Module, variables: Variables, batch: Batch, where: str)
         variables: as they were saved.
         batch: one device's shard [b, ...]; only its shapes matter.
         where: the checkpoint, for the message.
+        methods: that the variables were initialized by.
 
     Raises:
         UserError: naming the first variable that is missing, surplus or of another shape.
     """
-    keys = {"params": jax.random.key(0), "sample": jax.random.key(0)}
-    expected = jax.eval_shape(lambda b: dict(model.init(keys, b, method="loss")), batch)
+    expected = jax.eval_shape(initialization(model, methods), jax.random.key(0), batch)
     wanted, found = _shapes(expected), _shapes(variables)
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):

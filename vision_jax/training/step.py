@@ -28,10 +28,12 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.training.experiment import Batch, Precision, Predictions, TrainConfig
-from vision_jax.training.freezing import Freeze, frozen, frozen_in_eval_mode
+from vision_jax.training.freezing import frozen, frozen_in_eval_mode
 from vision_jax.training.optimizers import Numbers, Schedule, learning_rate, optimizer
 from vision_jax.training.parallel import summed
-from vision_jax.training.state import TrainState, Variables
+from vision_jax.training.parts import Parts, Variables, joined, split
+from vision_jax.training.running import advanced, without_running
+from vision_jax.training.state import TrainState
 from vision_jax.types import AXIS, Mean
 
 Scalars = dict[str, Float[Array, ""]]
@@ -64,7 +66,9 @@ def train_step(
     precision: Precision = "float32",
     accumulate: int = 1,
     ema: float | Float[Array, ""] = 0.0,
-    freeze: Freeze = (),
+    freeze: Parts = (),
+    objective: str = "loss",
+    modules: Parts = (),
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
     """Builds the step of a gradient stage.
 
@@ -78,8 +82,10 @@ def train_step(
     accumulation. Each microbatch updates the statistics of the step's start, and the mean of the results is
     kept: running means are those of the whole batch, after one update.
 
+    Losses and running values (`running`) are sums that devices and microbatches add up.
+
     Args:
-        model: with `loss(batch, train=True) -> {name: Mean}`; its random collection is `sample`.
+        model: with the objective; its random collection is `sample`.
         rule: the optimizer.
         rate: its learning rate, for the metrics.
         precision: of the model's parameters when it is called.
@@ -87,6 +93,10 @@ def train_step(
         ema: decay of the state's moving average; after t steps the smaller of it and (1 + t) / (10 + t), so
             that the first steps are forgotten soon. 0 where the state keeps none.
         freeze: frozen parts of the model (`freezing`).
+        objective: the model's method that is minimized: (batch, train=True) -> {name: Mean}, where a term may
+            be given an example at a time.
+        modules: the parts of the model (`parts`) that are trained; () for all of it. The others are called in
+            training mode too, and their parameters and collections are bit-identical after the step.
 
     Returns:
         (state, this device's shard of the batch [b, ...], the stage's key) -> (the next state, the metrics).
@@ -94,62 +104,65 @@ def train_step(
 
     def step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(key, state.step)
-        is_frozen = frozen(state.params, freeze)
+        own, others = split(state.variables, modules)
+        is_frozen = frozen(own["params"], freeze)
 
         def apply(params: Any, part: Batch) -> tuple[dict[str, Mean], Variables]:
             stopped = jax.tree.map(
                 lambda x, fixed: jax.lax.stop_gradient(x) if fixed else x, params, is_frozen
             )
+            everything = joined({**own, "params": stopped}, others)
             with frozen_in_eval_mode(freeze):
                 means, collections = model.apply(
-                    {"params": _cast(stopped, precision), **state.collections},
+                    {**everything, "params": _cast(everything["params"], precision)},
                     part,
-                    method="loss",
+                    method=objective,
                     train=True,
                     rngs={"sample": key},
                     mutable=list(state.collections),
                 )
-            return means, dict(collections)
+            return {name: mean.sum() for name, mean in means.items()}, dict(collections)
 
-        def objective(params: Any, part: Batch, weights: Scalars | None) -> tuple[Any, tuple[Any, Variables]]:
+        def total(params: Any, part: Batch, weights: Scalars | None) -> tuple[Any, tuple[Any, Variables]]:
             means, collections = apply(params, part)
             partial = _partial_means(means, summed(_weights(means)) if weights is None else weights)
             return _sum(partial), (partial, collections)
 
-        differentiate = jax.grad(objective, has_aux=True)
+        differentiate = jax.grad(total, has_aux=True)
         if accumulate == 1:
-            gradient, (partial, collections) = differentiate(state.params, batch, None)
+            gradient, (partial, collections) = differentiate(own["params"], batch, None)
         else:
             parts = jax.tree.map(lambda x: jnp.reshape(x, (accumulate, -1, *jnp.shape(x)[1:])), batch)
-            weights = jax.lax.map(lambda part: _weights(apply(state.params, part)[0]), parts)
+            weights = jax.lax.map(lambda part: _weights(apply(own["params"], part)[0]), parts)
             weights = summed(jax.tree.map(lambda x: x.sum(0), weights))
 
             def add(gradient: Any, part: Batch) -> tuple[Any, tuple[Scalars, Variables]]:
-                more, outcome = differentiate(state.params, part, weights)
+                more, outcome = differentiate(own["params"], part, weights)
                 return jax.tree.map(jnp.add, gradient, more), outcome
 
-            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            zeros = jax.tree.map(jnp.zeros_like, own["params"])
             gradient, (partial, collections) = jax.lax.scan(add, zeros, parts)
             partial = jax.tree.map(lambda x: x.sum(0), partial)
-            collections = _reduced(state.collections, collections, lambda x: x.mean(0), lambda x: x.max(0))
 
         gradient, terms = summed((gradient, partial))
         loss = _sum(terms)
         norm = optax.global_norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
-        updates, opt_state = rule.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params = jax.tree.map(lambda new, old, fixed: old if fixed else new, params, state.params, is_frozen)
-        collections = _synchronized(state.collections, collections)
+        updates, opt_state = rule.update(gradient, state.opt_state, own["params"])
+        params = optax.apply_updates(own["params"], updates)
+        params = jax.tree.map(lambda new, old, fixed: old if fixed else new, params, own["params"], is_frozen)
+        collections = _updated(state.collections, collections, accumulate)
+        updated = {"params": params, **split(collections, modules)[0]}
         averaged = state.averaged
         if averaged is not None:
-            averaged = _averaged(averaged, {"params": params, **collections}, state.step, ema)
+            averaged = _averaged(averaged, updated, state.step, ema)
+        everything = joined(updated, others)
         moved = dataclasses.replace(
             state,
             step=state.step + 1,
-            params=params,
-            collections=collections,
+            params=everything["params"],
+            collections={name: tree for name, tree in everything.items() if name != "params"},
             opt_state=opt_state,
             averaged=averaged,
         )
@@ -160,7 +173,11 @@ def train_step(
 
 
 def configured_step(
-    model: nn.Module, config: TrainConfig, freeze: Freeze = ()
+    model: nn.Module,
+    config: TrainConfig,
+    freeze: Parts = (),
+    objective: str = "loss",
+    modules: Parts = (),
 ) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, StepMetrics]]:
     """Builds the step of a gradient stage from its settings, for a state of `configured_state`."""
 
@@ -173,14 +190,17 @@ def configured_step(
             accumulate=config.accumulate,
             ema=state.numbers.ema,
             freeze=freeze,
+            objective=objective,
+            modules=modules,
         )(state, batch, key)
 
     return step
 
 
-def configured_state(variables: Variables, config: TrainConfig) -> TrainState:
-    """The state at the start of a gradient stage."""
-    return TrainState.create(variables, optimizer(config), ema=config.ema > 0, numbers=Numbers.of(config))
+def configured_state(variables: Variables, config: TrainConfig, modules: Parts = ()) -> TrainState:
+    """The state at the start of a gradient stage, or of a player's part in it."""
+    rule, ema, numbers = optimizer(config), config.ema > 0, Numbers.of(config)
+    return TrainState.create(variables, rule, ema, numbers, modules)
 
 
 def evaluation_step(
@@ -243,11 +263,25 @@ def _sum(terms: Scalars) -> Float[Array, ""]:
     return functools.reduce(jnp.add, terms.values(), jnp.float32(0))
 
 
-def _synchronized(before: Variables, after: Variables) -> Variables:
-    """Makes statistics equal on all devices: the mean of floats, the maximum of other dtypes."""
-    if jax.lax.axis_size(AXIS) == 1:
-        return after
-    return _reduced(before, after, lambda x: jax.lax.pmean(x, AXIS), lambda x: jax.lax.pmax(x, AXIS))
+def _updated(before: Variables, after: Variables, accumulate: int) -> Variables:
+    """A model's collections after a step, equal on all devices.
+
+    Args:
+        before: those of the step's start.
+        after: those of each device; with `accumulate` above 1, of its microbatches, along a leading axis.
+        accumulate: number of microbatches.
+    """
+    before, before_running = without_running(before)
+    after, after_running = without_running(after)
+    if accumulate > 1:
+        after = _reduced(before, after, lambda x: x.mean(0), lambda x: x.max(0))
+    if jax.lax.axis_size(AXIS) > 1:
+        after = _reduced(before, after, lambda x: jax.lax.pmean(x, AXIS), lambda x: jax.lax.pmax(x, AXIS))
+
+    def over_all(sums: Any) -> Any:
+        return summed(jax.tree.map(lambda x: x.sum(0), sums) if accumulate > 1 else sums)
+
+    return {**after, **advanced(before_running, after_running, over_all)}
 
 
 def _reduced(
@@ -276,7 +310,7 @@ def _reduced(
 def _averaged(
     average: Variables, new: Variables, steps: Int[Array, ""], decay: float | Float[Array, ""]
 ) -> Variables:
-    """Updates an exponential moving average; other dtypes than floats are those of the new variables.
+    """Updates an exponential moving average; running values and other dtypes than floats are the new ones.
 
     Args:
         average: after `steps` updates.
@@ -284,12 +318,14 @@ def _averaged(
         steps: updates so far, int32.
         decay: 0..1; the smaller of it and (1 + steps) / (10 + steps) is used.
     """
+    new, running = without_running(new)
+    average, _ = without_running(average)
     kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
 
     def one(old: Array, new: Array) -> Array:
         return (kept * old + (1 - kept) * new).astype(old.dtype) if _is_float(new) else new
 
-    return jax.tree.map(one, average, new)
+    return {**jax.tree.map(one, average, new), **running}
 
 
 def _is_float(x: Array) -> bool:
