@@ -53,7 +53,7 @@ def folder(saved, tmp_path):
 def test_what_is_restored_is_what_was_saved(tmp_path):
     progress = TrainingProgress(
         step=7, stage=1, stage_name="train", stage_step=4, evaluated=6, best=1 / 3, best_step=6, rows=5,
-        sums={"count": 3.0, "sum/loss": 0.1 + 0.2}, iterator={"position": 12, "order": [1, 2]},
+        sums={"": {"count": 3.0, "sum/loss": 0.1 + 0.2}}, iterator={"position": 12, "order": [1, 2]},
     )  # fmt: skip
     variables, optimizer = tree(7)
     on_devices = replicate((variables, optimizer), local_devices(4))

@@ -291,8 +291,8 @@ def test_an_averaged_run_in_parts_and_bfloat16_continues_to_the_same_bits(tmp_pa
 
     checkpoints = Checkpoints(whole / "checkpoints")
     averaged = checkpoints.restore_variables(8)
-    like = {"step": 0, "opt_state": None, "variables": averaged}
-    raw = checkpoints.restore_optimizer(8, {**like, "opt_state": optimizer(config).init(averaged["params"])})
+    own = {"step": 0, "opt_state": optimizer(config).init(averaged["params"])}
+    raw = checkpoints.restore_optimizer(8, {"players": [own], "variables": averaged})
     for a, b in zip(jax.tree.leaves(averaged), jax.tree.leaves(raw["variables"]), strict=True):
         assert a.dtype == b.dtype == np.float32
         assert np.any(a != b)

@@ -2,11 +2,16 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
+from tests.training.tiny_gan import ADAM, TinyGAN, alternate, make_points
+from tests.training.tiny_gan import experiment as gan_experiment
 from tests.training.tiny_training import DEFAULTS, experiment, make_batch
 from vision_jax.training.memory import StepMemory, per_image, step_memory
+from vision_jax.training.optimizers import Numbers
+from vision_jax.training.state import initialization
 
 SIDE = 64  # pixels: activations make up the memory, not parameters
 
@@ -49,6 +54,27 @@ def test_accumulation_needs_the_memory_of_a_part():
     whole, parts = planned((16,))[0], planned((16,), accumulate=4)[0]
     assert parts.inputs == whole.inputs
     assert parts.work < 0.5 * whole.work
+
+
+@pytest.mark.slow
+def test_players_need_the_state_of_all_and_the_work_of_one():
+    stage = alternate(train=replace(ADAM, optimizer="adam"))
+    tiny = gan_experiment(stage)
+    (found,) = step_memory(tiny, tiny.task.open(None), [8])
+    (sgd,) = step_memory(
+        gan_experiment(alternate(train=replace(ADAM, optimizer="sgd"))), tiny.task.open(None), [8]
+    )
+    model, batch = TinyGAN(), make_points(range(8))
+    variables = jax.eval_shape(initialization(model, ("discrimination",)), jax.random.key(0), batch)
+    parameters, statistics = (
+        sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(variables[name]))
+        for name in ("params", "batch_stats")
+    )
+    numbers = 4 * len(jax.tree.leaves(Numbers.of(ADAM)))
+    # Adam: two moments and a count; both: the schedule's count and the player's own.
+    assert found.state == 4 * (3 * parameters + statistics) + 2 * (3 * 4 + numbers)
+    assert sgd.state == 4 * (2 * parameters + statistics) + 2 * (2 * 4 + numbers)
+    assert 0 < found.work < found.state
 
 
 def test_the_line_through_two_totals():

@@ -5,6 +5,7 @@ plots as methods of a `Task`.
 """
 
 from vision_jax.training.experiment import (
+    Alternate,
     Batch,
     BatchIterator,
     Data,
@@ -13,6 +14,7 @@ from vision_jax.training.experiment import (
     Experiment,
     Fit,
     Gradient,
+    Player,
     Predictions,
     Task,
     TrainConfig,
@@ -22,6 +24,7 @@ from vision_jax.training.predict import evaluate, load_variables, predictor, rea
 from vision_jax.training.stopping import Stopped
 
 __all__ = [
+    "Alternate",
     "Batch",
     "BatchIterator",
     "Data",
@@ -30,6 +33,7 @@ __all__ = [
     "Experiment",
     "Fit",
     "Gradient",
+    "Player",
     "Predictions",
     "Stopped",
     "Task",

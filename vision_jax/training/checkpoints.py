@@ -55,8 +55,8 @@ class TrainingProgress:
         best: the best metric so far; None before the first evaluation.
         best_step: the `step` at which it was reached.
         rows: number of rows in metrics.csv.
-        sums: sums over the steps since the last row of metrics.csv, of which the next one is the mean
-            (`metrics.Meter`).
+        sums: by player (`stages.players`), sums over its steps since its last row of metrics.csv, of which
+            the next one is the mean (`metrics.Meter`).
         iterator: the training data's position, JSON-able or bytes; None between stages.
     """
 
@@ -68,7 +68,7 @@ class TrainingProgress:
     best: float | None = None
     best_step: int | None = None
     rows: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, dict[str, float]] = field(default_factory=dict)
     iterator: Any = None
 
 

@@ -89,17 +89,18 @@ class Console:
         self._task = self._bar.add_task(name, total=steps, completed=done, text="compiling the step ...")
         self._bar.start()
 
-    def step(self, done: int, loss: float, times: Mapping[str, float]) -> None:
+    def step(self, done: int, losses: Mapping[str, float], times: Mapping[str, float]) -> None:
         """Moves the bar.
 
         Args:
             done: steps taken in the stage.
-            loss: mean since the last row.
+            losses: by name, means since the last row.
             times: `time/images_per_second` and `time/waiting`, the fraction of time spent waiting for data.
         """
         if self._bar is not None:
             speed, waiting = times["time/images_per_second"], times["time/waiting"]
-            self.note(f"loss {loss:.4g}  {speed:.1f} images/s  waiting for data {waiting:.0%}")
+            means = "  ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+            self.note(f"{means}  {speed:.1f} images/s  waiting for data {waiting:.0%}")
             self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:

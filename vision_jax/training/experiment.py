@@ -273,13 +273,53 @@ class Gradient:
         name: for the log and the checkpoint.
         model: module -> the module to train: with other settings, and the same parameters.
         freeze: frozen parts of the model, by their modules' names or prefixes of them: `backbone`, `stem`,
-            `stage1` (`vision_jax.training.freezing`).
+            `stage1` (`vision_jax.training.parts`). They are called as in evaluation.
+        objective: the model's method that is minimized: (batch, train=True) -> {name: Mean}.
     """
 
     train: TrainConfig
     name: str = "train"
     model: Callable[[nn.Module], nn.Module] = _unchanged
     freeze: tuple[str, ...] = ()
+    objective: str = "loss"
+
+
+@dataclass(frozen=True)
+class Player:
+    """One of the players of an `Alternate`, such as a GAN's discriminator or its generator.
+
+    Attributes:
+        name: for the columns `train/NAME/...` of metrics.csv.
+        objective: the model's method that the player minimizes: (batch, train=True) -> {name: Mean}.
+        modules: the parts of the model that it trains, by their modules' names or prefixes of them.
+        train: its settings; `steps` and `log_every` are in the player's own steps. `batch_size`, `workers`,
+            `eval_every` and `checkpoint_every` are the same for all players; the last two are in steps of
+            all players together, as the column `step` of metrics.csv.
+    """
+
+    name: str
+    objective: str
+    modules: tuple[str, ...]
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class Alternate:
+    """A stage of gradient training by players who take turns, each on its own next batch.
+
+    Each has its own optimizer, schedule, clipping, average and metrics. Only the modules of the player whose
+    turn it is change their parameters and statistics; the others are called in training mode too, unlike
+    frozen ones. Every module of the model belongs to one player.
+
+    Attributes:
+        players: in their order.
+        steps: how many steps each takes in a round.
+        name: for the log and the checkpoint.
+    """
+
+    players: tuple[Player, ...]
+    steps: tuple[int, ...] = (1, 1)
+    name: str = "train"
 
 
 @dataclass(frozen=True)
@@ -317,7 +357,7 @@ class Experiment:
         model: (the data's spec) -> the module, with `__call__`, `loss` and `predict`. It takes numbers and
             arrays from the spec, no names.
         task: its data, evaluators and plots.
-        stages: run in order; usually one `Gradient`.
+        stages: run in order; usually one `Gradient`. The variables are initialized by the objectives of all.
         seed: of the initial parameters, the data's order and all random numbers.
         init: the model's random variables -> the variables that training starts from, of the same shapes
             (`vision_jax.pretrained.starting_from`); None starts from the random ones.
@@ -327,7 +367,7 @@ class Experiment:
 
     model: Callable[[Any], nn.Module]
     task: Task[Any]
-    stages: tuple[Gradient | Fit, ...]
+    stages: tuple[Gradient | Alternate | Fit, ...]
     seed: int = 0
     init: Callable[[Any], Any] | None = None
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)

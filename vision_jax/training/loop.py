@@ -38,26 +38,17 @@ from vision_jax.training.distributed import (
     lost_processes,
     own_shard,
 )
-from vision_jax.training.experiment import Batch, Experiment, Fit, Gradient
+from vision_jax.training.experiment import Alternate, Batch, Experiment, Fit, Gradient
 from vision_jax.training.files import storage_errors
-from vision_jax.training.freezing import check_freeze
-from vision_jax.training.memory import KnownCost
 from vision_jax.training.metrics import MetricsFile, TensorBoard
-from vision_jax.training.optimizers import check_config, peak_learning_rate
-from vision_jax.training.parallel import (
-    Device,
-    all_devices,
-    check_batch_size,
-    data_parallel,
-    local,
-    replicate,
-    shard,
-)
+from vision_jax.training.optimizers import peak_learning_rate
+from vision_jax.training.parallel import Device, all_devices, local, replicate, shard
+from vision_jax.training.players import Players
 from vision_jax.training.predict import recorded_spec
 from vision_jax.training.run import RunContext, evaluate_finished, evaluate_saved
 from vision_jax.training.run_folder import RunFolder, describe, machine, now
-from vision_jax.training.state import TrainState, Variables, check_fits, initial_variables
-from vision_jax.training.step import configured_state, configured_step
+from vision_jax.training.stages import check_stage, methods, players, step_count, turns
+from vision_jax.training.state import Variables, check_fits, initial_variables
 from vision_jax.training.stopping import StopRequest
 from vision_jax.training.watch import Profiler, Watch
 from vision_jax.types import Report, UserError
@@ -106,9 +97,7 @@ def fit(
     keep_compiled_programs()
     used = all_devices(devices)
     for stage in experiment.stages:
-        if isinstance(stage, Gradient):
-            check_config(stage.train)
-            check_batch_size(stage.train.batch_size, len(used), stage.train.accumulate)
+        check_stage(stage, len(used))
     folder = RunFolder(run_folder, rank=jax.process_index())
 
     def first_record() -> dict[str, Any]:
@@ -117,7 +106,7 @@ def fit(
             if record["seed"] != experiment.seed:
                 raise UserError(f"{folder.path} began with seed {record['seed']}, not {experiment.seed}")
         else:
-            steps = sum(s.train.steps if isinstance(s, Gradient) else 1 for s in experiment.stages)
+            steps = sum(step_count(stage) for stage in experiment.stages)
             task = experiment.task
             record = describe(
                 recipe, file, arguments, experiment.seed, overfit, steps, task.metric, task.minimize, used
@@ -181,17 +170,19 @@ def _run_stages(run: RunContext) -> Report:
         index = run.progress.stage
         stage = stages[index]
         run.progress = replace(run.progress, stage_name=stage.name)
-        if isinstance(stage, Gradient):
-            variables = _train(run, stage, index, variables)
-        else:
+        if isinstance(stage, Fit):
             variables = _fit_without_gradients(run, stage, index, variables)
+        else:
+            variables = _train(run, stage, index, variables)
     if variables is None:
         raise UserError("the experiment has no stages: there is nothing to train")
     return evaluate_finished(run, replicate(variables, run.devices))
 
 
-def _train(run: RunContext, stage: Gradient, index: int, variables: Variables | None) -> Variables:
-    """A gradient stage, from its first step or from that of the checkpoint.
+def _train(
+    run: RunContext, stage: Gradient | Alternate, index: int, variables: Variables | None
+) -> Variables:
+    """A stage of gradient training, from its first step or from that of the checkpoint.
 
     Args:
         run: whose progress is updated.
@@ -202,11 +193,12 @@ def _train(run: RunContext, stage: Gradient, index: int, variables: Variables | 
     Returns:
         The variables for evaluation and the next stage, on the run's devices.
     """
-    config, resumed = stage.train, run.progress
+    steps, resumed = step_count(stage), run.progress
+    config = players(stage)[0].train  # what is read of it here is the same for all
     last_stage = index == len(run.experiment.stages) - 1
     here = len(local(run.devices))
     iterator, batches = None, iter(())
-    if resumed.stage_step < config.steps:
+    if resumed.stage_step < steps:
         iterator = own_shard(run.data.train(config.batch_size, run.experiment.seed + index, config.workers))
         if resumed.iterator is not None:
             iterator.set_state(resumed.iterator)
@@ -216,33 +208,25 @@ def _train(run: RunContext, stage: Gradient, index: int, variables: Variables | 
         if variables is None:
             variables = _begin_model(run, index, first, first_shard)
         elif index == 0:
-            check_fits(run.model, variables, first_shard, f"the checkpoint of step {resumed.step}")
+            where = f"the checkpoint of step {resumed.step}"
+            check_fits(run.model, variables, first_shard, where, _methods(run))
     assert variables is not None  # no stage is complete at step 0, so there was a checkpoint
-    check_freeze(variables["params"], stage.freeze)
-    state = jax.jit(configured_state, static_argnums=1)(variables, config)
+    acting = Players(stage, run.model, variables, run.devices, run.key(index))
     if resumed.stage_step:
-        state = _restored(state, run.folder.checkpoints.restore_optimizer(resumed.step, _to_resume(state)))
-    state = replicate(state, run.devices)
-    step = configured_step(stage.model(run.model), config, stage.freeze)
-    step = KnownCost(data_parallel(step, run.devices))
+        acting.restore(run.folder.checkpoints.restore_optimizer(resumed.step, acting.to_resume()))
 
-    key = run.key(index)
     before = resumed.step - resumed.stage_step
     done, taken = resumed.stage_step, 0
     watch = Watch(
-        *(config, before, resumed.sums, run.console, run.write_row),
+        *(stage, before, resumed.sums, run.console, run.write_row),
         *(run.folder.path, run.folder.rank, run.began),
     )
-    if config.reference_batch:
-        logger.info(
-            "learning rate %.4g for batches of %d is %.4g for %d",
-            *(config.learning_rate, config.reference_batch, peak_learning_rate(config), config.batch_size),
-        )
+    _log_scaled_rates(stage)
     profiler = run.open_things.enter_context(closing(Profiler(run.folder.profile, run.profile)))
-    run.console.start_stage(stage.name, config.steps, done)
+    run.console.start_stage(stage.name, steps, done)
     run.stop.waits = True
     while True:
-        at_end = done == config.steps
+        at_end = done == steps
         evaluating = (at_end and last_stage) or _due(config.eval_every, done)
         stopping = run.stop_signal()
         saving = at_end or evaluating or stopping is not None or _due(config.checkpoint_every, done)
@@ -252,15 +236,15 @@ def _train(run: RunContext, stage: Gradient, index: int, variables: Variables | 
                 run.progress,
                 step=before + done,
                 stage_step=done,
-                sums=watch.meter.state(),
+                sums=watch.sums(),
                 iterator=iterator.get_state() if iterator is not None else None,
             )
-            run.save(state.evaluation_variables, _to_resume(state))
+            run.save(acting.evaluation_variables, acting.to_resume())
         if stopping is not None:
             run.raise_stopped(stopping)
         if evaluating and run.progress.evaluated != before + done:
             run.console.note("evaluating ...")
-            evaluate_saved(run, state.evaluation_variables)
+            evaluate_saved(run, acting.evaluation_variables)
             watch.restart_clock()
         if at_end:
             break
@@ -268,9 +252,9 @@ def _train(run: RunContext, stage: Gradient, index: int, variables: Variables | 
         requested = time.perf_counter()
         batch = next(batches)
         watch.waited(time.perf_counter() - requested)
-        state, outcome = step(state, shard(batch, here), key)
-        if not taken:
-            run.folder.write_json("cost.json", step.cost)
+        outcome = acting.step(done, shard(batch, here))
+        if taken < len(turns(stage)):  # in a whole round every player's step has been compiled
+            run.folder.write_json("cost.json", acting.cost)
         done, taken = done + 1, taken + 1
         watch.started(done, batch, outcome)
         profiler.after_step(taken, outcome)
@@ -280,31 +264,19 @@ def _train(run: RunContext, stage: Gradient, index: int, variables: Variables | 
         close()  # worker processes, where it has any
     run.console.end_stage()
     run.progress = replace(run.progress, stage=index + 1, stage_step=0, sums={}, iterator=None)
-    return state.evaluation_variables
+    return acting.evaluation_variables
 
 
-def _to_resume(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds besides the variables for evaluation."""
-    more = {} if state.averaged is None else {"variables": state.variables}
-    return {"step": state.step, "opt_state": state.opt_state, **more}
-
-
-def _restored(state: TrainState, saved: dict[str, Any]) -> TrainState:
-    """The state of a checkpoint.
-
-    Args:
-        state: with the checkpoint's variables for evaluation.
-        saved: what `_to_resume` gave when it was saved.
-    """
-    variables = saved.get("variables", state.variables)
-    collections = {name: tree for name, tree in variables.items() if name != "params"}
-    return replace(
-        state,
-        step=saved["step"],
-        params=variables["params"],
-        collections=collections,
-        opt_state=saved["opt_state"],
-    )
+def _log_scaled_rates(stage: Gradient | Alternate) -> None:
+    """Says which learning rates are not those of the settings, for batches of another size."""
+    for player in players(stage):
+        config = player.train
+        if config.reference_batch:
+            logger.info(
+                "%slearning rate %.4g for batches of %d is %.4g for %d",
+                *(player.name and f"{player.name}: ", config.learning_rate, config.reference_batch),
+                *(peak_learning_rate(config), config.batch_size),
+            )
 
 
 def _fit_without_gradients(run: RunContext, stage: Fit, index: int, variables: Variables | None) -> Variables:
@@ -336,13 +308,18 @@ def _begin_model(run: RunContext, index: int, batch: Batch, first_shard: Batch) 
         first_shard: its first device's, numpy [b, ...].
     """
     key = jax.random.fold_in(run.key(index), 2**31 - 1)
-    variables = _initialized(run, initial_variables(run.model, key, first_shard))
+    variables = _initialized(run, initial_variables(run.model, key, first_shard, _methods(run)))
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
     logger.info("%s parameters", f"{count:,}")
     if is_first():
         picture = run.experiment.task.plot_batch(batch, run.data.spec)
         run.folder.write_picture("train_batch.png", picture)
     return variables
+
+
+def _methods(run: RunContext) -> tuple[str, ...]:
+    """The methods that initialize the run's model."""
+    return methods(run.experiment.stages, run.model)
 
 
 def _initialized(run: RunContext, variables: Variables) -> Variables:

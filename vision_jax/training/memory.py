@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from vision_jax.training.experiment import Batch, Data, Experiment, Gradient
+from vision_jax.training.experiment import Batch, Data, Experiment
 from vision_jax.training.parallel import data_parallel, local_devices, shard
-from vision_jax.training.state import TrainState
-from vision_jax.training.step import configured_state, configured_step
+from vision_jax.training.stages import initial_states, methods, players, stage_steps
+from vision_jax.training.state import TrainState, initialization
 from vision_jax.types import UserError
 
 
@@ -30,7 +30,7 @@ class StepMemory:
 
     Attributes:
         images: number of images on the device.
-        state: bytes of parameters, statistics, the optimizer's state and the average.
+        state: bytes of parameters, statistics, the optimizers' states and the averages, of all players.
         inputs: bytes of the device's shard of the batch.
         work: bytes of all temporary buffers, as the compiler planned them.
     """
@@ -89,6 +89,8 @@ def _cost(program: Any) -> dict[str, float]:
 def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> list[StepMemory]:
     """Compiles the step of an experiment's first gradient stage for one device; nothing is run.
 
+    Where players alternate, the step is that of the player that needs most.
+
     Args:
         experiment: with the stage.
         data: its data, opened; the step is compiled for the shapes of their batches.
@@ -100,28 +102,37 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     Raises:
         UserError: no stage trains by gradient, or the device does not report memory.
     """
-    stage = next((stage for stage in experiment.stages if isinstance(stage, Gradient)), None)
+    stage = next((stage for stage in experiment.stages if players(stage)), None)
     if stage is None:
         raise UserError("no stage of the experiment trains by gradient, so there is no step to look at")
-    config, model = stage.train, stage.model(experiment.model(data.spec))
-    step = data_parallel(configured_step(model, config, stage.freeze), local_devices(1))
+    model = experiment.model(data.spec)
+    steps = [data_parallel(step, local_devices(1)) for step in stage_steps(stage, model)]
+    initialize = initialization(model, methods(experiment.stages, model))
     key = jax.random.key(0)
 
-    def initial_state(batch: Batch) -> TrainState:
-        variables = dict(model.init({"params": key, "sample": key}, batch, method="loss"))
-        return configured_state(variables, config)
+    def begin(batch: Batch) -> list[TrainState]:
+        return initial_states(stage, initialize(key, batch))
 
     found = []
     for count in images:
         batch = next(iter(data.train(count, experiment.seed, 0)))
-        state = jax.eval_shape(initial_state, jax.tree.map(np.asarray, batch))
-        plan = step.lower(state, shard(batch, 1), key).compile().memory_analysis()
-        if plan is None:
+        states = jax.eval_shape(begin, jax.tree.map(np.asarray, batch))
+        programs = [
+            step.lower(s, shard(batch, 1), key).compile() for step, s in zip(steps, states, strict=True)
+        ]
+        plans = [program.memory_analysis() for program in programs]
+        if None in plans:
             raise UserError(f"{jax.default_backend()} does not report how much memory a program needs")
         inputs = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(batch))
-        kept = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        found.append(StepMemory(count, kept, inputs, plan.temp_size_in_bytes))
+        own = [(s.step, s.opt_state, s.averaged, s.numbers) for s in states]
+        kept = _bytes((states[0].variables, own))
+        found.append(StepMemory(count, kept, inputs, max(plan.temp_size_in_bytes for plan in plans)))
     return found
+
+
+def _bytes(shapes: Any) -> int:
+    """Bytes of the arrays that a tree of shapes stands for."""
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def per_image(found: Sequence[StepMemory]) -> tuple[float, float]:

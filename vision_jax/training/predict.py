@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 
 from vision_jax.training.compilation import keep_compiled_programs
 from vision_jax.training.distributed import gathered, own_rows
-from vision_jax.training.experiment import Batch, Data, Evaluation, Experiment, Gradient, Predictions, Task
+from vision_jax.training.experiment import Batch, Data, Evaluation, Experiment, Predictions, Task
 from vision_jax.training.parallel import (
     Device,
     data_parallel,
@@ -26,6 +26,7 @@ from vision_jax.training.parallel import (
     shard,
 )
 from vision_jax.training.run_folder import RunFolder
+from vision_jax.training.stages import players
 from vision_jax.training.state import Variables
 from vision_jax.training.step import evaluation_step, prediction_step
 from vision_jax.types import Picture, Report, UserError, stack_pictures
@@ -263,7 +264,7 @@ class EvaluationLoop:
 
 def evaluation_batch_size(experiment: Experiment, devices: int) -> int:
     """The batch size of the last gradient stage, else 8, rounded up to a multiple of the devices."""
-    sizes = [stage.train.batch_size for stage in experiment.stages if isinstance(stage, Gradient)]
+    sizes = [player.train.batch_size for stage in experiment.stages for player in players(stage)]
     size = sizes[-1] if sizes else 8
     return size + -size % devices
 

@@ -6,7 +6,8 @@ metrics.csv          the metrics; tensorboard/ the same for TensorBoard; curves.
 train_batch.png      the first batch as the model sees it; predictions.png ground truth beside predictions
 *.md, *.png, *.json  the evaluators' tables and figures; evaluations/NAME/ those of other evaluations
 per_image*.npz       what each test example contributed to the last evaluation's metrics, for comparing arms
-cost.json            the cost of a training step according to XLA: operations and bytes on one device
+cost.json            the cost of a training step according to XLA, of several players' the largest: operations
+                     and bytes on one device
 results.json         the metrics of the last evaluation, by its name
 checkpoints/         the last two and the best
 log.txt              the log; log.RANK.txt of other processes

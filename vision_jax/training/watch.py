@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import jax
 import numpy as np
 
 from vision_jax.training.console import Console
-from vision_jax.training.experiment import Batch, TrainConfig
+from vision_jax.training.experiment import Batch, Player
 from vision_jax.training.files import storage_errors
 from vision_jax.training.metrics import Meter, Row
+from vision_jax.training.stages import Stage, column, players, step_count, steps_taken, turns
 from vision_jax.training.step import StepMetrics
 from vision_jax.types import UserError
 
@@ -23,13 +25,40 @@ logger = logging.getLogger("vision_jax")
 PROFILED_STEPS = (10, 15)
 
 
+@dataclass
+class _Record:
+    """What is measured between two rows of a player.
+
+    Attributes:
+        player: whose.
+        meter: means over the player's steps since its last row.
+        since: `time.perf_counter()` at that row.
+        steps: of all players since then.
+        waiting: seconds since then in which no batch was ready.
+        compiled: whether the player's first step in this process is done.
+    """
+
+    player: Player
+    meter: Meter
+    since: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    waiting: float = 0.0
+    compiled: bool = False
+
+    def restart_clock(self) -> None:
+        """Excludes the time until now from the speed."""
+        self.since, self.steps, self.waiting = time.perf_counter(), 0, 0.0
+
+
 class Watch:
     """Reads the metrics of each step once the next has started, and writes a row every `log_every` steps.
 
+    Where players take turns, each has its own rows, every `log_every` of its own steps.
+
     Args:
-        config: of the stage.
+        stage: of gradient training.
         before: steps taken in earlier stages.
-        sums: of the steps since the last row, as the checkpoint holds them.
+        sums: of each player's steps since its last row, by its name, as the checkpoint holds them.
         console: prints them.
         write_row: takes each row of metrics.csv.
         folder: the run folder, for a batch whose loss is not finite.
@@ -39,36 +68,40 @@ class Watch:
 
     def __init__(
         self,
-        config: TrainConfig,
+        stage: Stage,
         before: int,
-        sums: Mapping[str, float],
+        sums: Mapping[str, Mapping[str, float]],
         console: Console,
         write_row: Callable[[Row], None],
         folder: Path,
         rank: int,
         began: float,
     ) -> None:
-        self.meter = Meter(sums)
-        self._config = config
+        self._stage = stage
+        self._steps = step_count(stage)
+        self._records = [_Record(player, Meter(sums.get(player.name))) for player in players(stage)]
+        self._turns = turns(stage)
         self._before = before
         self._console = console
         self._write_row = write_row
         self._folder = folder
         self._suffix = f".{rank}.npz" if rank else ".npz"
         self._began = began
-        self._first = True
         self._pending: tuple[int, Batch, StepMetrics] | None = None
-        self.restart_clock()
+
+    def sums(self) -> dict[str, dict[str, float]]:
+        """The sums of each player's steps since its last row, by its name."""
+        return {record.player.name: record.meter.state() for record in self._records}
 
     def restart_clock(self) -> None:
         """Excludes the time until now (compilation, an evaluation) from the speed."""
-        self._since = time.perf_counter()
-        self._steps = 0
-        self._waiting = 0.0
+        for record in self._records:
+            record.restart_clock()
 
     def waited(self, seconds: float) -> None:
         """Counts time in which no batch was ready."""
-        self._waiting += seconds
+        for record in self._records:
+            record.waiting += seconds
 
     def started(self, done: int, batch: Batch, outcome: StepMetrics) -> None:
         """Takes a step's metrics, which may not be computed yet, and reads those of the step before.
@@ -97,35 +130,49 @@ class Watch:
 
     def _read(self, done: int, batch: Batch, outcome: StepMetrics) -> None:
         """Waits for a step's metrics, adds them to the means, and writes a row where one is due."""
+        acting = self._turns[(done - 1) % len(self._turns)]
+        record, own = self._records[acting], steps_taken(self._stage, done)[acting]
+        config, prefix = record.player.train, column(record.player)
         got = jax.device_get(outcome)
-        loss = {"train/loss": float(got.loss)}
-        values = loss | {f"train/{name}": float(value) for name, value in got.terms.items()} | loss
-        values["train/grad_norm"] = float(got.grad_norm)
+        loss = {f"{prefix}loss": float(got.loss)}
+        values = loss | {f"{prefix}{name}": float(value) for name, value in got.terms.items()} | loss
+        values[f"{prefix}grad_norm"] = float(got.grad_norm)
         if not got.finite:
             raise self._not_finite(self._before + done, values, batch)
-        self.meter.add(values)
-        self._steps += 1
+        record.meter.add(values)
+        for each in self._records:
+            each.steps += 1
         now = time.perf_counter()
-        seconds = max(now - self._since, 1e-9)
+        seconds = max(now - record.since, 1e-9)
         times = {
-            "time/images_per_second": self._steps * self._config.batch_size / seconds,
-            "time/waiting": min(self._waiting / seconds, 1.0),
+            "time/images_per_second": record.steps * config.batch_size / seconds,
+            "time/waiting": min(record.waiting / seconds, 1.0),
             "time/steps": seconds,
             "time/elapsed": now - self._began,
         }
-        means = self.meter.means()
-        self._console.step(done, means["train/loss"], times)
-        if done % self._config.log_every == 0 or done == self._config.steps:
-            means["train/learning_rate"] = float(got.learning_rate)
+        self._console.step(done, self._losses(), times)
+        if own % config.log_every == 0 or own == config.steps:
+            means = record.meter.means()
+            means[f"{prefix}learning_rate"] = float(got.learning_rate)
             self._write_row({"step": float(self._before + done), **means, **times})
-            seconds_left = (self._config.steps - done) * seconds / self._steps
-            self._console.row(done, self._config.steps, {**means, **times}, seconds_left)
-            self.meter.clear()
+            seconds_left = (self._steps - done) * seconds / record.steps
+            self._console.row(done, self._steps, {**means, **times}, seconds_left)
+            record.meter.clear()
+            record.restart_clock()
+        if not record.compiled:
+            if not any(each.compiled for each in self._records):
+                logger.info("the first step was done %.1f s after the start", now - self._began)
+            record.compiled = True
             self.restart_clock()
-        if self._first:
-            self._first = False
-            logger.info("the first step was done %.1f s after the start", now - self._began)
-            self.restart_clock()
+
+    def _losses(self) -> dict[str, float]:
+        """Each player's mean loss since its last row: {"loss": ...} or {"NAME/loss": ...}."""
+        found = {}
+        for record in self._records:
+            means, name = record.meter.means(), f"{column(record.player)}loss"
+            if name in means:
+                found[name.removeprefix("train/")] = means[name]
+        return found
 
     def _not_finite(self, step: int, values: Row, batch: Batch) -> UserError:
         """Saves the batch of a loss or gradient that is not finite; the state is unchanged by it."""

@@ -108,7 +108,7 @@ def _plot_terms(axes: Axes, series: Series) -> None:
     """Up to 12 terms of the training loss, smoothed; dots where validation has the same term."""
     axes.set_title("loss terms in training, smoothed", loc="left")
     names = [n for n in series if n.startswith("train/") and n != "train/loss"]
-    names = [n for n in names if n.removeprefix("train/") not in _NOT_LOSSES]
+    names = [n for n in names if n.rpartition("/")[2] not in _NOT_LOSSES]  # of players: train/NAME/grad_norm
     plotted = []
     for i, name in enumerate(names[:12]):
         x, y = series[name]
