@@ -6,6 +6,7 @@ import pytest
 from vision_jax.data.digits.distortions import Distort, Distortion
 from vision_jax.data.digits.sums import DistortSum
 from vision_jax.data.examples import ClassificationExample
+from vision_jax.data.fields.image import Image
 from vision_jax.data.formats.idx import IdxClassification
 from vision_jax.tasks import AdditionTask
 from vision_jax.types import Classification, ClassificationSpec, UserError
@@ -30,11 +31,11 @@ def test_the_label_is_the_sum_of_what_the_two_channels_show():
     pair = DistortSum(Distort(UNDISTORTED, source))
     seen = set()
     for seed in range(60):
-        example = pair.prepare(ClassificationExample(7, source.image(7), 7))
+        example = pair.prepare(ClassificationExample(7, Image.original(source.image(7)), 7))
         summed = pair(example, np.random.default_rng(seed))
-        first, second = shown(summed.image)
+        first, second = shown(summed.image.pixels)
         assert (first, summed.label, summed.id) == (7, 7 + second, 7)
-        assert not summed.image[..., 2].any()
+        assert not summed.image.pixels[..., 2].any()
         seen.add(second)
     assert len(seen) == 10
 
@@ -42,8 +43,8 @@ def test_the_label_is_the_sum_of_what_the_two_channels_show():
 def test_each_digit_moves_by_itself():
     source = gray_digits(10)
     pair = DistortSum(Distort(Distortion(60, anywhere=True), source))
-    example = pair.prepare(ClassificationExample(3, source.image(3), 3))
-    image = pair(example, np.random.default_rng(0)).image
+    example = pair.prepare(ClassificationExample(3, Image.original(source.image(3)), 3))
+    image = pair(example, np.random.default_rng(0)).image.pixels
     first, second = (np.argwhere(image[..., channel] > 0).mean(0) for channel in (0, 1))
     assert np.abs(first - second).max() > 2
 
@@ -51,9 +52,9 @@ def test_each_digit_moves_by_itself():
 def test_evaluation_pairs_are_always_the_same():
     source = gray_digits(30)
     pair = DistortSum(Distort(Distortion(42, turn=45, anywhere=True), source))
-    example = ClassificationExample(4, source.image(4), 4)
+    example = ClassificationExample(4, Image.original(source.image(4)), 4)
     one, two = pair.for_evaluation(example), pair.for_evaluation(example)
-    np.testing.assert_array_equal(one.image, two.image)
+    np.testing.assert_array_equal(one.image.pixels, two.image.pixels)
     assert one.label == two.label
 
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from vision_jax.data.codecs.masks import decode_runs, unpack_runs
+from vision_jax.data.fields.masks import render_mask
 from vision_jax.data.open import open_instances
 from vision_jax.data.transforms.augment import Augment
-from vision_jax.data.transforms.frames import render_mask
 from vision_jax.tasks import InstanceTask
 from vision_jax.types import DetectionSpec, InstanceBatch, Instances, UserError
 

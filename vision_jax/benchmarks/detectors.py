@@ -46,6 +46,7 @@ class Detector(Case):
         self._train = train
         batch = crowded_batch(settings.canvas, settings.rois_per_image // 4)
         self._batch = batch if masks else without_masks(batch)
+        self._bitmaps = np.asarray(batch.masks) if masks else None
 
     def ours(self, peer: Any = None) -> Side:
         settings, batch = self._settings, self._batch
@@ -90,7 +91,7 @@ class Detector(Case):
                 if name.endswith(f"bn{_last_norm(self._settings.backbone)}.weight"):
                     parameter.fill_(_RESIDUAL_SCALE)
             model.roi_heads.box_predictor.cls_score.bias[1] = _FAVOR
-        images, targets = detector_inputs(self._batch)
+        images, targets = detector_inputs(self._batch, self._bitmaps)
         if self._train:
             tally = count_regions(model)
             counted = ("regions", "masks") if self._masks else ("regions",)

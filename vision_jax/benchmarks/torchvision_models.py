@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from jaxtyping import UInt8
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -17,7 +18,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from vision_jax.benchmarks.case import Settings
 from vision_jax.benchmarks.training import CONFIG
-from vision_jax.types import DetectionBatch, InstanceBatch
+from vision_jax.types import DetectionBatch
 
 
 def classifier(name: str) -> Any:
@@ -112,7 +113,9 @@ def count_regions(model: Any) -> dict[str, int]:
     return tally
 
 
-def detector_inputs(batch: DetectionBatch) -> tuple[list[Any], list[dict[str, Any]]]:
+def detector_inputs(
+    batch: DetectionBatch, masks: UInt8[np.ndarray, "b n h w"] | None = None
+) -> tuple[list[Any], list[dict[str, Any]]]:
     """The same images, boxes and bitmaps as torchvision takes them; its class 0 is the background."""
     images = [
         torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))).float() / 255
@@ -124,8 +127,8 @@ def detector_inputs(batch: DetectionBatch) -> tuple[list[Any], list[dict[str, An
             "boxes": torch.from_numpy(np.array(batch.boxes[b])),
             "labels": torch.from_numpy(np.array(batch.labels[b], np.int64) + 1),
         }
-        if isinstance(batch, InstanceBatch):
-            target["masks"] = torch.from_numpy((np.asarray(batch.masks[b]) > 127).astype(np.uint8))
+        if masks is not None:
+            target["masks"] = torch.from_numpy((masks[b] > 127).astype(np.uint8))
         targets.append(target)
     return images, targets
 

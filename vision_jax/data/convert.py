@@ -65,7 +65,7 @@ class Encoding:
         if self.size is None:
             return example
         long, short = self.size
-        height, width = example.image.shape[:2]
+        height, width = example.size
         return scale_by(example, min(1.0, fit_factor(example, oriented((short, long), height, width))))
 
 
@@ -168,7 +168,7 @@ def _detection(source: Any, index: int, encoding: Encoding) -> Record:
     """A record of an image with boxes, float64 in pixels of the stored picture, and its row of the table."""
     record = source.record(index)
     example = encoding.fit(read_detection(source, index))
-    height, width = example.image.shape[:2]
+    height, width = example.size
     scale_x, scale_y = width / record.width, height / record.height
     row = {
         "names": record.name,
@@ -177,11 +177,11 @@ def _detection(source: Any, index: int, encoding: Encoding) -> Record:
         "boxes": np.minimum(
             record.boxes * [scale_x, scale_y, scale_x, scale_y], [width, height, width, height]
         ),
-        "labels": example.labels,
-        "ignore": example.ignore,
+        "labels": example.objects.labels,
+        "ignore": example.objects.ignore,
         "area": record.area * (scale_x * scale_y),
     }
-    return {"image": encoding.encode(example.image)}, row
+    return {"image": encoding.encode(example.image.pixels)}, row
 
 
 def _instances(source: Any, index: int, encoding: Encoding) -> Record:
@@ -223,7 +223,7 @@ def _classification(source: Any, index: int, encoding: Encoding) -> Record:
     record = source.record(index)
     example = encoding.fit(read_classification(source, index))
     row = {"names": record.name, "ids": record.id, "labels": record.label}
-    return {"image": encoding.encode(example.image)}, row
+    return {"image": encoding.encode(example.image.pixels)}, row
 
 
 def _segmentation(source: Any, index: int, encoding: Encoding) -> Record:
@@ -231,9 +231,10 @@ def _segmentation(source: Any, index: int, encoding: Encoding) -> Record:
     example = encoding.fit(read_segmentation(source, index))
     kind = np.uint8 if len(source.classes) < 256 else np.uint16
     void = np.iinfo(kind).max
-    labels = np.where(example.labels < 0, void, example.labels).astype(kind)
-    arrays = {"image": encoding.encode(example.image), "labels": cv2.imencode(".png", labels)[1]}
-    return arrays, {"names": source.name(index), "used": np.unique(example.labels[example.labels >= 0])}
+    stored = example.label_map.labels
+    labels = np.where(stored < 0, void, stored).astype(kind)
+    arrays = {"image": encoding.encode(example.image.pixels), "labels": cv2.imencode(".png", labels)[1]}
+    return arrays, {"names": source.name(index), "used": np.unique(stored[stored >= 0])}
 
 
 _READ = {

@@ -1,68 +1,90 @@
-"""One image with what is known of it, on its way through the transforms: numpy, ragged.
-
-An instance's mask is a picture with a frame, as in a batch (`vision_jax.types.instance`).
-"""
+"""One image with what is known of it, on its way through the transforms: a struct of fields, ragged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import UInt8
+
+from vision_jax.data.fields.field import Size
+from vision_jax.data.fields.image import Image
+from vision_jax.data.fields.label_map import LabelMap
+from vision_jax.data.fields.masks import MaskedObjects, Masks
+from vision_jax.data.fields.objects import Objects
 
 
 @dataclass(frozen=True)
-class ClassificationExample:
-    """One labeled image on its way through the transforms."""
+class ImageExample:
+    """An image; a task family adds what is known of it.
 
-    id: int
-    image: UInt8[np.ndarray, "h w 3"]
-    label: int
-
-
-@dataclass(frozen=True)
-class DetectionExample:
-    """One image on its way through the transforms: numpy, ragged, pixels of `image` as it is now.
+    What is a `Field` moves with the pixels; anything else does not.
 
     Attributes:
         id: the record's id.
-        image: uint8 [h, w, 3].
-        boxes: float32, as in the record, in pixels of `image`.
-        labels, ignore: as in the record.
-        original_size: (height, width) of the original image.
-        scale: (x, y), pixels of `image` per original pixel; meaningful when only resized.
+        image: as it is now.
+        turns_canvas: whether the canvas is turned to the image's own orientation.
     """
 
     id: int
-    image: UInt8[np.ndarray, "h w 3"]
-    boxes: Float[np.ndarray, "n 4"]
-    labels: Int[np.ndarray, " n"]
-    ignore: Bool[np.ndarray, " n"]
-    original_size: tuple[int, int]
-    scale: tuple[float, float] = (1.0, 1.0)
+    image: Image
+    turns_canvas: ClassVar[bool] = False
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the image as it is now."""
+        return self.image.size
 
 
 @dataclass(frozen=True)
-class SegmentationExample:
-    """One image and its label map on their way through the transforms."""
-
-    id: int
-    image: UInt8[np.ndarray, "h w 3"]
-    labels: Int[np.ndarray, "h w"]
-    original_size: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstanceExample(DetectionExample):
-    """One image with masks on its way through the transforms.
+class ClassificationExample(ImageExample):
+    """An image with its class.
 
     Attributes:
-        masks: uint8, each object's coverage of the cells of its frame, 0 (none) to 255 (all).
-        frames: float32, (x1, y1, x2, y2) in pixels of `image` as it is now, inside it or not.
-        full: whether the masks are full bitmaps, which a batch renders on its canvas, instead of crops, which
-            it takes as they are.
+        label: 0..K-1, -1 where not known.
     """
 
-    masks: UInt8[np.ndarray, "n mh mw"]
-    frames: Float[np.ndarray, "n 4"]
-    full: bool = False
+    label: int
+
+    @classmethod
+    def unannotated(cls, id: int, pixels: UInt8[np.ndarray, "h w 3"]) -> ClassificationExample:
+        """An image of which nothing is known."""
+        return cls(id, Image.original(pixels), -1)
+
+
+@dataclass(frozen=True)
+class SegmentationExample(ImageExample):
+    """An image with its label map."""
+
+    label_map: LabelMap
+
+    @classmethod
+    def unannotated(cls, id: int, pixels: UInt8[np.ndarray, "h w 3"]) -> SegmentationExample:
+        """An image whose labels are all void."""
+        return cls(id, Image.original(pixels), LabelMap(np.full(pixels.shape[:2], -1, np.int32)))
+
+
+@dataclass(frozen=True)
+class DetectionExample(ImageExample):
+    """An image with objects in boxes."""
+
+    objects: Objects
+    turns_canvas: ClassVar[bool] = True
+
+    @classmethod
+    def unannotated(cls, id: int, pixels: UInt8[np.ndarray, "h w 3"]) -> DetectionExample:
+        """An image without objects."""
+        return cls(id, Image.original(pixels), Objects.none())
+
+
+@dataclass(frozen=True)
+class InstanceExample(DetectionExample):
+    """An image with objects in boxes and their masks."""
+
+    objects: MaskedObjects
+
+    @classmethod
+    def unannotated(cls, id: int, pixels: UInt8[np.ndarray, "h w 3"], size: int = 112) -> InstanceExample:
+        """An image without objects, whose masks would be crops of `size` cells along each side."""
+        return cls(id, Image.original(pixels), MaskedObjects.none(masks=Masks.none(size)))

@@ -118,7 +118,7 @@ class ClassificationTask(ImageTask[ClassificationSpec]):
         long, short = spec.canvas
         canvases = [oriented((short, long), *image.shape[:2]) for image in inputs]
         examples = [
-            FitCanvas(canvas)(ClassificationExample(id, image, -1))
+            FitCanvas(canvas)(ClassificationExample.unannotated(id, image))
             for id, image, canvas in zip(ids, inputs, canvases, strict=True)
         ]
         canvas = max(h for h, _ in canvases), max(w for _, w in canvases)

@@ -17,7 +17,7 @@ from vision_jax.data.transforms.augment import Augment
 from vision_jax.evaluation import CocoEvaluator, RecallEvaluator, VocEvaluator
 from vision_jax.tasks.canvas import Sides
 from vision_jax.tasks.images import Sources
-from vision_jax.tasks.objects import ObjectsTask, result, unannotated
+from vision_jax.tasks.objects import ObjectsTask, result
 from vision_jax.training.experiment import Batch, Evaluator
 from vision_jax.types import DetectionBatch, Detections, DetectionSpec, Picture, to_original
 from vision_jax.visualization import plot_detection_batch, plot_detections
@@ -63,7 +63,7 @@ class DetectionTask(ObjectsTask):
 
     def unannotated(self, id: int, image: UInt8[np.ndarray, "h w 3"]) -> DetectionExample:
         """An example of an RGB image without objects."""
-        return unannotated(id, image)
+        return DetectionExample.unannotated(id, image)
 
     def open_sources(self, classes: tuple[str, ...] | None) -> Sources:
         """The splits of `data`."""

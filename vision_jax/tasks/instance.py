@@ -20,7 +20,7 @@ from vision_jax.evaluation import CocoInstanceEvaluator
 from vision_jax.ops.masks import paste_mask
 from vision_jax.tasks.canvas import Sides
 from vision_jax.tasks.images import Sources
-from vision_jax.tasks.objects import ObjectsTask, result, sizes, unannotated
+from vision_jax.tasks.objects import ObjectsTask, result, sizes
 from vision_jax.training.experiment import Batch, Evaluator
 from vision_jax.types import (
     DetectionSpec,
@@ -77,11 +77,7 @@ class InstanceTask(ObjectsTask):
 
     def unannotated(self, id: int, image: UInt8[np.ndarray, "h w 3"]) -> InstanceExample:
         """An example of an RGB image without objects."""
-        return InstanceExample(
-            **vars(unannotated(id, image)),
-            masks=np.zeros((0, self.mask_size, self.mask_size), np.uint8),
-            frames=np.zeros((0, 4), np.float32),
-        )
+        return InstanceExample.unannotated(id, image, self.mask_size)
 
     def extra_bytes(self, source: InstanceSource, most: int) -> int:
         """Of masks: crops, or bitmaps of the median image's size."""

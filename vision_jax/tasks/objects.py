@@ -140,13 +140,6 @@ def sizes(source: DetectionSource) -> Int[np.ndarray, "n 2"]:
     return np.array([(record.height, record.width) for record in records], np.int32).reshape(-1, 2)
 
 
-def unannotated(id: int, image: UInt8[np.ndarray, "h w 3"]) -> DetectionExample:
-    """An example of an RGB image without objects."""
-    none = np.zeros(0, np.int32)
-    boxes = np.zeros((0, 4), np.float32)
-    return DetectionExample(id, image, boxes, none, none.astype(bool), image.shape[:2])
-
-
 def result(
     id: int, box: Float[np.ndarray, " 4"], score: float, label: int, classes: Sequence[str]
 ) -> dict[str, Any]:

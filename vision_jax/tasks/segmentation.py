@@ -13,12 +13,13 @@ from jaxtyping import Int, UInt8
 from vision_jax.data.annotations.class_frequency import class_counts, median_frequency_weights
 from vision_jax.data.codecs.masks import encode_runs
 from vision_jax.data.examples import SegmentationExample
+from vision_jax.data.fields.label_map import resize_labels
 from vision_jax.data.open import open_segmentation
 from vision_jax.data.pipeline.batching import segmentation_batch
 from vision_jax.data.pipeline.reading import read_segmentation
 from vision_jax.data.sources import SegmentationSource, spread
 from vision_jax.data.transforms.augment import Augment, FitCanvas, train_transform
-from vision_jax.data.transforms.geometry import Canvas, oriented, resize_labels
+from vision_jax.data.transforms.geometry import Canvas, oriented
 from vision_jax.evaluation import BoundaryEvaluator, SegmentationEvaluator
 from vision_jax.tasks.canvas import Sides, derived_sides, oriented_canvas, sampled_sizes
 from vision_jax.tasks.images import ImageTask, Sources, example_bytes
@@ -118,9 +119,7 @@ class SegmentationTask(ImageTask[SegmentationSpec]):
         long, short = spec.canvas
         canvases = [oriented((short, long), *image.shape[:2]) for image in inputs]
         examples = [
-            FitCanvas(canvas)(
-                SegmentationExample(id, image, np.full(image.shape[:2], -1, np.int32), image.shape[:2])
-            )
+            FitCanvas(canvas)(SegmentationExample.unannotated(id, image))
             for id, image, canvas in zip(ids, inputs, canvases, strict=True)
         ]
         canvas = max(h for h, _ in canvases), max(w for _, w in canvases)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from vision_jax.data.examples import ClassificationExample, DetectionExample, SegmentationExample
+from vision_jax.data.fields.image import Image
+from vision_jax.data.fields.label_map import LabelMap
+from vision_jax.data.fields.objects import Objects
 from vision_jax.data.pipeline.batching import (
     check,
     classification_batch,
@@ -17,15 +20,10 @@ from vision_jax.types import UserError
 
 def detection(id, shape, count, ignore=(), original=None):
     boxes = np.array([[i, 0, i + 2, 3] for i in range(count)], np.float32).reshape(-1, 4)
-    return DetectionExample(
-        id=id,
-        image=np.full((*shape, 3), id + 1, np.uint8),
-        boxes=boxes,
-        labels=np.arange(count, dtype=np.int32),
-        ignore=np.isin(np.arange(count), ignore),
-        original_size=original or (2 * shape[0], 2 * shape[1]),
-        scale=(0.5, 0.5),
-    )
+    original = original or (2 * shape[0], 2 * shape[1])
+    image = Image(np.full((*shape, 3), id + 1, np.uint8), original, scale=(0.5, 0.5))
+    numbers = np.arange(count, dtype=np.int32)
+    return DetectionExample(id, image, Objects(boxes, numbers, np.isin(numbers, ignore)))
 
 
 def test_detection_batch_by_hand():
@@ -63,7 +61,9 @@ def test_no_box_is_dropped_silently():
 
 
 def test_segmentation_batch_by_hand():
-    example = SegmentationExample(2, np.full((2, 3, 3), 9, np.uint8), np.ones((2, 3), np.int32), (4, 6))
+    example = SegmentationExample(
+        2, Image(np.full((2, 3, 3), 9, np.uint8), (4, 6)), LabelMap(np.ones((2, 3), np.int32))
+    )
     batch = check(segmentation_batch([example], (3, 4), 2))
     np.testing.assert_array_equal(batch.labels[0], [[1, 1, 1, -1], [1, 1, 1, -1], [-1, -1, -1, -1]])
     assert (batch.labels[1] == -1).all()
@@ -74,7 +74,7 @@ def test_segmentation_batch_by_hand():
 
 
 def test_classification_batch_by_hand():
-    example = ClassificationExample(5, np.full((4, 4, 3), 9, np.uint8), 3)
+    example = ClassificationExample(5, Image.original(np.full((4, 4, 3), 9, np.uint8)), 3)
     batch = check(classification_batch([example], (4, 4), 2))
     np.testing.assert_array_equal(batch.labels, [3, -1])
     np.testing.assert_array_equal(batch.id, [5, -1])

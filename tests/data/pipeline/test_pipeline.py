@@ -221,8 +221,11 @@ def test_kept_examples_are_read_once_and_cannot_be_written():
         one = examples[2]
     assert source.read == {2: 1}
     with pytest.raises(ValueError, match="read-only"):
-        one.image[0] = 0
-    np.testing.assert_array_equal(one.image, Examples(source, read_detection, FitCanvas(CANVAS))[2].image)
+        one.image.pixels[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        one.objects.boxes[0] = 0
+    fresh = Examples(source, read_detection, FitCanvas(CANVAS))[2]
+    np.testing.assert_array_equal(one.image.pixels, fresh.image.pixels)
 
 
 def test_classification_and_segmentation_go_the_same_way():

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_jax.data.examples import InstanceExample
+from vision_jax.data.fields.image import Image
+from vision_jax.data.fields.masks import MaskedObjects, Masks, cut_masks, render_mask
 from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
 from vision_jax.data.pipeline.batching import check, detection_batch, instance_batch
 from vision_jax.data.pipeline.reading import read_instances
 from vision_jax.data.records import DetectionRecord
 from vision_jax.data.transforms.augment import Augment, TrainTransform
-from vision_jax.data.transforms.frames import cut_masks, render_mask
 from vision_jax.data.transforms.geometry import crop, flip_horizontal, flip_vertical, resize
 from vision_jax.types import UserError
 
@@ -82,7 +83,8 @@ def replaced(source, masks, boxes):
 
 def rendered(example, row=0):
     """An example's mask in the pixels of its image, as it is now."""
-    return render_mask(example.masks[row], example.frames[row], *example.image.shape[:2]) > 127
+    masks = example.objects.masks
+    return render_mask(masks.coverage[row], masks.frames[row], *example.size) > 127
 
 
 def test_crops_of_masks_by_hand():
@@ -122,25 +124,32 @@ def test_drawn_polygons_by_hand():
 
 def test_transforms_of_masks_by_hand():
     masks = np.arange(8, dtype=np.uint8).reshape(1, 2, 4)
-    example = InstanceExample(
-        id=0, image=np.zeros((10, 20, 3), np.uint8), boxes=np.float32([[1.5, 2, 4.5, 9]]),
-        labels=np.int32([0]), ignore=np.array([False]), original_size=(10, 20),
-        masks=masks, frames=np.float32([[1, 2, 5, 9]]),
-    )  # fmt: skip
+    objects = MaskedObjects(
+        np.float32([[1.5, 2, 4.5, 9]]),
+        np.int32([0]),
+        np.array([False]),
+        Masks(masks, np.float32([[1, 2, 5, 9]])),
+    )
+    example = InstanceExample(0, Image.original(np.zeros((10, 20, 3), np.uint8)), objects)
     mirrored = flip_horizontal(example)
-    np.testing.assert_array_equal(mirrored.frames, [[15, 2, 19, 9]])
-    np.testing.assert_array_equal(mirrored.masks, [[[3, 2, 1, 0], [7, 6, 5, 4]]])
+    np.testing.assert_array_equal(mirrored.objects.masks.frames, [[15, 2, 19, 9]])
+    np.testing.assert_array_equal(mirrored.objects.masks.coverage, [[[3, 2, 1, 0], [7, 6, 5, 4]]])
     upended = flip_vertical(example)
-    np.testing.assert_array_equal(upended.frames, [[1, 1, 5, 8]])
-    np.testing.assert_array_equal(upended.masks, [[[4, 5, 6, 7], [0, 1, 2, 3]]])
+    np.testing.assert_array_equal(upended.objects.masks.frames, [[1, 1, 5, 8]])
+    np.testing.assert_array_equal(upended.objects.masks.coverage, [[[4, 5, 6, 7], [0, 1, 2, 3]]])
     larger = resize(example, (20, 30))
-    np.testing.assert_array_equal(larger.frames, [[1.5, 4, 7.5, 18]])
-    np.testing.assert_array_equal(larger.masks, masks)
+    np.testing.assert_array_equal(larger.objects.masks.frames, [[1.5, 4, 7.5, 18]])
+    np.testing.assert_array_equal(larger.objects.masks.coverage, masks)
     part = crop(example, 4, 3, 6, 17, min_visible=0.0)
-    np.testing.assert_array_equal(part.boxes, [[0, 0, 1.5, 5]])
-    np.testing.assert_array_equal(part.frames, [[-2, -2, 2, 5]])  # moved, not clipped
-    np.testing.assert_array_equal(part.masks, masks)
-    for frames in (mirrored.frames, upended.frames, larger.frames, part.frames):
+    np.testing.assert_array_equal(part.objects.boxes, [[0, 0, 1.5, 5]])
+    np.testing.assert_array_equal(part.objects.masks.frames, [[-2, -2, 2, 5]])  # moved, not clipped
+    np.testing.assert_array_equal(part.objects.masks.coverage, masks)
+    for frames in (
+        mirrored.objects.masks.frames,
+        upended.objects.masks.frames,
+        larger.objects.masks.frames,
+        part.objects.masks.frames,
+    ):
         assert frames.dtype == np.float32
 
 
@@ -150,7 +159,7 @@ def test_a_crop_drops_masks_with_their_boxes():
     masks[1, 7:10, 18:26] = False
     example = read_instances(One(masks, [[0, 0, 10, 10], [15, 5, 30, 15], [30, 0, 40, 4]]), 0, 30)
     part = crop(example, 0, 12, 20, 20)
-    assert len(part.boxes) == len(part.masks) == len(part.frames) == 1
+    assert len(part.objects.boxes) == len(part.objects.masks.coverage) == len(part.objects.masks.frames) == 1
     np.testing.assert_array_equal(rendered(part), masks[1, :, 12:32])
 
 
@@ -161,15 +170,15 @@ def test_crop_and_bitmap_and_pixels_agree_through_the_whole_chain(source, seed, 
     cell = np.ceil(max(source.record(0).boxes[0, 2:] - source.record(0).boxes[0, :2]) / size)
     full, cut = around(source, 1 + int(cell)), read_instances(source, 0, size)
     full, cut = (CHAIN(CHAIN.prepare(e), np.random.default_rng(seed)) for e in (full, cut))
-    np.testing.assert_array_equal(full.image, cut.image)
-    assert len(full.masks) == 3 * len(cut.masks)
-    for row in range(len(cut.masks)):
+    np.testing.assert_array_equal(full.image.pixels, cut.image.pixels)
+    assert len(full.objects.masks.coverage) == 3 * len(cut.objects.masks.coverage)
+    for row in range(len(cut.objects.masks.coverage)):
         inside, outside = rendered(full, 0), ~rendered(full, 2)
         mask = rendered(cut, row)
         assert mask[inside].all()
         assert not mask[outside].any()
-        white = full.image[..., 0] > 127
-        shrunk = min(full.scale) < 0.7  # a pixel then blends more of the original than the margin
+        white = full.image.pixels[..., 0] > 127
+        shrunk = min(full.image.scale) < 0.7  # a pixel then blends more of the original than the margin
         assert shrunk or white[inside].all()
         assert shrunk or not white[outside].any()
 
@@ -187,12 +196,17 @@ def test_a_bitmap_resized_is_the_nearest_label(source, height, width):
 def test_what_is_given_is_not_written_to():
     scenes = SyntheticScenes(1, canvas=(64, 64), objects=(4, 4), size=(8, 40))
     example = read_instances(scenes, 0, 16)
-    masks, frames = example.masks.copy(), example.frames.copy()
-    for array in (example.image, example.masks, example.frames, example.boxes):
+    masks, frames = example.objects.masks.coverage.copy(), example.objects.masks.frames.copy()
+    for array in (
+        example.image.pixels,
+        example.objects.masks.coverage,
+        example.objects.masks.frames,
+        example.objects.boxes,
+    ):
         array.flags.writeable = False
     CHAIN(CHAIN.prepare(example), np.random.default_rng(0))
-    np.testing.assert_array_equal(example.masks, masks)
-    np.testing.assert_array_equal(example.frames, frames)
+    np.testing.assert_array_equal(example.objects.masks.coverage, masks)
+    np.testing.assert_array_equal(example.objects.masks.frames, frames)
 
 
 def test_a_scene_is_read_with_its_masks():
@@ -200,11 +214,11 @@ def test_a_scene_is_read_with_its_masks():
     for index in range(3):
         masks, record = scenes.masks(index), scenes.record(index)
         crops, bitmaps = read_instances(scenes, index), read_instances(scenes, index, None)
-        assert crops.masks.shape == (len(masks), 112, 112)
-        assert (crops.full, bitmaps.full) == (False, True)
-        np.testing.assert_array_equal(crops.frames, record.boxes)  # whole numbers already
-        np.testing.assert_array_equal(bitmaps.masks, masks * 255)
-        np.testing.assert_array_equal(bitmaps.frames, [[0, 0, 64, 64]] * len(masks))
+        assert crops.objects.masks.coverage.shape == (len(masks), 112, 112)
+        assert (crops.objects.masks.full, bitmaps.objects.masks.full) == (False, True)
+        np.testing.assert_array_equal(crops.objects.masks.frames, record.boxes)  # whole numbers already
+        np.testing.assert_array_equal(bitmaps.objects.masks.coverage, masks * 255)
+        np.testing.assert_array_equal(bitmaps.objects.masks.frames, [[0, 0, 64, 64]] * len(masks))
         for row, mask in enumerate(masks):
             np.testing.assert_array_equal(rendered(crops, row), mask)  # cells are smaller than pixels
 
@@ -214,7 +228,8 @@ def _pair(size):
     masks[0, :2, :3] = masks[1, 3, 5] = True
     source = One(masks, [[0, 0, 3, 2], [5, 3, 6, 4]])
     one = read_instances(source, 0, size)
-    return replace(one, ignore=np.array([False, True])), read_instances(One(masks[:0], []), 0, size)
+    ignored = replace(one.objects, ignore=np.array([False, True]))
+    return replace(one, objects=ignored), read_instances(One(masks[:0], []), 0, size)
 
 
 def test_batch_of_crops_by_hand():

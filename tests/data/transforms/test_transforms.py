@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_jax.data.examples import ClassificationExample, DetectionExample, SegmentationExample
+from vision_jax.data.fields.image import Image
+from vision_jax.data.fields.label_map import LabelMap
+from vision_jax.data.fields.objects import Objects
 from vision_jax.data.pipeline.batching import detection_batch
 from vision_jax.data.transforms.augment import (
     Augment,
@@ -30,7 +33,7 @@ def detection(image, boxes=(), ignore=None, id=0):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes), dtype=np.int32)
     ignore = np.zeros(len(boxes), bool) if ignore is None else np.array(ignore)
-    return DetectionExample(id, image, boxes, labels, ignore, image.shape[:2])
+    return DetectionExample(id, Image.original(image), Objects(boxes, labels, ignore))
 
 
 @st.composite
@@ -45,8 +48,8 @@ def painted(draw):
 
 
 def as_segmentation(example):
-    labels = (example.image[..., 0] > 127).astype(np.int32)
-    return SegmentationExample(example.id, example.image, labels, example.original_size)
+    labels = (example.image.pixels[..., 0] > 127).astype(np.int32)
+    return SegmentationExample(example.id, example.image, LabelMap(labels))
 
 
 def extent(mask):
@@ -64,16 +67,16 @@ CHAIN = TrainTransform(
 @given(painted(), seeds)
 def test_box_and_pixels_move_together_through_the_whole_chain(example, seed):
     out = CHAIN(CHAIN.prepare(example), np.random.default_rng(seed))
-    white = out.image[..., 0] > 127
-    assert out.image.shape[0] <= oriented((48, 64), *example.original_size)[0]
-    assert out.image.shape[1] <= oriented((48, 64), *example.original_size)[1]
-    if not len(out.boxes):
+    white = out.image.pixels[..., 0] > 127
+    assert out.image.pixels.shape[0] <= oriented((48, 64), *example.image.original_size)[0]
+    assert out.image.pixels.shape[1] <= oriented((48, 64), *example.image.original_size)[1]
+    if not len(out.objects.boxes):
         assert white.sum() <= 2 * sum(white.shape)
         return
-    box = out.boxes[0]
+    box = out.objects.boxes[0]
     assert np.all(box >= 0)
-    assert box[2] <= out.image.shape[1]
-    assert box[3] <= out.image.shape[0]
+    assert box[2] <= out.image.pixels.shape[1]
+    assert box[3] <= out.image.pixels.shape[0]
     if min(box[2:] - box[:2]) >= 4:
         np.testing.assert_allclose(extent(white), box, atol=1.01)
 
@@ -84,11 +87,14 @@ def test_label_map_follows_the_pixels_through_the_whole_chain(example, seed):
     chain = replace(CHAIN, canvas=(64, 64))
     example = as_segmentation(example)
     out = chain(chain.prepare(example), np.random.default_rng(seed))
-    assert out.labels.shape == out.image.shape[:2]
-    assert set(np.unique(out.labels)) <= {0, 1}
-    white = out.image[..., 0] > 127
-    if out.labels.any() and min(np.ptp(extent(out.labels > 0).reshape(2, 2), axis=0)) >= 4:
-        np.testing.assert_allclose(extent(white), extent(out.labels > 0), atol=1.01)
+    assert out.label_map.labels.shape == out.image.pixels.shape[:2]
+    assert set(np.unique(out.label_map.labels)) <= {0, 1}
+    white = out.image.pixels[..., 0] > 127
+    if (
+        out.label_map.labels.any()
+        and min(np.ptp(extent(out.label_map.labels > 0).reshape(2, 2), axis=0)) >= 4
+    ):
+        np.testing.assert_allclose(extent(white), extent(out.label_map.labels > 0), atol=1.01)
 
 
 @few
@@ -97,57 +103,58 @@ def test_flips_undo_themselves_and_mirror_exactly(example):
     for flip, axis in ((flip_horizontal, 1), (flip_vertical, 0)):
         for one in (example, as_segmentation(example)):
             back = flip(flip(one))
-            np.testing.assert_array_equal(back.image, one.image)
-            np.testing.assert_array_equal(flip(one).image, np.flip(one.image, axis))
-        np.testing.assert_array_equal(flip(flip(example)).boxes, example.boxes)
-        np.testing.assert_array_equal(extent(flip(example).image[..., 0] > 0), flip(example).boxes[0])
-        labels = as_segmentation(example).labels
-        np.testing.assert_array_equal(flip(as_segmentation(example)).labels, np.flip(labels, axis))
+            np.testing.assert_array_equal(back.image.pixels, one.image.pixels)
+            np.testing.assert_array_equal(flip(one).image.pixels, np.flip(one.image.pixels, axis))
+        np.testing.assert_array_equal(flip(flip(example)).objects.boxes, example.objects.boxes)
+        np.testing.assert_array_equal(
+            extent(flip(example).image.pixels[..., 0] > 0), flip(example).objects.boxes[0]
+        )
+        labels = as_segmentation(example).label_map.labels
+        np.testing.assert_array_equal(flip(as_segmentation(example)).label_map.labels, np.flip(labels, axis))
 
 
 def test_a_flipped_example_by_hand():
     example = detection(np.zeros((10, 20, 3), np.uint8), [[1, 2, 5, 9]])
-    np.testing.assert_array_equal(flip_horizontal(example).boxes, [[15, 2, 19, 9]])
-    np.testing.assert_array_equal(flip_vertical(example).boxes, [[1, 1, 5, 8]])
+    np.testing.assert_array_equal(flip_horizontal(example).objects.boxes, [[15, 2, 19, 9]])
+    np.testing.assert_array_equal(flip_vertical(example).objects.boxes, [[1, 1, 5, 8]])
 
 
 @few
 @given(painted(), st.integers(1, 90), st.integers(1, 90))
 def test_resizing_multiplies_boxes_and_records_the_ratio(example, height, width):
     out = resize(example, (height, width))
-    ratio = (width / example.image.shape[1], height / example.image.shape[0])
-    assert out.image.shape == (height, width, 3)
-    assert out.scale == pytest.approx(ratio, rel=1e-12)
-    np.testing.assert_allclose(out.boxes, example.boxes * np.tile(ratio, 2), rtol=1e-6)
-    assert out.original_size == example.original_size
+    ratio = (width / example.image.pixels.shape[1], height / example.image.pixels.shape[0])
+    assert out.image.pixels.shape == (height, width, 3)
+    assert out.image.scale == pytest.approx(ratio, rel=1e-12)
+    np.testing.assert_allclose(out.objects.boxes, example.objects.boxes * np.tile(ratio, 2), rtol=1e-6)
+    assert out.image.original_size == example.image.original_size
 
 
 def test_shrinking_averages_areas_and_labels_take_the_center():
     image = np.arange(16, dtype=np.uint8).reshape(4, 4) * 10
-    example = SegmentationExample(
-        0, np.repeat(image[..., None], 3, 2), np.arange(16, dtype=np.int32).reshape(4, 4), (4, 4)
-    )
+    labels = LabelMap(np.arange(16, dtype=np.int32).reshape(4, 4))
+    example = SegmentationExample(0, Image.original(np.repeat(image[..., None], 3, 2)), labels)
     half = resize(example, (2, 2))
-    np.testing.assert_array_equal(half.image[..., 0], [[25, 45], [105, 125]])
+    np.testing.assert_array_equal(half.image.pixels[..., 0], [[25, 45], [105, 125]])
     # Centres of a 3-pixel row over 4 pixels: 0.67, 2, 3.33.
-    np.testing.assert_array_equal(resize(example, (4, 3)).labels[0], [0, 2, 3])
-    np.testing.assert_array_equal(resize(example, (4, 8)).labels[0], [0, 0, 1, 1, 2, 2, 3, 3])
+    np.testing.assert_array_equal(resize(example, (4, 3)).label_map.labels[0], [0, 2, 3])
+    np.testing.assert_array_equal(resize(example, (4, 8)).label_map.labels[0], [0, 0, 1, 1, 2, 2, 3, 3])
 
 
 @few
 @given(painted(), st.sampled_from([(48, 64), (64, 48), (50, 50)]))
 def test_fit_fills_one_side_and_answers_go_back_to_the_original(example, canvas):
     out = FitCanvas(canvas)(example)
-    height, width = oriented(canvas, *example.original_size)
-    assert out.image.shape[0] == height or out.image.shape[1] == width
-    assert out.image.shape[0] <= height
-    assert out.image.shape[1] <= width
+    height, width = oriented(canvas, *example.image.original_size)
+    assert out.image.pixels.shape[0] == height or out.image.pixels.shape[1] == width
+    assert out.image.pixels.shape[0] <= height
+    assert out.image.pixels.shape[1] <= width
     batch = detection_batch([out], canvas, 1, 2)
     found = Detections(
         boxes=batch.boxes, scores=batch.valid.astype(np.float32), labels=batch.labels, valid=batch.valid
     )
     (answer,) = to_original(batch, found)
-    np.testing.assert_allclose(answer.boxes, example.boxes, atol=1e-3)
+    np.testing.assert_allclose(answer.boxes, example.objects.boxes, atol=1e-3)
 
 
 def test_canvas_lies_for_wide_images_and_stands_for_high_ones():
@@ -156,9 +163,9 @@ def test_canvas_lies_for_wide_images_and_stands_for_high_ones():
     assert oriented((320, 240), 480, 640) == (240, 320)
     assert oriented((320, 240), 50, 50) == (320, 240)
     portrait = FitCanvas((240, 320))(detection(np.zeros((640, 480, 3), np.uint8)))
-    assert portrait.image.shape == (320, 240, 3)
-    segment = SegmentationExample(0, np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.int32), (64, 48))
-    assert FitCanvas((24, 32))(segment).image.shape == (24, 18, 3)
+    assert portrait.image.pixels.shape == (320, 240, 3)
+    segment = SegmentationExample.unannotated(0, np.zeros((64, 48, 3), np.uint8))
+    assert FitCanvas((24, 32))(segment).image.pixels.shape == (24, 18, 3)
 
 
 def test_crop_drops_what_is_mostly_gone_and_keeps_ignored_regions():
@@ -166,23 +173,25 @@ def test_crop_drops_what_is_mostly_gone_and_keeps_ignored_regions():
     boxes = [[0, 0, 10, 10], [8, 0, 18, 10], [12, 2, 18, 6], [0, 0, 11, 10], [0, 0, 4, 4]]
     example = detection(image, boxes, ignore=[False, False, False, True, True])
     out = crop(example, 1, 10, 12, 20, min_visible=0.5)
-    np.testing.assert_array_equal(out.labels, [1, 2, 3])
-    np.testing.assert_array_equal(out.boxes, [[0, 0, 8, 9], [2, 1, 8, 5], [0, 0, 1, 9]])
-    np.testing.assert_array_equal(out.ignore, [False, False, True])
+    np.testing.assert_array_equal(out.objects.labels, [1, 2, 3])
+    np.testing.assert_array_equal(out.objects.boxes, [[0, 0, 8, 9], [2, 1, 8, 5], [0, 0, 1, 9]])
+    np.testing.assert_array_equal(out.objects.ignore, [False, False, True])
     # 72 of the second box's 100 pixels are left: kept at 0.72, dropped above.
-    assert 1 in crop(example, 1, 10, 12, 20, min_visible=0.72).labels
-    assert 1 not in crop(example, 1, 10, 12, 20, min_visible=0.73).labels
+    assert 1 in crop(example, 1, 10, 12, 20, min_visible=0.72).objects.labels
+    assert 1 not in crop(example, 1, 10, 12, 20, min_visible=0.73).objects.labels
 
 
 def test_random_crop_keeps_its_promises():
     rng = np.random.default_rng(0)
     image = np.zeros((60, 80, 3), np.uint8)
-    shapes = np.array([RandomCrop(1.0, 0.3)(detection(image), rng).image.shape[:2] for _ in range(300)])
+    shapes = np.array(
+        [RandomCrop(1.0, 0.3)(detection(image), rng).image.pixels.shape[:2] for _ in range(300)]
+    )
     areas = shapes.prod(1) / image[..., 0].size
     assert areas.min() == pytest.approx(0.3, abs=0.03)
     assert areas.max() == pytest.approx(1, abs=0.05)
     never = RandomCrop(0.0)(detection(image), rng)
-    assert never.image.shape == image.shape
+    assert never.image.pixels.shape == image.shape
 
 
 def test_scale_jitter_covers_its_range_and_never_leaves_the_canvas():
@@ -190,13 +199,13 @@ def test_scale_jitter_covers_its_range_and_never_leaves_the_canvas():
     example = detection(np.zeros((60, 80, 3), np.uint8), [[0, 0, 80, 60]])
     jitter = ScaleJitter((30, 40), (0.5, 2.0), 0.0)
     out = [jitter(example, rng) for _ in range(200)]
-    factors = np.array([one.scale[0] for one in out]) * 2
+    factors = np.array([one.image.scale[0] for one in out]) * 2
     assert factors.min() == pytest.approx(0.5, abs=0.03)
     assert factors.max() == pytest.approx(2, abs=0.06)
     assert np.median(factors) == pytest.approx(1, abs=0.15)
-    assert all(one.image.shape[0] <= 30 and one.image.shape[1] <= 40 for one in out)
+    assert all(one.image.pixels.shape[0] <= 30 and one.image.pixels.shape[1] <= 40 for one in out)
     for one in out:
-        np.testing.assert_allclose(one.boxes[0], [0, 0, *one.image.shape[1::-1]], atol=1e-3)
+        np.testing.assert_allclose(one.objects.boxes[0], [0, 0, *one.image.pixels.shape[1::-1]], atol=1e-3)
 
 
 def test_without_jitter_everything_random_happens_after_the_prepared_size():
@@ -204,9 +213,9 @@ def test_without_jitter_everything_random_happens_after_the_prepared_size():
     example = detection(np.random.default_rng(0).integers(0, 255, (61, 77, 3), np.uint8), [[3, 4, 50, 60]])
     prepared = transform.prepare(example)
     out = transform(prepared, np.random.default_rng(0))
-    np.testing.assert_array_equal(out.image, prepared.image)
-    np.testing.assert_array_equal(out.image, FitCanvas((30, 40))(example).image)
-    assert out.scale == prepared.scale
+    np.testing.assert_array_equal(out.image.pixels, prepared.image.pixels)
+    np.testing.assert_array_equal(out.image.pixels, FitCanvas((30, 40))(example).image.pixels)
+    assert out.image.scale == prepared.image.scale
 
 
 def test_changed_colors_by_hand():
@@ -229,22 +238,22 @@ def test_changed_colors_by_hand():
 @given(painted(), seeds)
 def test_nothing_is_written_to_the_given_example_and_draws_repeat(example, seed):
     chain = replace(CHAIN, augment=replace(CHAIN.augment, color=0.5))
-    before, boxes = example.image.copy(), example.boxes.copy()
-    example.image.flags.writeable = False
+    before, boxes = example.image.pixels.copy(), example.objects.boxes.copy()
+    example.image.pixels.flags.writeable = False
     one, two = (chain(chain.prepare(example), np.random.default_rng(seed)) for _ in range(2))
-    np.testing.assert_array_equal(example.image, before)
-    np.testing.assert_array_equal(example.boxes, boxes)
-    np.testing.assert_array_equal(one.image, two.image)
-    np.testing.assert_array_equal(one.boxes, two.boxes)
+    np.testing.assert_array_equal(example.image.pixels, before)
+    np.testing.assert_array_equal(example.objects.boxes, boxes)
+    np.testing.assert_array_equal(one.image.pixels, two.image.pixels)
+    np.testing.assert_array_equal(one.objects.boxes, two.objects.boxes)
 
 
 def test_classification_examples_pass_and_transforms_pickle():
-    example = ClassificationExample(3, np.full((20, 10, 3), 7, np.uint8), 1)
+    example = ClassificationExample(3, Image.original(np.full((20, 10, 3), 7, np.uint8)), 1)
     transform = pickle.loads(pickle.dumps(CHAIN))
     out = transform(transform.prepare(example), np.random.default_rng(0))
     assert (out.id, out.label) == (3, 1)
-    assert out.image.max() == out.image.min() == 7
-    assert ColorJitter(0.0)(example, np.random.default_rng(0)).image.mean() == 7
+    assert out.image.pixels.max() == out.image.pixels.min() == 7
+    assert ColorJitter(0.0)(example, np.random.default_rng(0)).image.pixels.mean() == 7
 
 
 @pytest.mark.parametrize(

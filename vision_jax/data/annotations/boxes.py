@@ -98,7 +98,7 @@ class Annotations:
 
 
 @dataclass(frozen=True)
-class Objects:
+class ListedBoxes:
     """Boxes as a file lists them, before any check.
 
     Attributes:
@@ -119,7 +119,7 @@ def collect(
     ids: Sequence[int],
     names: Sequence[str],
     sizes: Sequence[tuple[int, int]],
-    objects: Objects,
+    objects: ListedBoxes,
     findings: Findings,
     describe: Callable[[int], str],
 ) -> tuple[Annotations, Int[np.ndarray, " kept"]]:

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
 
 from vision_jax.data.examples import ClassificationExample
+from vision_jax.data.fields.image import Image
 from vision_jax.data.sources import ClassificationSource
 from vision_jax.ops.sampling import regular_points, thin_plate_spline_weights
 from vision_jax.types import NotNegative, Positive, Rising, UserError, Whole, check_fields
@@ -96,12 +97,13 @@ class Distort:
 
     def prepare(self, example: ClassificationExample) -> ClassificationExample:
         """Resizes a digit to the frame."""
-        return replace(example, image=framed(example.image))
+        return replace(example, image=Image.original(framed(example.image.pixels)))
 
     def __call__(self, example: ClassificationExample, rng: np.random.Generator) -> ClassificationExample:
         """Distorts an example that `prepare` brought to the frame: uint8 [canvas, canvas, 3]."""
         another = partial(any_digit, self.source)
-        return replace(example, image=distort(example.image, self.distortion, rng, another)[0])
+        pixels = distort(example.image.pixels, self.distortion, rng, another)[0]
+        return replace(example, image=Image.original(pixels))
 
     def for_evaluation(self, example: ClassificationExample) -> ClassificationExample:
         """The same distortion of the same example each time, so that every run is evaluated on one set."""

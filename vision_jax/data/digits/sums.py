@@ -12,6 +12,7 @@ import numpy as np
 
 from vision_jax.data.digits.distortions import Digit, Distort, evaluation_rng
 from vision_jax.data.examples import ClassificationExample
+from vision_jax.data.fields.image import Image
 from vision_jax.data.sources import ClassificationSource
 from vision_jax.types import UserError
 
@@ -39,10 +40,10 @@ class DistortSum:
         """Adds a second digit to a prepared example: uint8 [canvas, canvas, 3], labeled with the sum."""
         source = self.distort.source
         at = int(rng.integers(len(source)))
-        second = self.prepare(replace(example, image=source.image(at)))
-        channels: list[Digit] = [self.distort(each, rng).image[..., 0] for each in (example, second)]
-        image = np.stack([*channels, np.zeros_like(channels[0])], -1)
-        return replace(example, image=image, label=example.label + source.record(at).label)
+        second = self.prepare(replace(example, image=Image.original(source.image(at))))
+        channels: list[Digit] = [self.distort(each, rng).image.pixels[..., 0] for each in (example, second)]
+        pixels = np.stack([*channels, np.zeros_like(channels[0])], -1)
+        return replace(example, image=Image.original(pixels), label=example.label + source.record(at).label)
 
     def for_evaluation(self, example: ClassificationExample) -> ClassificationExample:
         """The same pair for the same example each time, so that every run is evaluated on one set."""

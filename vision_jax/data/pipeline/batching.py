@@ -1,28 +1,32 @@
 """Stacks ragged examples into batches of fixed shapes, padded, with what is padding written beside it.
 
-Images are pasted at the top left of a canvas of zeros; boxes are padded to `max_objects`; a last, partial
-batch is padded with blank examples whose `example_valid` is False.
+How each field is stacked it says itself (`vision_jax.data.fields`); a last, partial batch is padded with
+blank examples whose `example_valid` is False.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int32
 
 from vision_jax.data.examples import (
     ClassificationExample,
     DetectionExample,
+    ImageExample,
     InstanceExample,
     SegmentationExample,
 )
+from vision_jax.data.fields.image import Image
+from vision_jax.data.fields.label_map import LabelMap
+from vision_jax.data.fields.masks import Masks
+from vision_jax.data.fields.objects import Objects
 from vision_jax.data.sources import DetectionSource
-from vision_jax.data.transforms.frames import render_mask
-from vision_jax.data.transforms.geometry import Canvas, oriented
-from vision_jax.types import ClassificationBatch, DetectionBatch, InstanceBatch, SegmentationBatch, UserError
+from vision_jax.data.transforms.geometry import Canvas, target_canvas
+from vision_jax.types import ClassificationBatch, DetectionBatch, InstanceBatch, SegmentationBatch
 
 _DTYPES = {"UInt8": "uint8", "Int": "int32", "Float": "float32", "Bool": "bool"}
 
@@ -38,31 +42,26 @@ def count_objects(source: DetectionSource) -> int:
     return max([1, *(len(source.record(index).boxes) for index in range(len(source)))])
 
 
-def _paste(canvas: UInt8[np.ndarray, "H W 3"], image: UInt8[np.ndarray, "h w 3"], id: int) -> None:
-    """Copies an image into a canvas, in place, at the top left.
+def stack_ids(
+    ids: Sequence[int], batch_size: int
+) -> dict[str, Int32[np.ndarray, " b"] | Bool[np.ndarray, " b"]]:
+    """`id` and `example_valid` of a batch: -1 and False for missing examples.
 
     Raises:
-        ValueError: it is larger; `id` names it.
+        ValueError: there are more examples than a batch takes.
     """
-    height, width = image.shape[:2]
-    if height > canvas.shape[0] or width > canvas.shape[1]:
-        raise ValueError(
-            f"image {id} is {height}x{width}, larger than the canvas {canvas.shape[:2]}: resize it first"
-        )
-    canvas[:height, :width] = image
+    if len(ids) > batch_size:
+        raise ValueError(f"{len(ids)} examples do not fit into a batch of {batch_size}")
+    id = np.full((batch_size,), -1, np.int32)
+    id[: len(ids)] = ids
+    return {"id": id, "example_valid": np.arange(batch_size) < len(ids)}
 
 
-def _shared_canvas(examples: Sequence[DetectionExample], canvas: Canvas) -> Canvas:
+def _shared_canvas(examples: Sequence[ImageExample], canvas: Canvas) -> Canvas:
     """(height, width), landscape or portrait as all examples are; where they differ, the smallest that holds
     both."""
-    turned = [oriented(canvas, *example.original_size) for example in examples] or [canvas]
+    turned = [target_canvas(example, canvas) for example in examples] or [canvas]
     return max(height for height, _ in turned), max(width for _, width in turned)
-
-
-def _check_number(examples: Sequence[Any], batch_size: int) -> None:
-    """Refuses more examples than a batch takes."""
-    if len(examples) > batch_size:
-        raise ValueError(f"{len(examples)} examples do not fit into a batch of {batch_size}")
 
 
 def detection_batch(
@@ -89,10 +88,7 @@ def detection_batch(
 def instance_batch(
     examples: Sequence[InstanceExample], canvas: Canvas, max_objects: int, batch_size: int
 ) -> InstanceBatch:
-    """Stacks instance examples.
-
-    Crops are taken as they are, with their frames. Full bitmaps are rendered on the canvas, each pixel with
-    the cell under its center, 0 outside the content, and their frame is the canvas.
+    """Stacks instance examples, their masks as `Masks.stack` does.
 
     Args:
         examples: at least one, otherwise as for `detection_batch`; all with crops of one size, or all with
@@ -100,70 +96,33 @@ def instance_batch(
         canvas, max_objects, batch_size: as for `detection_batch`.
 
     Returns:
-        The batch, as numpy arrays. Where padded, a mask is 0 and its frame the unit square at the origin (for
-        full bitmaps the canvas): no frame is empty.
+        The batch, as numpy arrays.
 
     Raises:
         UserError: an image has more than `max_objects` boxes; none is dropped silently.
     """
     arrays = _detection_arrays(examples, canvas, max_objects, batch_size)
-    kinds = {example.full or example.masks.shape[1:] for example in examples}
-    if len(kinds) != 1:
-        raise ValueError(f"a batch takes masks of one kind and size, not of {len(kinds)}")
-    height, width = arrays["image"].shape[1:3]
-    full = examples[0].full
-    cells = (height, width) if full else examples[0].masks.shape[1:]
-    masks = np.zeros((batch_size, max_objects, *cells), np.uint8)
-    unused = [0, 0, width, height] if full else [0, 0, 1, 1]
-    frames = np.tile(np.array(unused, np.float32), (batch_size, max_objects, 1))
-    for i, example in enumerate(examples):
-        if full:
-            h, w = example.image.shape[:2]
-            for j, (mask, frame) in enumerate(zip(example.masks, example.frames, strict=True)):
-                masks[i, j, :h, :w] = render_mask(mask, frame, h, w)
-        else:
-            masks[i, : len(example.masks)] = example.masks
-            frames[i, : len(example.frames)] = example.frames
-    return InstanceBatch(**arrays | {"masks": masks, "frames": frames})
+    arrays["masks"], arrays["frames"] = Masks.stack(
+        [example.objects.masks for example in examples],
+        [example.size for example in examples],
+        _shared_canvas(examples, canvas),
+        max_objects,
+        batch_size,
+    )
+    return InstanceBatch(**arrays)
 
 
 def _detection_arrays(
     examples: Sequence[DetectionExample], canvas: Canvas, max_objects: int, batch_size: int
 ) -> dict[str, Any]:
     """The fields of a `DetectionBatch` by name; args and raises as for `detection_batch`."""
-    _check_number(examples, batch_size)
-    height, width = _shared_canvas(examples, canvas)
-    b, n = batch_size, max_objects
-    image = np.zeros((b, height, width, 3), np.uint8)
-    size = np.tile(np.array([height, width], np.int32), (b, 1))
-    boxes = np.zeros((b, n, 4), np.float32)
-    labels = np.full((b, n), -1, np.int32)
-    valid = np.zeros((b, n), bool)
-    ignore = np.zeros((b, n), bool)
-    id = np.full((b,), -1, np.int32)
-    scale = np.ones((b, 2), np.float32)
-    original_size = size.copy()
-    for i, example in enumerate(examples):
-        count = len(example.boxes)
-        if count > max_objects:
-            raise UserError(
-                f"image {example.id} has {count} boxes, more than max_objects={max_objects}: "
-                f"raise max_objects to {count} or more"
-            )
-        _paste(image[i], example.image, example.id)
-        size[i] = example.image.shape[:2]
-        boxes[i, :count] = example.boxes
-        labels[i, :count] = example.labels
-        valid[i, :count] = ~example.ignore
-        ignore[i, :count] = example.ignore
-        id[i] = example.id
-        scale[i] = example.scale
-        original_size[i] = example.original_size
-    return {
-        "image": image, "size": size, "boxes": boxes, "labels": labels, "valid": valid, "ignore": ignore,
-        "id": id, "scale": scale, "original_size": original_size,
-        "example_valid": np.arange(b) < len(examples),
-    }  # fmt: skip
+    ids = [example.id for example in examples]
+    arrays = stack_ids(ids, batch_size)
+    images = [example.image for example in examples]
+    objects = [example.objects for example in examples]
+    shared = _shared_canvas(examples, canvas)
+    arrays |= Image.stack(images, ids, shared, batch_size)
+    return arrays | Objects.stack(objects, ids, max_objects, batch_size)
 
 
 def segmentation_batch(
@@ -179,23 +138,11 @@ def segmentation_batch(
     Returns:
         The batch, as numpy arrays.
     """
-    _check_number(examples, batch_size)
-    height, width = canvas
-    image = np.zeros((batch_size, height, width, 3), np.uint8)
-    size = np.tile(np.array([height, width], np.int32), (batch_size, 1))
-    labels = np.full((batch_size, height, width), -1, np.int32)
-    id = np.full((batch_size,), -1, np.int32)
-    original_size = size.copy()
-    for i, example in enumerate(examples):
-        _paste(image[i], example.image, example.id)
-        h, w = size[i] = example.image.shape[:2]
-        labels[i, :h, :w] = example.labels
-        id[i] = example.id
-        original_size[i] = example.original_size
-    arrays: dict[str, Any] = {
-        "image": image, "size": size, "labels": labels, "id": id, "original_size": original_size,
-        "example_valid": np.arange(batch_size) < len(examples),
-    }  # fmt: skip
+    ids = [example.id for example in examples]
+    arrays: dict[str, Any] = stack_ids(ids, batch_size)
+    arrays |= Image.stack([example.image for example in examples], ids, canvas, batch_size)
+    del arrays["scale"]
+    arrays["labels"] = LabelMap.stack([example.label_map for example in examples], canvas, batch_size)
     return SegmentationBatch(**arrays)
 
 
@@ -212,27 +159,24 @@ def classification_batch(
     Returns:
         The batch, as numpy arrays.
     """
-    _check_number(examples, batch_size)
-    image = np.zeros((batch_size, *canvas, 3), np.uint8)
-    labels = np.full((batch_size,), -1, np.int32)
-    id = np.full((batch_size,), -1, np.int32)
-    for i, example in enumerate(examples):
-        _paste(image[i], example.image, example.id)
-        labels[i], id[i] = example.label, example.id
-    arrays: dict[str, Any] = {
-        "image": image, "labels": labels, "id": id,
-        "example_valid": np.arange(batch_size) < len(examples),
-    }  # fmt: skip
+    ids = [example.id for example in examples]
+    arrays: dict[str, Any] = stack_ids(ids, batch_size)
+    images = [example.image for example in examples]
+    arrays["image"] = Image.stack(images, ids, canvas, batch_size)["image"]
+    arrays["labels"] = np.full((batch_size,), -1, np.int32)
+    arrays["labels"][: len(examples)] = [example.label for example in examples]
     return ClassificationBatch(**arrays)
 
 
 def check(batch: Any) -> Any:
     """Compares a batch's arrays with the shapes and dtypes that its struct's annotations state.
 
-    `Int` means int32 and `Float` float32. Named dimensions must agree between all fields.
+    `Int` means int32 and `Float` float32. Named dimensions must agree between all fields of one struct. In
+    structs, mappings and tuples inside it `b` is the same, and other dimensions are each one's own.
 
     Args:
-        batch: a struct of this project whose fields are annotated with jaxtyping.
+        batch: a struct of this project whose fields are annotated with jaxtyping, or are structs, mappings by
+            name, or tuples of such.
 
     Returns:
         The batch itself.
@@ -240,23 +184,54 @@ def check(batch: Any) -> Any:
     Raises:
         TypeError: naming the struct, the field, what it is and what it should be.
     """
-    sizes: dict[str, tuple[int, str]] = {}
-    hints = get_type_hints(type(batch))
-    for field in fields(batch):
-        array, hint = getattr(batch, field.name), hints[field.name]
-        name = f"{type(batch).__name__}.{field.name}"
-        dtype = _DTYPES[hint.__name__.split("[")[0]]
-        if str(getattr(array, "dtype", type(array).__name__)) != dtype:
-            raise TypeError(f"{name} is {getattr(array, 'dtype', type(array).__name__)}, should be {dtype}")
-        dims = hint.dim_str.split()
-        complaint = f"{name} has shape {array.shape}, should be [{', '.join(dims)}]"
-        if len(dims) != array.ndim:
-            raise TypeError(complaint)
-        for dim, size in zip(dims, array.shape, strict=True):
-            if dim.isdigit():
-                if size != int(dim):
-                    raise TypeError(complaint)
-            elif sizes.setdefault(dim, (size, name))[0] != size:
-                wanted, where = sizes[dim]
-                raise TypeError(f"{complaint} with {dim}={wanted} as in {where}")
+    _check_struct(batch, {})
     return batch
+
+
+# Of each named dimension, its size and the field that has it.
+_Sizes = dict[str, tuple[int, str]]
+
+
+def _check_struct(struct: Any, sizes: _Sizes) -> None:
+    hints = get_type_hints(type(struct))
+    values = {field.name: getattr(struct, field.name) for field in fields(struct)}
+    # arrays first: they tell what `b` is in the rest
+    for name in sorted(values, key=lambda name: not isinstance(values[name], np.ndarray)):
+        _check_value(values[name], hints[name], f"{type(struct).__name__}.{name}", sizes)
+
+
+def _check_value(value: Any, hint: Any, name: str, sizes: _Sizes) -> None:
+    """Checks a field's value; of the dimensions inside it only `b` is that of the struct around it."""
+    inside: _Sizes = {dim: found for dim, found in sizes.items() if dim == "b"}
+    if is_dataclass(value):
+        _check_struct(value, inside)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            _check_value(part, get_args(hint)[1], f"{name}[{key!r}]", dict(inside))
+    elif isinstance(value, tuple):
+        each = get_args(hint)
+        if each[1:] == (...,):
+            each = each[:1] * len(value)
+        if len(each) != len(value):
+            raise TypeError(f"{name} has {len(value)} parts, should have {len(each)}")
+        for i, (part, part_hint) in enumerate(zip(value, each, strict=True)):
+            _check_value(part, part_hint, f"{name}[{i}]", dict(inside))
+    else:
+        _check_array(value, hint, name, sizes)
+
+
+def _check_array(array: Any, hint: Any, name: str, sizes: _Sizes) -> None:
+    dtype = _DTYPES[hint.__name__.split("[")[0]]
+    if str(getattr(array, "dtype", type(array).__name__)) != dtype:
+        raise TypeError(f"{name} is {getattr(array, 'dtype', type(array).__name__)}, should be {dtype}")
+    dims = hint.dim_str.split()
+    complaint = f"{name} has shape {array.shape}, should be [{', '.join(dims)}]"
+    if len(dims) != array.ndim:
+        raise TypeError(complaint)
+    for dim, size in zip(dims, array.shape, strict=True):
+        if dim.isdigit():
+            if size != int(dim):
+                raise TypeError(complaint)
+        elif sizes.setdefault(dim, (size, name))[0] != size:
+            wanted, where = sizes[dim]
+            raise TypeError(f"{complaint} with {dim}={wanted} as in {where}")

@@ -1,4 +1,4 @@
-"""From a source to examples, in random access: one image with what is known of it."""
+"""From a source to examples, in random access."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from vision_jax.data.examples import (
     InstanceExample,
     SegmentationExample,
 )
+from vision_jax.data.fields.image import Image
+from vision_jax.data.fields.label_map import LabelMap
+from vision_jax.data.fields.masks import MaskedObjects, Masks
+from vision_jax.data.fields.objects import Objects
 from vision_jax.data.sources import ClassificationSource, DetectionSource, InstanceSource, SegmentationSource
-from vision_jax.data.transforms.frames import cut_masks
+from vision_jax.data.trees import arrays_of
 
-E = TypeVar("E", bound=DetectionExample | ClassificationExample | SegmentationExample)
+E = TypeVar("E")
 
 
 def read_detection(source: DetectionSource, index: int) -> DetectionExample:
     """One image with its boxes, as the source holds them."""
     record = source.record(index)
-    return DetectionExample(
-        id=record.id,
-        image=source.image(index),
-        boxes=record.boxes.astype(np.float32),
-        labels=record.labels,
-        ignore=record.ignore,
-        original_size=(record.height, record.width),
-    )
+    image = Image(source.image(index), original_size=(record.height, record.width))
+    objects = Objects(record.boxes.astype(np.float32), record.labels, record.ignore)
+    return DetectionExample(record.id, image, objects)
 
 
 def read_instances(source: InstanceSource, index: int, size: int | None = 112) -> InstanceExample:
@@ -44,29 +43,21 @@ def read_instances(source: InstanceSource, index: int, size: int | None = 112) -
         The example; masks of objects without a known shape are all 0.
     """
     example = read_detection(source, index)
-    masks = source.masks(index)
-    if size is not None:
-        pictures, frames = cut_masks(masks, example.boxes, size)
-    else:
-        height, width = example.original_size
-        pictures = masks.astype(np.uint8) * 255
-        frames = np.tile(np.array([0, 0, width, height], np.float32), (len(masks), 1))
-    return InstanceExample(**vars(example), masks=pictures, frames=frames, full=size is None)
+    masks, boxes = source.masks(index), example.objects.boxes
+    field = Masks.bitmaps(masks) if size is None else Masks.crops(masks, boxes, size)
+    return InstanceExample(example.id, example.image, MaskedObjects(**vars(example.objects), masks=field))
 
 
 def read_classification(source: ClassificationSource, index: int) -> ClassificationExample:
     """One image with its class."""
     record = source.record(index)
-    return ClassificationExample(id=record.id, image=source.image(index), label=record.label)
+    return ClassificationExample(record.id, Image.original(source.image(index)), record.label)
 
 
 def read_segmentation(source: SegmentationSource, index: int) -> SegmentationExample:
     """One image with its label map; the id is the index."""
-    image = source.image(index)
-    height, width = image.shape[:2]
-    return SegmentationExample(
-        id=index, image=image, labels=source.labels(index), original_size=(height, width)
-    )
+    image = Image.original(source.image(index))
+    return SegmentationExample(index, image, LabelMap(source.labels(index)))
 
 
 class Examples(Generic[E]):
@@ -87,7 +78,7 @@ class Examples(Generic[E]):
 
         Args:
             source: a source of the kind that `read` reads.
-            read: (source, index) -> example, one of this module's `read_...`.
+            read: (source, index) -> example.
             prepare: what is done to each example after reading, without randomness, such as `FitCanvas` or a
                 train transform's `prepare`; kept examples are kept as it leaves them.
             cache: whether prepared examples are kept in memory; changes no result.
@@ -110,7 +101,8 @@ class Examples(Generic[E]):
         if self._prepare is not None:
             example = self._prepare(example)
         if self._cache is not None:
-            example.image.flags.writeable = False
+            for array in arrays_of(example):
+                array.flags.writeable = False
             self._cache[index] = example
         return example
 

@@ -1,7 +1,7 @@
 """Random changes of training images: flips, resizing, crops, color.
 
 The frozen dataclasses sample their numbers from a generator, `(example, rng) -> example`, and can be pickled.
-What moves with the pixels, and how exactly: `vision_jax.data.transforms.geometry`.
+What moves with the pixels, and how exactly: `vision_jax.data.fields`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class FitCanvas:
     """Resizes an image so that it just fits its canvas, aspect kept; nothing is random.
 
     Attributes:
-        canvas: (height, width); turned to the image's own orientation for detection.
+        canvas: (height, width); turned to the image's own orientation where examples turn it.
     """
 
     canvas: Canvas
@@ -117,7 +117,7 @@ class RandomCrop:
         chance, area, stretch, top, left = rng.random(5)
         if chance >= self.probability:
             return example
-        rows, columns = example.image.shape[:2]
+        rows, columns = example.size
         fraction = sqrt(self.min_area + (1 - self.min_area) * area)
         stretch = self.max_stretch ** (2 * stretch - 1)
         height = min(rows, max(1, round(rows * fraction / sqrt(stretch))))
@@ -139,7 +139,7 @@ class ScaleJitter:
     The result lies at the canvas's top left, as every batch's content does.
 
     Attributes:
-        canvas: (height, width); turned to the image's own orientation for detection.
+        canvas: (height, width); turned to the image's own orientation where examples turn it.
         scale: least and greatest factor, log-uniform; 1 just fits the canvas.
         min_visible: an object is dropped when less than this fraction of its box is left.
     """
@@ -155,7 +155,7 @@ class ScaleJitter:
         low, high = self.scale
         factor = fit_factor(example, canvas) * low * (high / low) ** where
         example = scale_by(example, factor)
-        rows, columns = example.image.shape[:2]
+        rows, columns = example.size
         height, width = min(rows, canvas[0]), min(columns, canvas[1])
         if (height, width) == (rows, columns):
             return example
@@ -183,7 +183,8 @@ class ColorJitter:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """The example with other colors; what is annotated is as it was."""
         b, c, s, h = self.strength * (2 * rng.random(4) - 1)
-        return replace(example, image=adjust_color(example.image, 1 + b, 1 + c, 1 + s, h / 8))
+        pixels = adjust_color(example.image.pixels, 1 + b, 1 + c, 1 + s, h / 8)
+        return replace(example, image=replace(example.image, pixels=pixels))
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class TrainTransform:
 
     Attributes:
         augment: how images are varied.
-        canvas: (height, width); turned to the image's own orientation for detection.
+        canvas: (height, width); turned to the image's own orientation where examples turn it.
     """
 
     augment: Augment

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, Int64, Num, UInt8
 
-from vision_jax.data.annotations.boxes import Findings, Objects, collect, labels_by_name, warn_units
+from vision_jax.data.annotations.boxes import Findings, ListedBoxes, collect, labels_by_name, warn_units
 from vision_jax.data.codecs.images import read_image, read_size
 from vision_jax.data.codecs.masks import Shapes, pack_runs, unpack_runs
 from vision_jax.data.files.listing import locate, shown_name
@@ -108,7 +108,7 @@ class CocoDetection:
         boxes = np.array([a.box for a in rows], np.float64).reshape(-1, 4)
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         warn_units(corners, findings, lambda row: str(rows[row]))
-        objects = Objects(
+        objects = ListedBoxes(
             image=np.array([position[a.image] for a in rows], np.int64),
             boxes=corners,
             labels=np.array([label[file.categories[a.category]] for a in rows], np.int32),

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vision_jax.data.annotations.boxes import Findings, Objects, collect, labels_by_name
+from vision_jax.data.annotations.boxes import Findings, ListedBoxes, collect, labels_by_name
 from vision_jax.data.annotations.label_map_check import MapCounts, check_training_maps, warn_label_maps
 from vision_jax.data.annotations.label_maps import (
     counted_meaning,
@@ -158,7 +158,7 @@ class TfdsDetection(_TfdsPictures):
             ids,
             names,
             sizes,
-            Objects(
+            ListedBoxes(
                 image=np.array(image, np.int64)[rows],
                 boxes=everything[rows],
                 labels=np.array([number[own[labels[row]]] for row in rows], np.int32),

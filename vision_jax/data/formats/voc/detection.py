@@ -31,7 +31,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vision_jax.data.annotations.boxes import Findings, Objects, collect, labels_by_name, warn_units
+from vision_jax.data.annotations.boxes import Findings, ListedBoxes, collect, labels_by_name, warn_units
 from vision_jax.data.codecs.images import read_image, read_size
 from vision_jax.data.files.listing import entries
 from vision_jax.data.formats.voc.file import VocFile, refuse_without_objects
@@ -91,7 +91,7 @@ class VocDetection:
         label = labels_by_name(set(names), classes, where)
         corners = np.array(boxes, np.float64).reshape(-1, 4)
         warn_units(corners, findings, describe)
-        objects = Objects(
+        objects = ListedBoxes(
             image=np.array(image, np.int64),
             boxes=corners - np.array([1, 1, 0, 0]),
             labels=np.array([label[name] for name in names], np.int32),
