@@ -8,8 +8,8 @@ numbers come from (seed, its position in the endless order).
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic
 
 import grain
@@ -19,6 +19,7 @@ from vision_jax.data.pipeline.batching import check
 from vision_jax.data.pipeline.reading import E, Examples
 from vision_jax.data.sources import DetectionSource
 from vision_jax.data.transforms.geometry import Canvas, oriented
+from vision_jax.data.trees import map_arrays
 from vision_jax.types import UserError
 
 # Passes go on until so many examples: without an end in sight, and batches of 1 can still be counted.
@@ -72,7 +73,7 @@ class TrainBatches:
     def __init__(
         self,
         batches: Callable[[int, int], grain.MapDataset],
-        identity: dict[str, int],
+        identity: Mapping[str, str | int],
         workers: int,
         threads: int,
         ahead: int,
@@ -91,7 +92,7 @@ class TrainBatches:
         """
         self._make = batches
         self._batches = batches(*part)
-        self._identity = identity
+        self._identity = dict(identity)
         self._workers = workers
         self._threads = threads
         self._ahead = ahead
@@ -110,15 +111,15 @@ class TrainBatches:
         self._next += 1
         return _own(batch) if self._workers else batch
 
-    def get_state(self) -> dict[str, int]:
+    def get_state(self) -> dict[str, str | int]:
         """The number of batches taken, and what makes the sequence: JSON-able, the same for any workers."""
         return {"next": self._next, **self._identity}
 
-    def set_state(self, state: dict[str, int]) -> None:
+    def set_state(self, state: Mapping[str, str | int]) -> None:
         """Goes to where `get_state` was called, in this process or an earlier one.
 
         Raises:
-            UserError: the state is of batches of another seed, size or number of images.
+            UserError: the state is of batches of another seed, size or number of examples, or of other data.
         """
         for name, now in self._identity.items():
             if state.get(name) != now:
@@ -139,8 +140,9 @@ class TrainBatches:
         Returns:
             The iterator; its state is good for any part.
         """
-        if self._identity["batch_size"] % count:
-            raise ValueError(f"batches of {self._identity['batch_size']} do not divide into {count} parts")
+        batch_size = int(self._identity["batch_size"])
+        if batch_size % count:
+            raise ValueError(f"batches of {batch_size} do not divide into {count} parts")
         return TrainBatches(
             self._make, self._identity, self._workers, self._threads, self._ahead, (index, count)
         )
@@ -174,9 +176,8 @@ def _close_all(iterators: list[Any]) -> None:
 
 
 def _own(batch: Any) -> Any:
-    """Copies a struct's arrays out of the memory shared with a worker, which is then freed."""
-    arrays = {field.name: np.array(getattr(batch, field.name), subok=False) for field in fields(batch)}
-    return replace(batch, **arrays)
+    """Copies a batch's arrays out of the memory shared with a worker, which is then freed."""
+    return map_arrays(lambda array: np.array(array, subok=False), batch)
 
 
 def _mark_flags_as_parsed() -> None:
@@ -197,6 +198,7 @@ def train_batches(
     groups: Sequence[Hashable] | None = None,
     threads: int = 2,
     ahead: int = 4,
+    identity: Mapping[str, str | int] = MappingProxyType({}),
 ) -> TrainBatches:
     """Endless, shuffled, augmented batches.
 
@@ -211,6 +213,8 @@ def train_batches(
             to their sizes, so that every image is seen equally often. None is one group.
         threads: threads when there are no workers; 0 reads in the caller's.
         ahead: batches read ahead.
+        identity: what else the batches are made from, by name: a fingerprint of the data. A saved position
+            is only good for the same.
 
     Returns:
         The iterator, with `get_state`, `set_state` and `close`.
@@ -242,8 +246,8 @@ def train_batches(
             return groups[0]
         return grain.MapDataset.mix(groups, weights=[float(len(indices)) for indices in members])
 
-    identity = {"seed": seed, "batch_size": batch_size, "examples": len(examples)}
-    return TrainBatches(batches, identity, workers, threads, ahead)
+    whole = {**identity, "seed": seed, "batch_size": batch_size, "examples": len(examples)}
+    return TrainBatches(batches, whole, workers, threads, ahead)
 
 
 class _Checked:
@@ -255,8 +259,7 @@ class _Checked:
 
     def __call__(self, examples: Sequence[Any]) -> Any:
         batch = check(self._collate(examples))
-        arrays = {field.name: getattr(batch, field.name)[: self._size] for field in fields(batch)}
-        return replace(batch, **arrays)
+        return map_arrays(lambda array: array[: self._size], batch)
 
 
 class EvaluationBatches:
