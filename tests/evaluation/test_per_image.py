@@ -25,7 +25,7 @@ from vision_jax.evaluation import (
 )
 from vision_jax.evaluation.detection.coco_matches import match_in_image
 from vision_jax.evaluation.per_image import average_precision
-from vision_jax.evaluation.per_image.kinds import CocoMatches, Means, Pixels, VocMatches
+from vision_jax.evaluation.per_image.kinds import CocoMatches, Contributions, Means, Pixels, VocMatches
 from vision_jax.types import (
     Classification,
     Segmentation,
@@ -67,6 +67,43 @@ def test_weighted_means_of_images_by_hand():
     weights = np.array([[1, 1, 1], [0, 3, 1], [2.0, 0, 0], [0, 0, 0]])
     accuracy = per_image.metrics(weights)["accuracy"]
     np.testing.assert_allclose(accuracy, [2 / 3, 1 / 4, 1, math.nan], rtol=0, atol=1e-15)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WordErrors(Contributions):
+    """A kind that the project does not know: errors a word, of sentences."""
+
+    kind = "word_errors"
+    errors: np.ndarray
+    words: np.ndarray
+    names = ("WER",)
+
+    @property
+    def images(self):
+        return len(self.words)
+
+    def metrics(self, weights, names):
+        return {"WER": (weights @ self.errors) / (weights @ self.words)}
+
+    def arrays(self):
+        return {"errors": self.errors, "words": self.words}
+
+    @classmethod
+    def of(cls, arrays):
+        return cls(arrays["errors"], arrays["words"])
+
+
+def test_a_new_kind_is_one_class(tmp_path):
+    part = WordErrors(np.array([1, 0, 4]), np.array([5, 3, 8]))
+    PerImage(np.array([7, 3, 5]), (part, Means({"loss": np.arange(3.0)}))).write(tmp_path / "per_image.npz")
+    found = read_per_image(tmp_path)
+    assert found is not None
+    assert found.names == ("WER", "loss")
+    np.testing.assert_allclose(found.metrics(np.array([[1, 1, 1], [2, 0, 1]]))["WER"], [5 / 16, 6 / 18])
+    part_of_another = {"ids": np.arange(2), "glyphs/errors": np.arange(2)}
+    np.savez(tmp_path / "per_image.npz", allow_pickle=False, **part_of_another)
+    with pytest.raises(UserError, match=r"per_image\.npz is not what an evaluation writes \('glyphs'"):
+        read_per_image(tmp_path)
 
 
 def test_weighted_pixel_metrics_by_hand():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from vision_jax.evaluation.per_image.kinds import KINDS, Part, by_prefix
+from vision_jax.evaluation.per_image.kinds import Contributions, by_prefix, contributions_of
 from vision_jax.types import UserError
 
 
@@ -29,7 +29,7 @@ class PerImage:
     """
 
     ids: Int[np.ndarray, " images"]
-    parts: tuple[Part, ...]
+    parts: tuple[Contributions, ...]
 
     def __post_init__(self):
         if not self.parts or any(part.images != len(self.ids) for part in self.parts):
@@ -118,7 +118,7 @@ def _read(path: Path) -> PerImage:
         ids = arrays.pop("ids")
         if ids.ndim != 1 or ids.dtype.kind != "i":
             raise ValueError("ids are not a list of whole numbers")
-        return PerImage(ids, tuple(KINDS[kind].of(part) for kind, part in by_prefix(arrays).items()))
+        return PerImage(ids, tuple(contributions_of(kind, part) for kind, part in by_prefix(arrays).items()))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         problem = f"{error} is missing or unknown" if isinstance(error, KeyError) else error
         raise UserError(

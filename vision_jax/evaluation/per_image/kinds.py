@@ -1,13 +1,12 @@
 """The kinds of what an image contributes to metrics: means, pixels by class (of all of it, or near
 boundaries), matches of detections.
 
-Each has the `names` of its metrics and the number of `images`; gives `metrics` of resamples, as
-`PerImage.metrics` does; and turns into arrays by name and back (`arrays`, `of`; the latter raises KeyError or
-ValueError where it gets something else). `kind` is its name in files.
+A new kind is one class that derives from `Contributions`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -43,8 +42,58 @@ _MEASURES: dict[str, tuple[str, tuple[str, ...]]] = {
 _VOC: dict[str, RecallFraction] = {"VOC/mAP": fraction_of_all_recalls, "VOC/mAP11": fraction_of_11_recalls}
 
 
+class Contributions(ABC):
+    """What each image of a split contributes to an evaluator's metrics.
+
+    Attributes:
+        kind: its name in files, of which there is no other.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Of its metrics."""
+
+    @property
+    @abstractmethod
+    def images(self) -> int:
+        """How many."""
+
+    @abstractmethod
+    def metrics(
+        self, weights: Int32[np.ndarray, "resamples images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """As `PerImage.metrics`."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """All of it by name, for a file."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Contributions:
+        """From what `arrays` gives.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: an array is something else.
+        """
+
+
+def contributions_of(kind: str, arrays: Mapping[str, np.ndarray]) -> Contributions:
+    """What a class of this kind gave as arrays, of those that are imported.
+
+    Raises:
+        KeyError: there is no such class, or an array is missing.
+        ValueError: an array is something else.
+    """
+    return {part.kind: part for part in Contributions.__subclasses__()}[kind].of(arrays)
+
+
 @dataclass(frozen=True, eq=False)
-class Means:
+class Means(Contributions):
     """Metrics that are means over images, as accuracy is.
 
     Attributes:
@@ -89,7 +138,7 @@ class Means:
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
+class Pixels(Contributions):
     """Scores of label maps, as `segmentation_scores` defines them, from each image's pixels by class.
 
     Attributes:
@@ -143,7 +192,7 @@ class Pixels:
 
 
 @dataclass(frozen=True, eq=False)
-class Boundaries:
+class Boundaries(Contributions):
     """Scores of label maps near boundaries, as `vision_jax.evaluation.segmentation.boundary` defines them.
 
     Attributes:
@@ -231,7 +280,7 @@ class Boundaries:
 
 
 @dataclass(frozen=True, eq=False)
-class CocoMatches:
+class CocoMatches(Contributions):
     """COCO's AP and AR; see `match_detections`.
 
     Attributes:
@@ -294,7 +343,7 @@ class CocoMatches:
 
 
 @dataclass(frozen=True, eq=False)
-class VocMatches:
+class VocMatches(Contributions):
     """VOC's mean average precisions, of detections matched at one IoU threshold."""
 
     kind: ClassVar[str] = "voc"
@@ -326,12 +375,6 @@ class VocMatches:
     def of(cls, arrays: Mapping[str, np.ndarray]) -> VocMatches:
         """From what `arrays` gives; KeyError or ValueError where it is something else."""
         return cls(MatchedDetections.of(arrays))
-
-
-Part = Means | Pixels | Boundaries | CocoMatches | VocMatches
-KINDS: dict[str, type[Part]] = {
-    part.kind: part for part in (Means, Pixels, Boundaries, CocoMatches, VocMatches)
-}
 
 
 def by_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
