@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from vision_jax.data.convert import Encoding, convert
+from vision_jax.data.convert import convert
+from vision_jax.data.family import family_named
 from vision_jax.data.records import DetectionRecord
+from vision_jax.data.storage.encoding import Encoding
 
 PNG = Encoding("png")
 
@@ -88,5 +90,5 @@ def same_record(one, two):
 
 def written(source, task, out, encoding=PNG):
     """The folder of a source's records, one split for both."""
-    convert((source, source), task, out, encoding, "a test")
+    convert((source, source), family_named(task), out, encoding, "a test")
     return out

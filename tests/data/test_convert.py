@@ -8,12 +8,19 @@ import pytest
 
 from tests.data.made_sources import Generated, Maps, same_record, written
 from vision_jax.data.codecs.masks import decode_runs, unpack_runs
-from vision_jax.data.convert import Encoding, convert, images_per_second
+from vision_jax.data.convert import convert, images_per_second
+from vision_jax.data.families.detection import DETECTION, StoredDetection, boxes_record, boxes_table
+from vision_jax.data.family import Family
 from vision_jax.data.open import (
+    open_data,
     open_detection,
     open_instances,
     open_segmentation,
 )
+from vision_jax.data.pipeline.reading import read_detection
+from vision_jax.data.sources import DetectionSource
+from vision_jax.data.storage.encoding import Encoding
+from vision_jax.data.storage.layout import RecordLayout
 from vision_jax.types import UserError
 
 
@@ -84,6 +91,25 @@ def test_label_maps_shrink_to_the_nearest_label(tmp_path):
     np.testing.assert_array_equal(source.labels(1), maps.labels(1)[1::2, 1::2])
 
 
+def test_a_new_family_is_one_value(tmp_path):
+    """One that also reads what was written for detection; no file of the project names it."""
+    layout = RecordLayout(boxes_record, boxes_table, StoredDetection, ("boxes", "detection"))
+    family = Family[DetectionSource]("boxes", read_detection, layout=layout)
+    original = Generated()
+    convert((original, original), family, tmp_path / "boxes", Encoding("png"), "a test")
+    assert json.loads((tmp_path / "boxes/records.json").read_text())["task"] == "boxes"
+    for folder in (tmp_path / "boxes", written(original, "detection", tmp_path / "detection")):
+        source, _ = open_data(family, f"records:{folder}")
+        same_record(source.record(3), original.record(3))
+    with pytest.raises(UserError, match="holds records for boxes, not detection"):
+        open_detection(f"records:{tmp_path / 'boxes'}")
+    unstored = Family[DetectionSource]("boxes", read_detection)
+    with pytest.raises(UserError, match="no layout in records"):
+        convert((original, original), unstored, tmp_path / "r", Encoding(), "a test")
+    with pytest.raises(UserError, match="boxes takes nothing yet"):
+        open_data(unstored, f"records:{tmp_path / 'boxes'}")
+
+
 def test_nothing_is_left_of_a_conversion_that_fails(tmp_path):
     class Broken(Generated):
         def image(self, index):
@@ -113,13 +139,11 @@ def test_what_a_killed_conversion_left_does_not_open_and_is_replaced(tmp_path):
 def test_conversion_tells_its_progress(tmp_path, caplog):
     said = []
     sources = Generated(), Generated(3)
-    convert(
-        sources, "detection", tmp_path / "r", Encoding(), "a test", lambda *progress: said.append(progress)
-    )
+    convert(sources, DETECTION, tmp_path / "r", Encoding(), "a test", lambda *progress: said.append(progress))
     assert said == [("train", i + 1, 5) for i in range(5)] + [("val", i + 1, 3) for i in range(3)]
     with caplog.at_level(logging.WARNING, "vision_jax"):
         train, val = open_detection(f"records:{tmp_path / 'r'}")
     assert (len(train), len(val)) == (5, 3)
     assert "one split only" not in caplog.text
-    assert images_per_second(train, "detection") > 0
+    assert images_per_second(train, DETECTION) > 0
     assert json.loads((tmp_path / "r" / "records.json").read_text())["source"] == "a test"

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from vision_jax.data.family import family_named
 from vision_jax.data.formats import coco, folders, idx, records, synthetic, tfds, voc
-from vision_jax.data.open import OPENERS, location_of, usual_task
+from vision_jax.data.open import location_of, usual_task
+from vision_jax.types import UserError
 
 FORMATS = {
     kind: format
@@ -19,12 +21,13 @@ FORMATS = {
 
 PROGRAM = """
 import sys
-from vision_jax.data.open import OPENERS
+from vision_jax.data.family import family_named
+from vision_jax.data.open import open_data
 
 for step in sys.argv[1:]:
     task, _, spec = step.partition(" ")
     if spec:
-        OPENERS[task](spec)
+        open_data(family_named(task), spec)
     names = {name.split(".")[3] for name in sys.modules if name.startswith("vision_jax.data.formats.")}
     print(*sorted(names))
 """
@@ -34,16 +37,16 @@ def test_what_a_spec_is_for_and_where_it_lies(tmp_path):
     assert usual_task("coco:x") == usual_task("synthetic?seed=1") == usual_task("tfds:x") == "detection"
     assert usual_task("folder:x") == usual_task("digits") == "classification"
     assert usual_task("labels:x?classes=3") == "segmentation"
-    assert usual_task("unheard:x") == "detection"
+    with pytest.raises(UserError, match=r"data 'unheard:x': expected coco:DIR, .*digits, synthetic"):
+        usual_task("unheard:x")
     assert location_of("synthetic?seed=1") is None
     assert location_of(f"voc:{tmp_path}?val=test") == tmp_path
-    assert set(OPENERS) == {"detection", "classification", "segmentation", "instances"}
 
 
 @pytest.mark.parametrize(("kind", "task"), [(kind, task) for kind in FORMATS for task in FORMATS[kind].tasks])
 def test_every_option_that_a_format_states_is_one_of_its_opener(kind, task):
     opener = FORMATS[kind].tasks[task]
-    assert task in OPENERS
+    assert family_named(task).name == task
     options = {"count" if name == "classes" else name: None for name in opener.options}
     given = {"classes": None, **options} if FORMATS[kind].has_location else options
     inspect.signature(opener.open).bind(*["location"] * FORMATS[kind].has_location, **given)

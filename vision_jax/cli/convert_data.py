@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vision_jax.data.convert import Encoding, convert, images_per_second
-from vision_jax.data.open import OPENERS, location_of, usual_task
+from vision_jax.data.convert import convert, images_per_second
+from vision_jax.data.family import Family, family_named
+from vision_jax.data.open import location_of, open_data, usual_task
+from vision_jax.data.storage.encoding import Encoding
 from vision_jax.training.files import storage_errors
 from vision_jax.types import UserError
 
@@ -28,8 +30,8 @@ class ConvertDataOptions:
     Attributes:
         data: the data set, as --data names it: coco:FOLDER, voc:FOLDER?val=test, tfds:FOLDER, synthetic, ...
         out: the folder to write; it must not exist, or be empty.
-        task: what the records are for; left out, detection where the data can be opened so, else what they
-            are usually for. Records for instances also serve as detection.
+        task: what the records are for (detection, instances, segmentation, classification); left out, what
+            the data are usually for. Records for instances also serve as detection.
         size: (long, short) sides in pixels that larger images are shrunk to fit into; none is enlarged.
         encoding: of the images; png loses nothing, and takes more room and time.
         quality: of jpeg, 1 to 100.
@@ -37,7 +39,7 @@ class ConvertDataOptions:
 
     data: Annotated[str, tyro.conf.Positional]
     out: Path
-    task: Literal["detection", "classification", "segmentation", "instances"] | None = None
+    task: str | None = None
     size: tuple[int, int] | None = None
     encoding: Literal["jpeg", "png"] = "jpeg"
     quality: int = 95
@@ -57,13 +59,13 @@ def run(words: Sequence[str]) -> None:
         raise UserError(f"--size {options.size[0]} {options.size[1]}: long side first, both at least 1")
     if not 1 <= options.quality <= 100:
         raise UserError(f"--quality {options.quality}: give 1 to 100")
-    task = options.task or usual_task(options.data)
+    family = family_named(options.task or usual_task(options.data))
     encoding = Encoding(options.encoding, options.quality, options.size)
-    before = OPENERS[task](options.data)
+    before = open_data(family, options.data)
     with storage_errors(options.out):
-        convert(before, task, options.out, encoding, options.data, _Progress())
-    after = OPENERS[task](f"records:{options.out}")
-    print(_gain(options, task, before, after))
+        convert(before, family, options.out, encoding, options.data, _Progress())
+    after = open_data(family, f"records:{options.out}")
+    print(_gain(options, family, before, after))
 
 
 class _Progress:
@@ -78,15 +80,17 @@ class _Progress:
             print(f"{split}: {done} of {length} images written", file=sys.stderr, flush=True)
 
 
-def _gain(options: ConvertDataOptions, task: str, before: tuple[Any, Any], after: tuple[Any, Any]) -> str:
+def _gain(
+    options: ConvertDataOptions, family: Family[Any], before: tuple[Any, Any], after: tuple[Any, Any]
+) -> str:
     path = location_of(options.data)
-    speeds = [images_per_second(sources[0], task, _MEASURED) for sources in (before, after)]
+    speeds = [images_per_second(sources[0], family, _MEASURED) for sources in (before, after)]
     count = len(after[0]) + (0 if after[1] is after[0] else len(after[1]))
     rows = [
         (f"bytes, all files ({count} images written)", path and file_bytes(path), file_bytes(options.out)),
         (f"images/s, {min(_MEASURED, len(after[0]))} training images, one thread", *speeds),
     ]
-    lines = [f"| {task} | before | after |", "| --- | ---: | ---: |"]
+    lines = [f"| {family.name} | before | after |", "| --- | ---: | ---: |"]
     for name, *values in rows:
         lines.append(f"| {name} | {' | '.join(map(_number, values))} |")
     return "\n".join([*lines, f"\nwritten: {options.out}; use it with --data records:{options.out}"])

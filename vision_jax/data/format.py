@@ -24,8 +24,8 @@ class Opener:
     """How a format is opened for one task.
 
     Attributes:
-        open: (location, classes=run's classes or None, **options) -> splits. Of a format without a location,
-            (**options) -> splits.
+        open: (location, **options) -> splits; `classes` is given, too, where a run has them. Of a format
+            without a location, (**options) -> splits.
         options: the type of each option's value by name, in the order in which messages list them: str, int
             (0 or more) or float (a fraction, 0 or more, less than 1).
     """
@@ -39,11 +39,13 @@ class Format:
     """A format of data.
 
     Attributes:
-        tasks: how it is opened, by task: detection, instances, segmentation, classification.
+        tasks: how it is opened, by the name of the task family (`vision_jax.data.family`), usual one first.
+        stored: how it is opened for any family whose records have a layout: (location, layout, classes=...).
         has_location: whether data lie in a folder; False of what is rendered or comes with a package.
         file_suffix: of a single file that may be given in place of a folder; None where none may.
     """
 
     tasks: Mapping[str, Opener]
+    stored: Opener | None = None
     has_location: bool = True
     file_suffix: str | None = None

@@ -9,7 +9,7 @@ The rooms in `vision_jax.data.formats` state which options each kind takes, all 
 and `digits` in `formats.synthetic`, `folder` and `labels` in `formats.folders`, each other kind in the room
 of its name. A room is imported when one of its kinds is asked for.
 
-Each function gives (training, evaluation), two sources in random access that can be pickled; they are one and
+`open_data` gives (training, evaluation), two sources in random access that can be pickled; they are one and
 the same object where there is one split. Given the classes of a run, labels go to them by name, and a class
 that the run has not is a `UserError`, as is everything else that is wrong with the text, the folder or the
 files.
@@ -17,20 +17,22 @@ files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vision_jax.data.annotations.checks import (
-    refuse_without_masks,
-    warn_no_objects,
-    warn_similar_classes,
-    warn_single_class,
-)
+from vision_jax.data.annotations.checks import warn_similar_classes
+from vision_jax.data.families.classification import CLASSIFICATION
+from vision_jax.data.families.detection import DETECTION
+from vision_jax.data.families.instances import INSTANCES
+from vision_jax.data.families.segmentation import SEGMENTATION
+from vision_jax.data.family import Family, S
 from vision_jax.data.files.splits import nearest
-from vision_jax.data.format import Format, Splits
-from vision_jax.data.sources import ClassificationSource, DetectionSource, InstanceSource, SegmentationSource
+from vision_jax.data.format import Format, Opener
+from vision_jax.data.storage.files import Contents
 from vision_jax.types import UserError
 
 # The room of each kind, in the order in which messages list the kinds.
@@ -48,14 +50,13 @@ _ROOMS = {
 _VALUES = {str: "a name", int: "a whole number, 0 or more", float: "a fraction from 0 up to 1"}
 
 
-def open_detection(
-    spec: str, classes: tuple[str, ...] | None = None
-) -> tuple[DetectionSource, DetectionSource]:
-    """Opens images with boxes.
+def open_data(family: Family[S], spec: str, classes: tuple[str, ...] | None = None) -> tuple[S, S]:
+    """Opens data for a task family.
 
     Args:
+        family: what is wanted of the data.
         spec: the data; see the module's text.
-        classes: the classes of a run; None takes the data's own.
+        classes: the classes of a run, whose own were checked when it was trained; None takes the data's own.
 
     Returns:
         (training, evaluation).
@@ -63,76 +64,10 @@ def open_detection(
     Raises:
         UserError: see the module's text.
     """
-    return _open("detection", spec, classes, warn_no_objects)
-
-
-def open_instances(
-    spec: str, classes: tuple[str, ...] | None = None
-) -> tuple[InstanceSource, InstanceSource]:
-    """Opens images with boxes and masks.
-
-    As `open_detection`; data with boxes and not one mask are a `UserError`.
-    """
-    train, val = _open("instances", spec, classes, warn_no_objects)
-    if location_of(spec) is not None:
-        for name, source in (("training", train), ("evaluation", val)):
-            refuse_without_masks(source, f"{spec}, {name} split")
-    return train, val
-
-
-def open_classification(
-    spec: str, classes: tuple[str, ...] | None = None
-) -> tuple[ClassificationSource, ClassificationSource]:
-    """Opens labeled images; as `open_detection`."""
-    return _open("classification", spec, classes, warn_single_class)
-
-
-def open_segmentation(
-    spec: str, classes: tuple[str, ...] | None = None
-) -> tuple[SegmentationSource, SegmentationSource]:
-    """Opens images with label maps; as `open_detection`."""
-    return _open("segmentation", spec, classes)
-
-
-OPENERS: dict[str, Callable[..., Splits]] = {
-    "detection": open_detection,
-    "classification": open_classification,
-    "segmentation": open_segmentation,
-    "instances": open_instances,
-}
-
-
-def usual_task(spec: str) -> str:
-    """The first task of `OPENERS` that takes a spec's kind; "detection" if none does."""
-    format = _format(_parts(spec)[0])
-    return next((task for task in OPENERS if format is not None and task in format.tasks), "detection")
-
-
-def location_of(spec: str) -> Path | None:
-    """The file or folder of a spec; None for data that are rendered or come with a package."""
-    location = _parts(spec)[1]
-    return Path(location).expanduser() if location else None
-
-
-def _open(
-    task: str,
-    spec: str,
-    classes: tuple[str, ...] | None,
-    warn: Callable[[Any, Any, str], None] = lambda train, val, where: None,
-) -> Splits:
-    """Opens data for a task, and warns of what is doubtful about files that people made.
-
-    Args:
-        task: one of `OPENERS`.
-        spec: the data.
-        classes: of a run, whose own were checked when it was trained; None takes the data's own.
-        warn: (training, evaluation, spec), of the task.
-    """
     if isinstance(classes, str):
         raise UserError(f"classes={classes!r} is one text: give a tuple of names, ({classes!r},) for one")
     kind, location, tail = _parts(spec)
-    format = _checked_format(spec, kind, location, task)
-    opener = format.tasks[task]
+    format, opener = _checked_format(spec, kind, location, family)
     options = _options(spec, kind, tail, opener.options)
     if "classes" in options:  # not the run's, but how many the data have
         options["count"] = options.pop("classes")
@@ -140,11 +75,41 @@ def _open(
         train, val = opener.open(**options)
         _same_classes(spec, train.classes, classes)
         return train, val
-    train, val = opener.open(_checked_path(spec, location, format), classes=classes, **options)
+    if classes is not None:
+        options["classes"] = classes
+    train, val = opener.open(_checked_path(spec, location, format), **options)
     if classes is None:
         warn_similar_classes(train.classes, spec)
-    warn(train, val, spec)
+    family.check(train, val, spec)
     return train, val
+
+
+open_detection = partial(open_data, DETECTION)
+open_instances = partial(open_data, INSTANCES)
+open_classification = partial(open_data, CLASSIFICATION)
+open_segmentation = partial(open_data, SEGMENTATION)
+
+
+def usual_task(spec: str) -> str:
+    """The name of the family that data are usually for: of records, the one they were written for.
+
+    Raises:
+        UserError: there is no such kind of data, or no folder of records.
+    """
+    kind, location, _ = _parts(spec)
+    format = _format(kind)
+    if format is None:
+        formats = {kind: found for kind in _ROOMS if (found := _format(kind))}
+        raise UserError(f"data {spec!r}: expected {_usage(formats)}{nearest(kind, formats)}")
+    if format.stored is not None:
+        return Contents.read(_checked_path(spec, location, format)).task
+    return next(iter(format.tasks))
+
+
+def location_of(spec: str) -> Path | None:
+    """The file or folder of a spec; None for data that are rendered or come with a package."""
+    location = _parts(spec)[1]
+    return Path(location).expanduser() if location else None
 
 
 def _format(kind: str) -> Format | None:
@@ -163,16 +128,29 @@ def _parts(spec: str) -> tuple[str, str, str]:
     return kind, location, tail
 
 
-def _checked_format(spec: str, kind: str, location: str, task: str) -> Format:
-    """The format of a kind that serves the task, if a location is given just where it takes one."""
+def _opener(format: Format, family: Family[Any]) -> Opener | None:
+    """How a format is opened for a family; None where it does not serve it."""
+    if format.stored is not None and family.layout is not None:
+        return replace(format.stored, open=partial(format.stored.open, layout=family.layout))
+    return format.tasks.get(family.name)
+
+
+def _checked_format(spec: str, kind: str, location: str, family: Family[Any]) -> tuple[Format, Opener]:
+    """The format of a kind and how it serves the family, if a location is given just where it takes one."""
     format = _format(kind)
-    if format is not None and task in format.tasks and format.has_location == bool(location):
-        return format
-    formats = {kind: found for kind in _ROOMS if (found := _format(kind)) and task in found.tasks}
-    usage = ", ".join(f"{kind}:DIR" if found.has_location else kind for kind, found in formats.items())
+    opener = None if format is None else _opener(format, family)
+    if format is not None and opener is not None and format.has_location == bool(location):
+        return format, opener
+    formats = {kind: found for kind in _ROOMS if (found := _format(kind)) and _opener(found, family)}
+    usage = _usage(formats)
     if kind in formats:
         raise UserError(f"data {spec!r}: write it as one of {usage}")
-    raise UserError(f"data {spec!r}: {task} takes {usage}{nearest(kind, formats)}")
+    raise UserError(f"data {spec!r}: {family.name} takes {usage or 'nothing yet'}{nearest(kind, formats)}")
+
+
+def _usage(formats: Mapping[str, Format]) -> str:
+    """How data of these kinds are written."""
+    return ", ".join(f"{kind}:DIR" if format.has_location else kind for kind, format in formats.items())
 
 
 def _checked_path(spec: str, location: str, format: Format) -> Path:

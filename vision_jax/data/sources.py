@@ -45,12 +45,21 @@ class Subset:
 
 
 @runtime_checkable
-class ClassificationSource(Protocol):
-    """A split of labeled images, in random access."""
+class Source(Protocol):
+    """A split, in random access; what it gives of an example is its task family's affair.
+
+    Attributes:
+        classes: class names, in label order; none where nothing has a class.
+    """
 
     classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class ClassificationSource(Source, Protocol):
+    """A split of labeled images, in random access."""
 
     def record(self, index: int) -> ClassificationRecord:
         """The class of one image."""
@@ -62,12 +71,8 @@ class ClassificationSource(Protocol):
 
 
 @runtime_checkable
-class DetectionSource(Protocol):
+class DetectionSource(Source, Protocol):
     """A split of images with boxes, in random access; opening it reads annotations, never pixels."""
-
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
 
     def record(self, index: int) -> DetectionRecord:
         """The annotations of one image."""
@@ -79,12 +84,8 @@ class DetectionSource(Protocol):
 
 
 @runtime_checkable
-class SegmentationSource(Protocol):
+class SegmentationSource(Source, Protocol):
     """A split of images with a label for each pixel, in random access."""
-
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
         """The image file's name; the id is the index."""

@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from tests.data.made_sources import PNG, Generated, Maps, same_record, written
 from vision_jax.data.convert import convert, images_per_second
-from vision_jax.data.formats.records.files import Contents, SplitReader, SplitWriter, pack, unpack
+from vision_jax.data.families.classification import CLASSIFICATION
+from vision_jax.data.families.instances import INSTANCES
 from vision_jax.data.formats.synthetic.digits import Digits
 from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
 from vision_jax.data.open import (
@@ -19,11 +20,13 @@ from vision_jax.data.open import (
     open_detection,
     open_instances,
     open_segmentation,
+    usual_task,
 )
 from vision_jax.data.pipeline.batching import detection_batch
 from vision_jax.data.pipeline.loader import evaluation_batches, train_batches
 from vision_jax.data.pipeline.reading import Examples, read_detection
 from vision_jax.data.sources import ClassificationSource, DetectionSource, InstanceSource, SegmentationSource
+from vision_jax.data.storage.files import Contents, SplitReader, SplitWriter, pack, unpack
 from vision_jax.data.transforms.augment import Augment, train_transform
 from vision_jax.types import UserError
 
@@ -68,6 +71,12 @@ def test_instances_come_back_exactly(folder):
         assert source.segmentations(index) == original.segmentations(index)
 
 
+def test_records_are_usually_for_what_they_were_written_for(folder):
+    assert usual_task(f"records:{folder}") == "instances"
+    with pytest.raises(UserError, match="there is no nowhere"):
+        usual_task("records:nowhere")
+
+
 def test_instances_serve_as_detection_and_nothing_else(folder):
     source, _ = open_detection(f"records:{folder}")
     assert isinstance(source, DetectionSource)
@@ -98,7 +107,7 @@ def test_classes_of_a_run_take_labels_by_name(folder):
 
 def test_two_splits_of_classified_digits(tmp_path):
     digits = Digits("train"), Digits("val")
-    convert(digits, "classification", tmp_path / "r", PNG, "digits")
+    convert(digits, CLASSIFICATION, tmp_path / "r", PNG, "digits")
     sources = open_classification(f"records:{tmp_path / 'r'}")
     for source, original in zip(sources, digits, strict=True):
         assert isinstance(source, ClassificationSource)
@@ -147,7 +156,7 @@ def test_many_shards_read_as_one(tmp_path):
 def test_an_empty_split_opens(tmp_path):
     source, _ = open_instances(f"records:{written(Generated(0), 'instances', tmp_path / 'r')}")
     assert len(source) == 0
-    assert np.isnan(images_per_second(source, "instances"))
+    assert np.isnan(images_per_second(source, INSTANCES))
 
 
 @pytest.mark.slow

@@ -5,24 +5,7 @@
 No options.
 """
 
-from functools import partial
-from pathlib import Path
+from vision_jax.data.format import Format, Opener
+from vision_jax.data.formats.records.folder import open_records
 
-from vision_jax.data.format import Format, Opener, Splits
-
-
-def _open(root: Path, task: str, classes: tuple[str, ...] | None = None) -> Splits:
-    # array_record is not built for every system: it is imported when records are opened.
-    from vision_jax.data.formats.records.sources import open_records
-
-    return open_records(root, task, classes)
-
-
-FORMATS = {
-    "records": Format(
-        {
-            task: Opener(partial(_open, task=task))
-            for task in ("detection", "instances", "segmentation", "classification")
-        }
-    )
-}
+FORMATS = {"records": Format({}, stored=Opener(open_records))}

@@ -10,15 +10,20 @@ index of the second of two classes besides 1.
 from functools import partial
 
 from vision_jax.data.format import SPLIT_NAMES, Format, Opener
-from vision_jax.data.formats.tfds.sources import open_tfds
+from vision_jax.data.formats.tfds.sources import (
+    TfdsClassification,
+    TfdsDetection,
+    open_tfds,
+    open_tfds_segmentation,
+)
 
 FORMATS = {
     "tfds": Format(
         {
-            "detection": Opener(partial(open_tfds, task="detection"), SPLIT_NAMES),
-            "classification": Opener(partial(open_tfds, task="classification"), SPLIT_NAMES),
+            "detection": Opener(partial(open_tfds, source=TfdsDetection), SPLIT_NAMES),
+            "classification": Opener(partial(open_tfds, source=TfdsClassification), SPLIT_NAMES),
             "segmentation": Opener(
-                partial(open_tfds, task="segmentation"),
+                open_tfds_segmentation,
                 {**SPLIT_NAMES, "classes": int, "void": int, "foreground": int},
             ),
         }

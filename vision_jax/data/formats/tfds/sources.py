@@ -30,7 +30,7 @@ their image (dropped) or reaching over its border (clipped), objects without a l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -276,16 +276,9 @@ class TfdsSegmentation(_TfdsPictures):
         return MapCounts.of(len(self), stored, self._meaning)
 
 
-_SOURCES: dict[str, Any] = {
-    "detection": TfdsDetection,
-    "classification": TfdsClassification,
-    "segmentation": TfdsSegmentation,
-}
-
-
 def open_tfds(
     root: Path,
-    task: str,
+    source: Callable[..., Any],
     classes: tuple[str, ...] | None = None,
     train: str | None = None,
     val: str | None = None,
@@ -295,35 +288,63 @@ def open_tfds(
 
     Args:
         root: the folder of one version.
-        task: detection, classification or segmentation.
+        source: of a split: (records, features by name, classes, **options) -> one of this module's classes.
         classes: the classes of a run; None takes the data's own.
         train, val: names of the splits or parts of them, where the names do not tell.
-        options: of segmentation, `count`, `void` and `foreground` of `TfdsSegmentation`.
+        options: of `source`.
 
     Returns:
-        (training, evaluation), sources of that task.
+        (training, evaluation).
 
     Raises:
         UserError: see the module's text.
     """
+    sources = _opened(root, source, classes, train, val, options)
+    first, *others = sources.values()
+    return first, others[0] if others else first
+
+
+def open_tfds_segmentation(
+    root: Path,
+    classes: tuple[str, ...] | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    **options: Any,
+) -> tuple[TfdsSegmentation, TfdsSegmentation]:
+    """Opens a prepared data set with label maps, some of which are looked over.
+
+    Args:
+        root, classes, train, val: as for `open_tfds`.
+        options: `count`, `void` and `foreground` of `TfdsSegmentation`.
+    """
+    sources = _opened(root, TfdsSegmentation, classes, train, val, options)
+    (name, first), *others = sources.items()
+    check_training_maps(first.counts(), first.classes, f"{root}, split {name}")
+    for name, second in others:
+        warn_label_maps(second.counts(), second.classes, f"{root}, split {name}")
+    return first, others[0][1] if others else first
+
+
+def _opened(
+    root: Path,
+    source: Callable[..., Any],
+    classes: tuple[str, ...] | None,
+    train: str | None,
+    val: str | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The sources of the training and the evaluation split by name, one where they are the same."""
     info = builder_from(root).info
     features = dict(info.features.items())
     whole = [None if part is None else part.partition("[")[0] for part in (train, val)]
     chosen = choose(list(info.splits), str(root), *whole)
-    parts = [part or name for part, name in zip((train, val), chosen, strict=True)]
-    sources = {
-        part: _SOURCES[task](Prepared(root, part), features, classes, **options)
-        for part in dict.fromkeys(parts)
-    }
-    first, second = (sources[part] for part in parts)
-    if task == "segmentation":
-        check_training_maps(first.counts(), first.classes, f"{root}, split {parts[0]}")
-        if second is not first:
-            warn_label_maps(second.counts(), second.classes, f"{root}, split {parts[1]}")
-    if first is second:
+    parts = dict.fromkeys(part or name for part, name in zip((train, val), chosen, strict=True))
+    sources = {part: source(Prepared(root, part), features, classes, **options) for part in parts}
+    if len(sources) == 1:
+        ((part, only),) = sources.items()
         remedy = "?train=train[:80%]&val=train[80%:] after the folder keeps a fifth back"
-        report_single(str(root), parts[0], len(first), remedy)
-    return first, second
+        report_single(str(root), part, len(only), remedy)
+    return sources
 
 
 def _picture(features: Mapping[str, Any], where: str) -> str:

@@ -26,15 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
-from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import UInt8
 
 from vision_jax.types import UserError
 
 CONTENTS = "records.json"
 VERSION = 1
-TASKS = ("detection", "classification", "segmentation", "instances")
 
 _AGAIN = "convert the data again (vision-jax convert-data)"
 _SHARD_BYTES = 2**28
@@ -78,7 +75,7 @@ class Contents:
     """What `records.json` says.
 
     Attributes:
-        task: one of `TASKS`.
+        task: the name of its task family.
         classes: class names, in label order.
         source: where the data come from, for people.
         splits: "train", and "val" where it is another.
@@ -113,7 +110,7 @@ class Contents:
             raise UserError(f"{path}: a field is missing or malformed ({error}): {_AGAIN}") from None
         files = [name for split in splits.values() for name in (split.table, *(s.file for s in split.shards))]
         if (
-            found.task not in TASKS
+            not isinstance(found.task, str)
             or not splits.keys() <= {"train", "val"}
             or "train" not in splits
             or any(not isinstance(name, str) for name in found.classes)
@@ -185,6 +182,9 @@ class SplitWriter:
         self._checks.append(zlib.crc32(record))
         try:
             if self._writer is None:
+                # array_record is not built for every system: it is imported when records are written or read.
+                from array_record.python.array_record_module import ArrayRecordWriter
+
                 # one record a group: a random access then reads no other
                 self._writer = ArrayRecordWriter(str(self._path()), "group_size:1")
             self._writer.write(record)
@@ -273,6 +273,8 @@ class SplitReader:
             raise UserError(
                 f"{root / CONTENTS}: its shards' images are not the table's {len(self)}: {_AGAIN}"
             )
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
         slices = [f"{path}[0:{s.images}]" for path, s in zip(self._paths, split.shards, strict=True)]
         self._records = ArrayRecordDataSource(slices) if slices else []
 
