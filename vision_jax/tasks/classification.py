@@ -112,7 +112,7 @@ class ClassificationTask(ImageTask[ClassificationSpec]):
         return [ClassificationEvaluator(spec.classes)]
 
     def prepare(
-        self, inputs: Sequence[UInt8[np.ndarray, "h w 3"]], ids: Sequence[int], spec: ClassificationSpec
+        self, inputs: Sequence[UInt8[np.ndarray, "_ _ 3"]], ids: Sequence[int], spec: ClassificationSpec
     ) -> ClassificationBatch:
         """A batch of uint8 RGB images; each is resized in its own orientation."""
         long, short = spec.canvas

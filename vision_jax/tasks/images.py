@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -122,7 +122,9 @@ class SplitData(Data):
 
     @cached_property
     def _loadings(self) -> tuple[Loading, Loading]:
-        return self.task.loadings(self.sources, self.spec, self.augment)
+        found = self.task.loadings(self.sources, self.spec, self.augment)
+        train, val = (replace(loading, spec=self.spec.fingerprint()) for loading in found)
+        return train, val
 
     def train(self, batch_size: int, seed: int, workers: int) -> BatchIterator:
         """Endless batches, shuffled and augmented."""

@@ -41,6 +41,7 @@ class Loading:
         groups: () -> a key for each example; a batch has examples of one key. None: one group.
         train_bytes: of an example as `transform.prepare` gives it.
         evaluation_bytes: of an example as `prepare` gives it.
+        spec: fingerprint of what the data decided: a saved position is only good for the same.
     """
 
     source: Any
@@ -51,6 +52,7 @@ class Loading:
     groups: Callable[[], Sequence[Hashable]] | None = None
     train_bytes: float = 0
     evaluation_bytes: float = 0
+    spec: str = ""
 
     def train(self, batch_size: int, seed: int, workers: int) -> TrainBatches:
         """Endless batches, shuffled and augmented.
@@ -63,7 +65,14 @@ class Loading:
         cached = max(1, workers) * len(self.source) * self.train_bytes <= _KEEP_BYTES
         examples = Examples(self.source, self.read, self.transform.prepare, cached)
         return train_batches(
-            examples, self.transform, self.collate(batch_size), batch_size, seed, workers, self._groups()
+            examples,
+            self.transform,
+            self.collate(batch_size),
+            batch_size,
+            seed,
+            workers,
+            self._groups(),
+            identity={"spec": self.spec},
         )
 
     def once(self, batch_size: int) -> Iterable[Any]:

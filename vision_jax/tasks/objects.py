@@ -96,7 +96,7 @@ class ObjectsTask(ImageTask[DetectionSpec]):
         )
 
     def prepare(
-        self, inputs: Sequence[UInt8[np.ndarray, "h w 3"]], ids: Sequence[int], spec: DetectionSpec
+        self, inputs: Sequence[UInt8[np.ndarray, "_ _ 3"]], ids: Sequence[int], spec: DetectionSpec
     ) -> Batch:
         """A batch of uint8 RGB images of any sizes."""
         canvas = spec.canvas[1], spec.canvas[0]

@@ -113,7 +113,7 @@ class SegmentationTask(ImageTask[SegmentationSpec]):
         return [SegmentationEvaluator(spec.classes, source), *near]
 
     def prepare(
-        self, inputs: Sequence[UInt8[np.ndarray, "h w 3"]], ids: Sequence[int], spec: SegmentationSpec
+        self, inputs: Sequence[UInt8[np.ndarray, "_ _ 3"]], ids: Sequence[int], spec: SegmentationSpec
     ) -> SegmentationBatch:
         """A batch of uint8 RGB images; each is resized in its own orientation."""
         long, short = spec.canvas

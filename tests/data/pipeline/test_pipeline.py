@@ -18,6 +18,7 @@ from vision_jax.data.pipeline.batching import (
 from vision_jax.data.pipeline.loader import canvases, evaluation_batches, train_batches
 from vision_jax.data.pipeline.reading import Examples, read_classification, read_detection, read_segmentation
 from vision_jax.data.records import DetectionRecord
+from vision_jax.data.sources import Subset
 from vision_jax.data.transforms.augment import Augment, FitCanvas, train_transform
 from vision_jax.types import UserError
 
@@ -215,7 +216,7 @@ def test_evaluation_goes_over_all_once_in_order_and_fills_the_last_batch():
 
 def test_kept_examples_are_read_once_and_cannot_be_written():
     source = Generated()
-    examples = Examples(source, read_detection, FitCanvas(CANVAS), cache=True, first=5)
+    examples = Examples(Subset(source, 5), read_detection, FitCanvas(CANVAS), cache=True)
     assert len(examples) == 5
     for _ in range(3):
         one = examples[2]
@@ -253,7 +254,7 @@ def test_square_canvases_need_no_records_and_counts_may_be_known():
         def record(self, index):
             raise AssertionError("asked for a record")
 
-    assert canvases(Mute(), (32, 32), first=4) == [(32, 32)] * 4
+    assert canvases(Subset(Mute(), 4), (32, 32)) == [(32, 32)] * 4
     assert count_objects(Mute()) == 8
 
 

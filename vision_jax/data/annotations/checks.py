@@ -41,14 +41,13 @@ def warn_single_class(train: Any, val: Any, where: str) -> None:
         )  # fmt: skip
 
 
-def nothing_wanted(source: Any, first: int | None = None) -> str | None:
+def nothing_wanted(source: Any) -> str | None:
     """Why a source has no object to be found, and what to do; None where it has one.
 
     Args:
         source: a `DetectionSource`; records are read until one has such an object, no pixels.
-        first: only its first so many images; all if None.
     """
-    count = len(source) if first is None else min(first, len(source))
+    count = len(source)
     ignored = 0
     for index in range(count):
         ignore = source.record(index).ignore

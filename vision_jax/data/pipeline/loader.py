@@ -26,9 +26,9 @@ from vision_jax.types import UserError
 _EXAMPLES = 2**50
 
 
-def canvases(source: DetectionSource, canvas: Canvas, first: int | None = None) -> list[Canvas]:
+def canvases(source: DetectionSource, canvas: Canvas) -> list[Canvas]:
     """The canvas of each image of a detection source, as `groups` for batches; reads no pixels."""
-    length = len(source) if first is None else min(first, len(source))
+    length = len(source)
     if canvas[0] == canvas[1]:
         return [canvas] * length
     records = map(source.record, range(length))

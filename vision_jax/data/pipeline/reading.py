@@ -72,7 +72,6 @@ class Examples(Generic[E]):
         read: Callable[[Any, int], E],
         prepare: Callable[[E], E] | None = None,
         cache: bool = False,
-        first: int | None = None,
     ):
         """Opens nothing and reads nothing yet.
 
@@ -82,13 +81,12 @@ class Examples(Generic[E]):
             prepare: what is done to each example after reading, without randomness, such as `FitCanvas` or a
                 train transform's `prepare`; kept examples are kept as it leaves them.
             cache: whether prepared examples are kept in memory; changes no result.
-            first: only the source's first so many examples; all if None.
         """
         self._source = source
         self._read = read
         self._prepare = prepare
         self._cache: dict[int, E] | None = {} if cache else None
-        self._length = len(source) if first is None else min(first, len(source))
+        self._length = len(source)
 
     def __len__(self) -> int:
         return self._length
