@@ -65,9 +65,12 @@ def run(words: Sequence[str]) -> int:
     answers: list[Any] = []
     pictures = _picture_names([file for file, _ in files])
     done = 0
-    for number, name, content in _read(files, task.read):
+
+    def batch_of(number: int, file: Path) -> Any:
+        return task.prepare([task.read(file)], [number], spec)
+
+    for number, name, batch in _read(files, batch_of):
         done += 1
-        batch = task.prepare([content], [number], spec)
         predictions = predict(batch)
         for answer in task.to_json(batch, predictions, spec)[0]:
             answers.append({"file": name, **answer})
@@ -79,12 +82,14 @@ def run(words: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _read(files: Sequence[tuple[Path, str]], read: Callable[[Path], Any]) -> Iterator[tuple[int, str, Any]]:
+def _read(
+    files: Sequence[tuple[Path, str]], read: Callable[[int, Path], Any]
+) -> Iterator[tuple[int, str, Any]]:
     """Each file's number, name and content; those that cannot be read are named on stderr."""
     failed = 0
     for number, (file, name) in enumerate(files):
         try:
-            content = read(file)
+            content = read(number, file)
         except UserError as error:
             failed += 1
             print(f"vision-jax: left out: {error}", file=sys.stderr, flush=True)
@@ -146,7 +151,7 @@ def predict_pretrained(words: Sequence[str]) -> int:
     network = from_torchvision(options.model, options.weights)
     classes = _class_names(options.classes, network.model.num_classes)
     answers = []
-    for _, name, image in _read(images, read_image):
+    for _, name, image in _read(images, lambda _, file: read_image(file)):
         found = {classes[k]: round(p, 5) for k, p in network.predict(image, options.best)}
         answers.append({"file": name, "best": found})
         print(name)

@@ -26,6 +26,8 @@ def spread(length: int, count: int) -> list[int]:
 class Subset:
     """The first records of a source, with all else that it states.
 
+    What a source states of all of its records at once is still that of all: ask it for one record at a time.
+
     Args:
         source: in random access.
         count: how many; all where it has no more.
