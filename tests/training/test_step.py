@@ -196,6 +196,15 @@ def test_the_average_by_hand_statistics_and_counters_included():
     assert state.evaluation_variables is state.averaged
 
 
+def test_the_average_of_a_frozen_part_is_that_part():
+    """To the bit: 0.9 x + 0.1 x rounds to something else."""
+    _, state, _ = trained(TinyNet(), 1, 6, [uneven_batch()], ema=0.9, freeze=("conv1", "norm1"))
+    for collection, module in (("params", "conv1"), ("params", "norm1"), ("batch_stats", "norm1")):
+        average, now = state.averaged[collection][module], state.variables[collection][module]
+        jax.tree.map(np.testing.assert_array_equal, average, now)
+    assert (state.averaged["params"]["head"]["kernel"] != state.params["head"]["kernel"]).all()
+
+
 def test_the_average_does_not_move_with_a_step_that_is_not_finite_and_shares_no_memory():
     poisoned = scalar_batch(x=np.full(10, np.nan, np.float32))
     _, once, _ = trained(Scalar(), 1, 1, [scalar_batch()], ema=0.9)

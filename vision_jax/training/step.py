@@ -156,7 +156,7 @@ def train_step(
         updated = {"params": params, **split(collections, modules)[0]}
         averaged = state.averaged
         if averaged is not None:
-            averaged = _averaged(averaged, updated, state.step, ema)
+            averaged = _averaged(averaged, updated, state.step, ema, freeze)
         everything = joined(updated, others)
         moved = dataclasses.replace(
             state,
@@ -308,15 +308,22 @@ def _reduced(
 
 
 def _averaged(
-    average: Variables, new: Variables, steps: Int[Array, ""], decay: float | Float[Array, ""]
+    average: Variables,
+    new: Variables,
+    steps: Int[Array, ""],
+    decay: float | Float[Array, ""],
+    freeze: Freeze = (),
 ) -> Variables:
     """Updates an exponential moving average; running values and other dtypes than floats are the new ones.
+
+    Frozen parts are those of the new variables too: rounding would move their average away from them.
 
     Args:
         average: after `steps` updates.
         new: the variables of this step, of the same shapes.
         steps: updates so far, int32.
         decay: 0..1; the smaller of it and (1 + steps) / (10 + steps) is used.
+        freeze: frozen parts of the model.
     """
     new, running = without_running(new)
     average, _ = without_running(average)
@@ -325,7 +332,10 @@ def _averaged(
     def one(old: Array, new: Array) -> Array:
         return (kept * old + (1 - kept) * new).astype(old.dtype) if _is_float(new) else new
 
-    return {**jax.tree.map(one, average, new), **running}
+    moved = jax.tree.map(one, average, new)
+    if freeze:
+        moved = jax.tree.map(lambda x, y, fixed: y if fixed else x, moved, new, frozen(new, freeze))
+    return {**moved, **running}
 
 
 def _is_float(x: Array) -> bool:
