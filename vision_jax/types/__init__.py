@@ -39,6 +39,7 @@ from vision_jax.types.options import (
     check_fields,
     check_options,
 )
+from vision_jax.types.packing import pack, unpack
 from vision_jax.types.pictures import Picture, stack_pictures
 from vision_jax.types.report import Report
 from vision_jax.types.segmentation import (
@@ -92,6 +93,8 @@ __all__ = [
     "fingerprint_of",
     "instances_to_original",
     "is_system_name",
+    "pack",
     "stack_pictures",
     "to_original",
+    "unpack",
 ]

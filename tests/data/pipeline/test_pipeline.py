@@ -208,6 +208,11 @@ def test_evaluation_goes_over_all_once_in_order_and_fills_the_last_batch():
         ]
         assert [batch.example_valid.sum() for batch in seen] == [4, 4, 3]
         assert [batch.image.shape[1:3] for batch in seen] == [(32, 24), (24, 32), (24, 32)]
+    source.read.clear()
+    (second,) = batches.part(1, 2)
+    assert second.id.tolist() == [101, 102, 104, 105]
+    assert sum(source.read.values()) == 4
+    assert list(batches.part(2, 2)) == []
     plain = np.round(source.record(1).boxes / 2, 4)
     np.testing.assert_allclose(seen[1].boxes[0, :1], plain, atol=1e-3)
     empty = evaluation_batches(Examples(Generated(0), read_detection), partial(detection_batch), 4)

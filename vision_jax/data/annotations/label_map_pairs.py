@@ -52,6 +52,10 @@ class LabelMapPairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def files(self) -> list[Path]:
+        """Every image and its label map."""
+        return [path for pair in self._pairs for path in pair]
+
     def name(self, index: int) -> str:
         """The image file's name."""
         return self._pairs[index][0].name

@@ -288,9 +288,13 @@ class EvaluationBatches:
         return sum(len(part) for part in self._parts)
 
     def __iter__(self) -> Iterator[Any]:
-        if not self._parts:
+        return self.part(0, len(self))
+
+    def part(self, start: int, stop: int) -> Iterator[Any]:
+        """The batches from number `start` to `stop`, exclusive; no other is read."""
+        if start >= stop:
             return
-        whole = grain.MapDataset.concatenate(self._parts)
+        whole = grain.MapDataset.concatenate(self._parts)[start:stop]
         options = grain.ReadOptions(
             num_threads=self._threads, prefetch_buffer_size=max(self._ahead, self._threads)
         )

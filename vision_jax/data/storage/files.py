@@ -6,8 +6,7 @@
 
 The table is read when a split is opened, so that no record has to be; a record is read when it is asked for.
 
-A record is named arrays: four bytes, little-endian, the length of a json header; the header, {name: [dtype,
-shape]}; the arrays' bytes, one after the other, C order. Nothing in these files is code.
+A record is named arrays (`vision_jax.types.packing`). Nothing in these files is code.
 
 Checksums form a chain: `records.json` has the table's SHA-256, the table has each record's CRC-32. A shard's
 length is compared at opening, a record when it is read. Whatever does not fit is a `UserError` that names the
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from vision_jax.types import UserError
+from vision_jax.types import UserError, pack, unpack
 
 CONTENTS = "records.json"
 VERSION = 1
@@ -129,28 +128,6 @@ def _split(entry: Mapping[str, Any]) -> Split:
     shards = tuple(Shard(str(s["file"]), int(s["images"]), int(s["bytes"])) for s in entry["shards"])
     ids = entry["category_ids"]
     return Split(str(entry["table"]), str(entry["sha256"]), shards, None if ids is None else tuple(ids))
-
-
-def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A record of named arrays, none of them of Python objects."""
-    header = json.dumps({name: [array.dtype.str, array.shape] for name, array in arrays.items()}).encode()
-    parts = [len(header).to_bytes(4, "little"), header, *(array.tobytes() for array in arrays.values())]
-    return b"".join(parts)
-
-
-def unpack(record: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a record, read-only.
-
-    Raises:
-        ValueError: it is none.
-    """
-    start = 4 + int.from_bytes(record[:4], "little")
-    arrays = {}
-    for name, (kind, shape) in json.loads(record[4:start]).items():
-        dtype, count = np.dtype(kind), int(np.prod(shape, dtype=np.int64))
-        arrays[name] = np.frombuffer(record, dtype, count, start).reshape(shape)
-        start += count * dtype.itemsize
-    return arrays
 
 
 class SplitWriter:
@@ -280,6 +257,10 @@ class SplitReader:
 
     def __len__(self) -> int:
         return len(self.table[_CHECKS])
+
+    def files(self) -> list[Path]:
+        """The table, and every shard."""
+        return [Path(self.location), *self._paths]
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         """The arrays of one image's record, read-only.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -79,6 +80,10 @@ class StoredSplit:
 
     def __len__(self) -> int:
         return len(self._reader)
+
+    def files(self) -> list[Path]:
+        """The table, and every shard."""
+        return self._reader.files()
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The pixels.

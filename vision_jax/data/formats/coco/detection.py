@@ -77,6 +77,7 @@ class CocoDetection:
         """
         file = annotations if isinstance(annotations, CocoFile) else CocoFile.read(annotations)
         self._folder = images
+        self._file = file.path
         self.classes = tuple(file.categories.values()) if classes is None else classes
         ids = {name: id for id, name in file.categories.items()}
         above = max(file.categories, default=0)
@@ -130,6 +131,10 @@ class CocoDetection:
 
     def __len__(self) -> int:
         return len(self._annotations)
+
+    def files(self) -> list[Path]:
+        """The json file, and every image."""
+        return [self._file, *(self._folder / name for name in self._annotations.names)]
 
     def name(self, index: int) -> str:
         """The image's `file_name`, as the file is really called."""

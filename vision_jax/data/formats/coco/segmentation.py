@@ -79,6 +79,10 @@ class CocoSegmentation:
     def __len__(self) -> int:
         return len(self.objects)
 
+    def files(self) -> list[Path]:
+        """The json file, and every image."""
+        return self.objects.files()
+
     def name(self, index: int) -> str:
         """The image's `file_name`."""
         return self.objects.name(index)

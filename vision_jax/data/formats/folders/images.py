@@ -63,6 +63,10 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._names)
 
+    def files(self) -> list[Path]:
+        """Every image."""
+        return [self._root / name for name in self._names]
+
     def record(self, index: int) -> ClassificationRecord:
         """The label of one image; its id is the index, its name the path inside the split."""
         return ClassificationRecord(id=index, name=self._names[index], label=self._labels[index])

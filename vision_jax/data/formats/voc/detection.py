@@ -112,6 +112,10 @@ class VocDetection:
     def __len__(self) -> int:
         return len(self._annotations)
 
+    def files(self) -> list[Path]:
+        """Every image; annotation files are in the records."""
+        return list(self._images)
+
     def record(self, index: int) -> DetectionRecord:
         """The boxes of one image."""
         return self._annotations.record(index)

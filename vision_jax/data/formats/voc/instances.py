@@ -83,6 +83,10 @@ class VocInstances(VocDetection):
         self._annotations = replace(self._annotations, area=area)
         findings.report()
 
+    def files(self) -> list[Path]:
+        """Every image, and every object map."""
+        return [*super().files(), *self._maps]
+
     def masks(self, index: int) -> Bool[np.ndarray, "n h w"]:
         """Each box's object, void left out, in the record's order; all False where it has none."""
         values = self._values[slice(*self._annotations.starts[index : index + 2].tolist())]
