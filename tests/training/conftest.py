@@ -9,7 +9,7 @@ from tests.training import tiny_training
 
 @pytest.fixture(scope="session")
 def processes():
-    """Starts real training processes: (options of `tiny_training.train`, or another) -> a started process.
+    """Starts real training processes: (options of `tiny_training.train` or of `target`) -> a started process.
 
     They are forked from a server that has imported everything and has not touched a device.
     """
@@ -18,8 +18,8 @@ def processes():
         ["tests.training.tiny_training", "vision_jax.training", "orbax.checkpoint"]
     )
 
-    def start(run_folder, train_in_process=tiny_training.train, **options):
-        process = context.Process(target=train_in_process, args=(run_folder,), kwargs=options)
+    def start(run_folder, target=tiny_training.train, **options):
+        process = context.Process(target=target, args=(run_folder,), kwargs=options)
         process.start()
         return process
 

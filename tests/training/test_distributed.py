@@ -15,7 +15,7 @@ from tests.training.runs import assert_same_run, assert_same_variables, rows
 from tests.training.tiny_training import DEFAULTS, Stream, experiment
 from vision_jax.training import fit, load_variables
 from vision_jax.training.checkpoints import Checkpoints
-from vision_jax.training.distributed import _Shard, joined, launched_by
+from vision_jax.training.distributed import WAIT_SECONDS, _Shard, joined, launched_by
 from vision_jax.types import UserError
 
 SHORT = dataclasses.replace(
@@ -25,13 +25,13 @@ SECONDS = 120  # for what takes 10 on a machine with nothing else to do
 
 
 def start(processes, run, more=({}, {}), **options):
-    """Two processes of one run; `more` are options of each."""
+    """Two processes of one run; `more` are options of each, `target` replaces the tiny training."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    return [
-        processes(run, train=SHORT, one_of=(address, 2, rank), **more[rank], **options) for rank in range(2)
-    ]
+    if "target" not in options:
+        options["train"] = SHORT
+    return [processes(run, one_of=(address, 2, rank), **more[rank], **options) for rank in range(2)]
 
 
 def finish(started):
@@ -113,6 +113,28 @@ def test_sigterm_to_one_stops_both_after_the_same_step(whole, processes, tmp_pat
         assert f"the state of step {step} is saved" in (run / log).read_text()
     assert finish(start(processes, run, resume=True)) == [0, 0]
     assert_same_variables(whole, run)
+
+
+@pytest.mark.slow
+def test_others_wait_for_a_fit_longer_than_for_one_look_at_the_store(processes, tmp_path):
+    run = tmp_path / "run"
+    assert finish(start(processes, run, fit_seconds=WAIT_SECONDS + 2.0)) == [0, 0]
+    assert "step 8/8" in (run / "log.1.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_is_killed_during_a_fit_the_other_ends(processes, tmp_path, victim):
+    run = tmp_path / "run"
+    started = start(processes, run, fit_seconds=600.0)
+    log = run / "log.1.txt"
+    while not log.exists() or "stage sleep" not in log.read_text():
+        time.sleep(0.1)
+        assert all(process.is_alive() for process in started)
+    started[victim].kill()
+    codes = finish(started)
+    assert codes[victim] == -signal.SIGKILL
+    assert codes[1 - victim] not in (0, -signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -169,7 +169,7 @@ def test_overfitting_trains_and_evaluates_on_the_same_few_images(tmp_path):
     assert Image.open(tmp_path / "run/predictions.png").size == (8 * 8, 8)
 
 
-def shift(model, variables, data, key):
+def shift(model, variables, data, key, progress):
     """A stage without gradients: moves the head's bias and adds a collection."""
     batch = next(data.train(4, 0, 0))
     assert batch.image.shape == (4, 8, 8, 3)

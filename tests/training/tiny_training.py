@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vision_jax.training.experiment import Data, Experiment, Gradient, Task, TrainConfig
+from vision_jax.training.experiment import Data, Experiment, Fit, Gradient, Task, TrainConfig
 from vision_jax.types import Classification, ClassificationBatch, ClassificationSpec, Mean, Report, UserError
 
 CLASSES = ("dark", "light", "red")
@@ -235,11 +236,12 @@ def train(
     largest_file=None,
     one_of=None,
     kill_at=None,
+    fit_seconds=None,
     **options,
 ):
     """One process's training, for tests that kill it or take its disk away.
 
-    It exits with 2 on a `UserError`, as the command does.
+    It exits with 2 on a `UserError`, as the command does. `fit_seconds`: of a stage without gradients before.
     `one_of` is (address, processes, process), two devices in each; `kill_at`: the checkpoint it dies after.
     """
     from vision_jax.training import fit
@@ -253,6 +255,8 @@ def train(
         log = Path(run_folder).with_suffix(f".{rank}.log").open("ab")
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    if fit_seconds is not None:
+        options["stages"] = (Fit("sleep", partial(sleep, fit_seconds)), Gradient(train))
     if kill_at is not None:
         options["before_batch"] = lambda: _die_after(Path(run_folder) / "checkpoints" / str(kill_at))
     try:
@@ -261,6 +265,12 @@ def train(
     except UserError as error:
         Path(run_folder).with_suffix(".error").write_text(str(error))
         sys.exit(2)
+
+
+def sleep(seconds, model, variables, data, key, progress):
+    """A stage without gradients that changes nothing."""
+    time.sleep(seconds)
+    return variables
 
 
 def _die_after(checkpoint):

@@ -14,7 +14,6 @@ loss is lower still for a smaller crop of the same part of each digit. The local
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
@@ -75,7 +74,7 @@ def experiment(
 
 
 def _learn_encoder(data: str, steps: int, seed: int) -> Callable[..., Any]:
-    def fit(model: Any, variables: Any, unlabeled: Any, key: Any) -> Any:
+    def fit(model: Any, variables: Any, unlabeled: Any, key: Any, progress: Callable[..., None]) -> Any:
         """Trains the encoder; `scale` makes the mean square of what it has learned 1."""
         encoder: CropEncoder = model.encoder
         opened = ClassificationTask(data, (model.size, model.size)).open(None)
@@ -85,7 +84,10 @@ def _learn_encoder(data: str, steps: int, seed: int) -> Callable[..., Any]:
             steps=steps, batch_size=128, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2
         )
         batches = opened.train(config.batch_size, seed, 0)
-        learned: Any = deque(bare_training(encoder, config, batches, seed), maxlen=1).pop()
+        learned: Any = None
+        for done, variables_now in enumerate(bare_training(encoder, config, batches, seed)):
+            learned = variables_now
+            progress(done, steps, "steps")
         some = next(opened.train(256, seed, 0))
         layers = jax.jit(encoder.apply)(learned, gray(some.image))
         square = sum(float((np.asarray(layer) ** 2).sum(-1).mean()) for layer in layers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -126,10 +128,19 @@ class Console:
             f"step {done}/{steps}  {terms}  {values['time/images_per_second']:.1f} images/s  "
             f"waiting for data {values['time/waiting']:.0%}  ETA {clock(seconds_left)}"
         )
-        if self._live:  # the bar says it already
-            self._to_file(logging.INFO, line)
+        self.line(line)
+
+    def advance(self, done: int, text: str) -> None:
+        """Moves the bar to `done` and replaces the text beside it."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text=text)
+
+    def line(self, text: str) -> None:
+        """Logs what the bar says already: on a terminal to log.txt alone."""
+        if self._live:
+            self._to_file(logging.INFO, text)
         else:
-            logger.info("%s", line)
+            logger.info("%s", text)
 
     def end_stage(self) -> None:
         """Removes the bar."""
@@ -139,6 +150,67 @@ class Console:
 
     def _to_file(self, level: int, text: str) -> None:
         self._handlers[0].handle(logger.makeRecord(logger.name, level, "", 0, text, (), None))
+
+
+class StageProgress:
+    """Shows how far a stage without gradients has come; a context in which that stage runs.
+
+    After each minute without a word from it, the log tells the time since its start.
+
+    Args:
+        console: of the run.
+        name: of the stage.
+    """
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._began = self._told = time.perf_counter()
+        self._first: tuple[int, float] | None = None
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> StageProgress:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._ticker.join()
+        self._console.end_stage()
+
+    def __call__(self, done: int, total: int, what: str = "examples") -> None:
+        """Tells the progress: the bar on a terminal, elsewhere a line at most every 10 s and at the end.
+
+        Args:
+            done: how many are done; the rate is counted from the first call on.
+            total: of how many.
+            what: they are.
+        """
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = done, now
+            self._console.start_stage(self._name, total, done)
+        before, since = self._first
+        rate = (done - before) / (now - since) if done > before else 0.0
+        speed = f"{rate:.1f} {what}/s" if rate else what
+        self._console.advance(done, speed)
+        if now - self._told >= _LINE_SECONDS or done == total:
+            self._told = now
+            left = f"  ETA {clock((total - done) / rate)}" if rate and done < total else ""
+            self._console.line(f"stage {self._name}: {done}/{total}  {speed}{left}")
+
+    def _tick(self) -> None:
+        """Logs the time since the start after each silent minute."""
+        while not self._ended.wait(1.0):
+            now = time.perf_counter()
+            if now - self._told >= _SILENT_SECONDS:
+                self._told = now
+                logger.info("stage %s: %s since its start", self._name, clock(now - self._began))
+
+
+_LINE_SECONDS = 10.0
+_SILENT_SECONDS = 60.0
 
 
 class _PatientFileHandler(logging.FileHandler):

@@ -3,7 +3,9 @@
 Each process computes on its own devices, and the step adds over all of them. A batch's example i is
 read by process i mod P, so the order of the data does not depend on P. Process 0 writes the run
 folder, which all must see (a shared file system); the others write `log.RANK.txt` there, and their part of a
-batch whose loss is not finite. What process 0 alone decides is broadcast to the others.
+batch whose loss is not finite. What process 0 alone decides or computes is told to the others through the
+key-value store of JAX's coordination service: they may wait there for hours, where a collective operation of
+devices may time out.
 
 When a process dies, the run ends: its connections close or its heartbeats stop, and the others end with a
 message instead of waiting for it. All are then started again with `--resume`.
@@ -12,6 +14,7 @@ message instead of waiting for it. All are then started again with `--resume`.
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import logging
 import os
@@ -33,6 +36,9 @@ from vision_jax.types import AXIS, UserError
 logger = logging.getLogger("vision_jax")
 
 HEARTBEAT_SECONDS = 30  # after so long without a heartbeat, a process counts as dead
+WAIT_SECONDS = 10  # of one look at the key-value store; between two of them Python handles signals
+
+_meetings = itertools.count()  # all processes call `from_first` and `wait_for_all` in the same order
 
 Tree = TypeVar("Tree")
 
@@ -103,7 +109,9 @@ def is_first() -> bool:
 
 
 def from_first(work: Callable[[], Any]) -> Any:
-    """Calls a function in process 0 alone, and broadcasts its result to all.
+    """Calls a function in process 0 alone, and tells its result to all.
+
+    The others wait for as long as it takes.
 
     Args:
         work: the function; it returns what JSON can hold. Other processes get anything else as its text.
@@ -116,19 +124,49 @@ def from_first(work: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return work()
-    outcome: dict[str, Any] = {}
+    key = f"vision_jax/{next(_meetings)}"
     if is_first():
+        outcome: dict[str, Any] = {}
         try:
             outcome["result"] = work()
         except UserError as error:
             outcome["error"] = str(error)
-    text = np.frombuffer(json.dumps(outcome, default=str).encode(), np.uint8)
-    size = int(arrays_from_first(np.int32(text.size)))
-    text = arrays_from_first(text if is_first() else np.zeros(size, np.uint8))
-    outcome = json.loads(text.tobytes())
+        _key_values().key_value_set(key, json.dumps(outcome, default=str))
+    outcome = json.loads(_awaited(key))
     if "error" in outcome:
         raise UserError(outcome["error"])
     return outcome["result"]
+
+
+def wait_for_all() -> None:
+    """Returns when every process has called it, however long that takes."""
+    if jax.process_count() == 1:
+        return
+    key = f"vision_jax/{next(_meetings)}"
+    _key_values().key_value_set(f"{key}/{jax.process_index()}", "")
+    for process in range(jax.process_count()):
+        _awaited(f"{key}/{process}")
+
+
+def _key_values() -> Any:
+    """The client of the coordination service, which JAX has no public name for."""
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _awaited(key: str) -> str:
+    """The value of a key, once a process has set it.
+
+    Raises:
+        jax.errors.JaxRuntimeError: a process has ended meanwhile.
+    """
+    while True:
+        try:
+            return _key_values().blocking_key_value_get(key, WAIT_SECONDS * 1000)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
 
 
 def arrays_from_first(tree: Tree) -> Tree:

@@ -249,15 +249,18 @@ class Task(ABC, Generic[S]):
 
 @dataclass(frozen=True)
 class Fit:
-    """A stage without gradients: SVMs on cached features, a box regressor, a frozen backbone's cache.
+    """A stage without gradients: SVMs on cached features, a box regressor.
+
+    Process 0 fits; others wait for as long as it takes.
 
     Attributes:
         name: for the log and the checkpoint.
-        fit: (model, variables, data, key) -> variables.
+        fit: (model, variables, data, key, progress) -> variables. `progress(done, total, what)` shows how far
+            it has come, as often as wanted.
     """
 
     name: str
-    fit: Callable[[nn.Module, Any, Data, Any], Any]
+    fit: Callable[[nn.Module, Any, Data, Any, Callable[..., None]], Any]
 
 
 def _unchanged(model: nn.Module) -> nn.Module:

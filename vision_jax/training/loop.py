@@ -29,7 +29,7 @@ import numpy as np
 
 from vision_jax.training.checkpoints import TrainingProgress, decode, encode
 from vision_jax.training.compilation import keep_compiled_programs
-from vision_jax.training.console import Console
+from vision_jax.training.console import Console, StageProgress
 from vision_jax.training.distributed import (
     Agreement,
     arrays_from_first,
@@ -37,6 +37,7 @@ from vision_jax.training.distributed import (
     is_first,
     lost_processes,
     own_shard,
+    wait_for_all,
 )
 from vision_jax.training.experiment import Alternate, Batch, Experiment, Fit, Gradient
 from vision_jax.training.files import storage_errors
@@ -289,12 +290,17 @@ def _fit_without_gradients(run: RunContext, stage: Fit, index: int, variables: V
     if variables is None:
         batch = next(iter(own_shard(run.data.train(len(run.devices), run.experiment.seed + index, 0))))
         variables = _begin_model(run, index, batch, jax.tree.map(lambda x: x[:1], batch))
-    fitted: Variables = {}
-    if is_first():
-        fitted = dict(stage.fit(run.model, jax.device_get(variables), run.data, run.key(index)))
+    fitted: Variables = jax.device_get(variables)
+
+    def fit_in_first() -> None:
+        nonlocal fitted
+        with StageProgress(run.console, stage.name) as progress:
+            fitted = dict(stage.fit(run.model, fitted, run.data, run.key(index), progress))
+
+    from_first(fit_in_first)
     run.progress = replace(run.progress, step=run.progress.step + 1, stage=index + 1)
     run.save(fitted, {"step": np.int32(0)})
-    from_first(lambda: None)  # the others wait until it is saved
+    wait_for_all()  # until it is saved
     return fitted if is_first() else run.folder.checkpoints.restore_variables(run.progress.step)
 
 
