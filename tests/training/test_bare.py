@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.tiny_training import DEFAULTS, TinyNet, make_batch, task
+from tests.training.tiny_training import DEFAULTS, TinyNet, TinyTask, make_batch
 from vision_jax.training.bare import bare_training
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,7 @@ CONFIG = dataclasses.replace(DEFAULTS, steps=30)
 
 
 def steps(seed=0, config=CONFIG):
-    return bare_training(TinyNet(3), config, task().open(None).train(8, seed, 0), seed)
+    return bare_training(TinyNet(3), config, TinyTask().open(None).train(8, seed, 0), seed)
 
 
 def test_bare_training_learns():

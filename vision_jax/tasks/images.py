@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vision_jax.data.codecs.images import is_image, read_image
+from vision_jax.data.files.fingerprint import fingerprint
 from vision_jax.data.files.listing import files_below
 from vision_jax.data.sources import Subset
 from vision_jax.data.transforms.augment import NO_AUGMENT, Augment
@@ -134,6 +135,10 @@ class SplitData(Data):
     def once(self, split: Split, batch_size: int) -> Iterable[Any]:
         """The images of a split once, in order, not augmented."""
         return self._loadings[("train", "val").index(split)].once(batch_size)
+
+    def fingerprint(self, split: Split) -> str | None:
+        """Of a split's records and files, these by name, size and time; None where it states no files."""
+        return fingerprint(self.sources[("train", "val").index(split)])
 
     def evaluators(self) -> Sequence[Evaluator]:
         """Fresh evaluators for the evaluation split."""

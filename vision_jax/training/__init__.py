@@ -8,6 +8,7 @@ from vision_jax.training.experiment import (
     Alternate,
     Batch,
     BatchIterator,
+    Cache,
     Data,
     Evaluation,
     Evaluator,
@@ -19,6 +20,7 @@ from vision_jax.training.experiment import (
     Task,
     TrainConfig,
 )
+from vision_jax.training.features import WithFeatures
 from vision_jax.training.loop import fit
 from vision_jax.training.predict import evaluate, load_variables, predictor, read_experiment_json
 from vision_jax.training.stopping import Stopped
@@ -27,6 +29,7 @@ __all__ = [
     "Alternate",
     "Batch",
     "BatchIterator",
+    "Cache",
     "Data",
     "Evaluation",
     "Evaluator",
@@ -38,6 +41,7 @@ __all__ = [
     "Stopped",
     "Task",
     "TrainConfig",
+    "WithFeatures",
     "evaluate",
     "fit",
     "load_variables",

@@ -155,8 +155,17 @@ class Data(ABC):
     def once(self, split: Split, batch_size: int) -> Iterable[Batch]:
         """The examples of a split once, in order, not augmented, the last batch padded.
 
-        Can be iterated over any number of times. `val` is what is evaluated.
+        Can be iterated over any number of times. `val` is what is evaluated. Where it also has a length and a
+        method `part(start, stop)`, those batches alone are read.
         """
+
+    def fingerprint(self, split: Split) -> str | None:
+        """Hexadecimal digits that differ when examples of the split do.
+
+        As far as can be told without reading them (from their files' names, sizes and times of change); None
+        where it cannot be told.
+        """
+        return None
 
     @abstractmethod
     def evaluators(self) -> Sequence[Evaluator]:
@@ -261,6 +270,31 @@ class Fit:
 
     name: str
     fit: Callable[[nn.Module, Any, Data, Any, Callable[..., None]], Any]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A stage that computes a frozen method of the model once for every example, into the run folder.
+
+    The stages after it train on these features: where the loss calls the method with its batch, they are
+    returned (`vision_jax.training.features`); `Fit` finds them beside each batch (`WithFeatures`). These
+    stages see examples as they are, not augmented. What the features depend on must stay frozen in
+    them. A later `Cache` replaces the features of an earlier one.
+
+    Attributes:
+        method: its name; it takes a batch and returns arrays [B, ...], or a tree of them. It is called as in
+            evaluation.
+        name: for the log, the checkpoint and the folder `cache/NAME`.
+        batch_size: examples that are computed at once, over the devices of a process.
+        examples_per_shard: of a file, rounded up to whole batches; what a killed run has to compute again.
+        dtype: of floats in the files. They are given to the model in the method's own dtype.
+    """
+
+    method: str
+    name: str = "cache"
+    batch_size: Count = 8
+    examples_per_shard: Count = 64
+    dtype: Literal["float32", "float16"] = "float32"
 
 
 def _unchanged(model: nn.Module) -> nn.Module:
@@ -370,7 +404,7 @@ class Experiment:
 
     model: Callable[[Any], nn.Module]
     task: Task[Any]
-    stages: tuple[Gradient | Alternate | Fit, ...]
+    stages: tuple[Gradient | Alternate | Fit | Cache, ...]
     seed: int = 0
     init: Callable[[Any], Any] | None = None
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vision_jax.training.cache_building import cached_features
 from vision_jax.training.checkpoints import TrainingProgress, decode, encode
 from vision_jax.training.compilation import keep_compiled_programs
 from vision_jax.training.console import Console, StageProgress
@@ -39,7 +41,7 @@ from vision_jax.training.distributed import (
     own_shard,
     wait_for_all,
 )
-from vision_jax.training.experiment import Alternate, Batch, Experiment, Fit, Gradient
+from vision_jax.training.experiment import Alternate, Batch, Cache, Experiment, Fit, Gradient
 from vision_jax.training.files import storage_errors
 from vision_jax.training.metrics import MetricsFile, TensorBoard
 from vision_jax.training.optimizers import peak_learning_rate
@@ -99,6 +101,9 @@ def fit(
     used = all_devices(devices)
     for stage in experiment.stages:
         check_stage(stage, len(used))
+    caches = [stage.name for stage in experiment.stages if isinstance(stage, Cache)]
+    if len({*caches}) < len(caches):
+        raise UserError(f"two stages Cache have one name: {', '.join(caches)}")
     folder = RunFolder(run_folder, rank=jax.process_index())
 
     def first_record() -> dict[str, Any]:
@@ -167,12 +172,15 @@ def _run_stages(run: RunContext) -> Report:
     variables = None
     if run.progress.step:
         variables = run.folder.checkpoints.restore_variables(run.progress.step)
+    past = [stage for stage in stages[: run.progress.stage] if isinstance(stage, Cache)]
+    if past:
+        _open_cache(run, past[-1], variables)
     while run.progress.stage < len(stages):
         index = run.progress.stage
         stage = stages[index]
         run.progress = replace(run.progress, stage_name=stage.name)
-        if isinstance(stage, Fit):
-            variables = _fit_without_gradients(run, stage, index, variables)
+        if isinstance(stage, Fit | Cache):
+            variables = _without_gradients(run, stage, index, variables)
         else:
             variables = _train(run, stage, index, variables)
     if variables is None:
@@ -200,7 +208,9 @@ def _train(
     here = len(local(run.devices))
     iterator, batches = None, iter(())
     if resumed.stage_step < steps:
-        iterator = own_shard(run.data.train(config.batch_size, run.experiment.seed + index, config.workers))
+        iterator = own_shard(
+            run.stage_data.train(config.batch_size, run.experiment.seed + index, config.workers)
+        )
         if resumed.iterator is not None:
             iterator.set_state(resumed.iterator)
         first = next(iterator)
@@ -212,6 +222,8 @@ def _train(
             where = f"the checkpoint of step {resumed.step}"
             check_fits(run.model, variables, first_shard, where, _methods(run))
     assert variables is not None  # no stage is complete at step 0, so there was a checkpoint
+    if run.features is not None:
+        run.features.check_trained(stage, run.model)
     acting = Players(stage, run.model, variables, run.devices, run.key(index))
     if resumed.stage_step:
         acting.restore(run.folder.checkpoints.restore_optimizer(resumed.step, acting.to_resume()))
@@ -280,10 +292,13 @@ def _log_scaled_rates(stage: Gradient | Alternate) -> None:
             )
 
 
-def _fit_without_gradients(run: RunContext, stage: Fit, index: int, variables: Variables | None) -> Variables:
-    """A stage without gradients; it counts as one step, and an interrupted one starts again.
+def _without_gradients(
+    run: RunContext, stage: Fit | Cache, index: int, variables: Variables | None
+) -> Variables:
+    """A stage without gradients; it counts as one step.
 
-    The first process fits; the others read the result from the checkpoint.
+    An interrupted `Fit` starts again, a `Cache` continues after its last shard. All processes compute a
+    cache. The first alone fits; the others read the result from the checkpoint.
     """
     logger.info("stage %s", stage.name)
     run.stop.waits = False
@@ -291,17 +306,44 @@ def _fit_without_gradients(run: RunContext, stage: Fit, index: int, variables: V
         batch = next(iter(own_shard(run.data.train(len(run.devices), run.experiment.seed + index, 0))))
         variables = _begin_model(run, index, batch, jax.tree.map(lambda x: x[:1], batch))
     fitted: Variables = jax.device_get(variables)
+    if isinstance(stage, Cache):
+        _open_cache(run, stage, fitted)
+    else:
 
-    def fit_in_first() -> None:
-        nonlocal fitted
-        with StageProgress(run.console, stage.name) as progress:
-            fitted = dict(stage.fit(run.model, fitted, run.data, run.key(index), progress))
+        def fit_in_first() -> None:
+            nonlocal fitted
+            with StageProgress(run.console, stage.name) as progress:
+                fitted = dict(stage.fit(run.model, fitted, run.stage_data, run.key(index), progress))
+            if run.features is not None:
+                run.features.check_fitted(stage.name, fitted)
 
-    from_first(fit_in_first)
+        from_first(fit_in_first)
     run.progress = replace(run.progress, step=run.progress.step + 1, stage=index + 1)
     run.save(fitted, {"step": np.int32(0)})
     wait_for_all()  # until it is saved
     return fitted if is_first() else run.folder.checkpoints.restore_variables(run.progress.step)
+
+
+def _open_cache(run: RunContext, stage: Cache, variables: Variables | None) -> None:
+    """Computes what is missing of a cache, and hands it to the stages after it.
+
+    Raises:
+        UserError: `cached_features` does.
+    """
+    assert variables is not None
+    run.stop.waits = False
+    index = run.experiment.stages.index(stage)
+    with StageProgress(run.console, stage.name) as progress:
+        run.features = cached_features(
+            stage,
+            run.model,
+            variables,
+            run.data,
+            run.folder.cache / stage.name,
+            run.devices,
+            run.key(index),
+            partial(progress, what="batches"),
+        )
 
 
 def _begin_model(run: RunContext, index: int, batch: Batch, first_shard: Batch) -> Variables:

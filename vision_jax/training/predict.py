@@ -16,6 +16,7 @@ from jaxtyping import Array, Key
 from vision_jax.training.compilation import keep_compiled_programs
 from vision_jax.training.distributed import gathered, own_rows
 from vision_jax.training.experiment import Batch, Data, Evaluation, Experiment, Predictions, Task
+from vision_jax.training.features import without_features
 from vision_jax.training.parallel import (
     Device,
     data_parallel,
@@ -259,7 +260,7 @@ class EvaluationLoop:
         """(batch, losses, losses an example [B], predictions [B, ...] of all processes), as numpy."""
         losses, *by_example = outputs
         per_example, predictions = gathered(gather(tuple(by_example)), self._devices)
-        return batch, jax.device_get(losses), per_example, predictions
+        return without_features(batch), jax.device_get(losses), per_example, predictions
 
 
 def evaluation_batch_size(experiment: Experiment, devices: int) -> int:

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from vision_jax.training.cache import CachedFeatures, FeatureData
 from vision_jax.training.checkpoints import TrainingProgress
 from vision_jax.training.console import Console
 from vision_jax.training.distributed import Agreement, is_first
@@ -37,6 +38,7 @@ class RunContext:
         profile: whether this process traces some steps.
         began: `time.perf_counter()` at the start of the process's work.
         open_things: closed at the end of the run.
+        features: of the last `Cache` stage; None before it.
         agreement: on stopping, between several processes; None for one process.
         evaluation_loops: by the evaluation's name, compiled when first used.
         report: of the last "default" evaluation of this process.
@@ -56,6 +58,7 @@ class RunContext:
     began: float
     open_things: ExitStack
     agreement: Agreement | None
+    features: CachedFeatures | None = None
     evaluation_loops: dict[str, EvaluationLoop] = field(default_factory=dict)
     report: Report | None = None
 
@@ -72,6 +75,16 @@ class RunContext:
         with storage_errors(self.folder.metrics):
             self.metrics.sync()
         self.folder.checkpoints.save(variables, rest, self.progress)
+
+    @property
+    def stage_data(self) -> Data:
+        """The data of the current stage: with features after a `Cache`."""
+        return self.data if self.features is None else FeatureData(self.data, self.features)
+
+    def evaluation_data(self, model: nn.Module) -> Data:
+        """The data for evaluating a module: with features where its frozen method computes the same."""
+        fits = self.features is not None and self.features.fits(model)
+        return self.stage_data if fits else self.data
 
     def key(self, stage: int) -> jax.Array:
         """The root key of a stage."""
@@ -159,13 +172,15 @@ def evaluate_finished(run: RunContext, variables: Variables) -> Report:
 
 def _evaluate(run: RunContext, name: str, variables: Variables) -> Report:
     """One evaluation; writes its tables and figures."""
+    experiment, evaluation = run.experiment, run.experiment.all_evaluations()[name]
     if name not in run.evaluation_loops:
-        experiment, evaluation = run.experiment, run.experiment.all_evaluations()[name]
         run.evaluation_loops[name] = EvaluationLoop(
             run.model, evaluation, experiment.task, run.devices, experiment.seed, run.raise_if_stopped
         )
     batch_size = evaluation_batch_size(run.experiment, len(run.devices))
-    report, picture = run.evaluation_loops[name](variables, run.data, batch_size)
+    report, picture = run.evaluation_loops[name](
+        variables, run.evaluation_data(evaluation.model(run.model)), batch_size
+    )
     below = "." if name == "default" else f"evaluations/{name}"
     run.folder.write_report(report, below)
     if picture is not None:

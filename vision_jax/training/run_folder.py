@@ -10,6 +10,7 @@ cost.json            the cost of a training step according to XLA, of several pl
                      and bytes on one device
 results.json         the metrics of the last evaluation, by its name
 checkpoints/         the last two and the best
+cache/NAME/          features of a stage `Cache`, in shards; may be deleted once the run has ended
 log.txt              the log; log.RANK.txt of other processes
 """
 
@@ -65,6 +66,10 @@ class RunFolder:
     @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
 
     @property
     def profile(self) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from vision_jax.training.experiment import Alternate, Fit, Gradient, Player
+from vision_jax.training.experiment import Alternate, Cache, Fit, Gradient, Player
 from vision_jax.training.freezing import check_freeze
 from vision_jax.training.optimizers import check_config
 from vision_jax.training.parallel import check_batch_size
@@ -20,14 +20,14 @@ from vision_jax.training.state import TrainState
 from vision_jax.training.step import configured_state, configured_step
 from vision_jax.types import UserError
 
-Stage = Gradient | Alternate | Fit
+Stage = Gradient | Alternate | Fit | Cache
 
 # What all players of a stage have in common, as they share its data, evaluations and checkpoints.
 _OF_THE_STAGE = ("batch_size", "workers", "eval_every", "checkpoint_every")
 
 
 def players(stage: Stage) -> tuple[Player, ...]:
-    """Who acts in a stage: for a `Gradient` one player without a name; for a `Fit` none."""
+    """Who acts in a stage: for a `Gradient` one player without a name; for the others none."""
     if isinstance(stage, Gradient):
         return (Player("", stage.objective, (), stage.train),)
     return stage.players if isinstance(stage, Alternate) else ()
@@ -49,7 +49,7 @@ def steps_taken(stage: Stage, done: int) -> tuple[int, ...]:
 
 
 def step_count(stage: Stage) -> int:
-    """The steps of a stage, those of all its players; a `Fit` counts as one."""
+    """The steps of a stage, those of all its players; a stage without gradients counts as one."""
     return sum(player.train.steps for player in players(stage)) or 1
 
 

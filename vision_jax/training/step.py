@@ -28,6 +28,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.training.experiment import Batch, Precision, Predictions, TrainConfig
+from vision_jax.training.features import apply_model
 from vision_jax.training.freezing import frozen, frozen_in_eval_mode
 from vision_jax.training.optimizers import Numbers, Schedule, learning_rate, optimizer
 from vision_jax.training.parallel import summed
@@ -113,7 +114,8 @@ def train_step(
             )
             everything = joined({**own, "params": stopped}, others)
             with frozen_in_eval_mode(freeze):
-                means, collections = model.apply(
+                means, collections = apply_model(
+                    model,
                     {**everything, "params": _cast(everything["params"], precision)},
                     part,
                     method=objective,
@@ -225,9 +227,9 @@ def evaluation_step(
         means: dict[str, Mean] = {}
         predictions = None
         if loss:
-            means = dict(model.apply(variables, batch, method="loss", train=False, rngs=rngs))  # pyright: ignore
+            means = dict(apply_model(model, variables, batch, method="loss", train=False, rngs=rngs))
         if predict:
-            predictions = model.apply(variables, batch, method="predict", rngs=rngs)
+            predictions = apply_model(model, variables, batch, method="predict", rngs=rngs)
         by_example = {name: mean for name, mean in means.items() if jnp.ndim(mean.total)}
         return summed({name: mean.sum() for name, mean in means.items()}), by_example, predictions
 
@@ -312,7 +314,7 @@ def _averaged(
     new: Variables,
     steps: Int[Array, ""],
     decay: float | Float[Array, ""],
-    freeze: Freeze = (),
+    freeze: Parts = (),
 ) -> Variables:
     """Updates an exponential moving average; running values and other dtypes than floats are the new ones.
 
