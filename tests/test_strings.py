@@ -15,6 +15,7 @@ from tests.training.runs import assert_same_run
 from vision_jax.cli import main
 from vision_jax.evaluation import read_per_image
 from vision_jax.training import TrainConfig, evaluate, fit, load_variables
+from vision_jax.training.checkpoints import Checkpoints
 from vision_jax.types import UserError
 
 RECIPE = str(Path(__file__).parent / "strings" / "recipe.py")
@@ -56,8 +57,8 @@ def test_it_learns_and_the_lowest_metric_is_the_best(run):
     assert found[90] < 0.8  # letters alone: log 5 = 1.6; the first two and the end are random
     record = json.loads((run / "experiment.json").read_text())
     assert (record["metric"], record["minimize"]) == ("nll", True)
-    progress = json.loads((run / "checkpoints/90/record.json").read_text())
-    assert found[progress["best_step"]] == min(found.values())
+    best = Checkpoints(run / "checkpoints").best()
+    assert found[best.step] == min(found.values())
 
 
 def test_the_vocabulary_is_a_file_and_a_changed_one_is_noticed(run, tmp_path, capsys):

@@ -48,7 +48,7 @@ def folder(tmp_path):
         (run / "experiment.json").write_text(json.dumps(record))
         (run / "cost.json").write_text(json.dumps({"flops": 2e9, "bytes": 3 * 2**20}))
         (run / "metrics.csv").write_text(
-            "step,train/loss,time/steps,time/evaluation,time/image\n10,2,30,,\n20,1,60,,\n20,,,30,0.5\n"
+            "step,train/loss,time/steps,time/evaluation,time/example\n10,2,30,,\n20,1,60,,\n20,,,30,0.5\n"
         )
         (run / "results.json").write_text(json.dumps({"default": {"accuracy": float(right.mean())}}))
     return sweep

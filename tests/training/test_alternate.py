@@ -1,7 +1,9 @@
 """Players who alternate: each trains its own modules, as if the other's were given."""
 
+import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from tests.training import tiny_gan
 from tests.training.runs import assert_same_run, rows
 from tests.training.tiny_gan import ADAM, TinyGAN, alternate, experiment, make_points
+from vision_jax.cli import main
 from vision_jax.training import Alternate, Gradient, fit, load_variables
 from vision_jax.training.checkpoints import Checkpoints
 from vision_jax.training.parallel import local_devices, shard
@@ -134,7 +137,7 @@ D, G = alternate(k=2).players
         ),
         (
             Alternate((D, replace(G, train=replace(G.train, accumulate=3))), (2, 1)),
-            "16 images cannot be split evenly over 1 devices x 3 microbatches",
+            "16 examples cannot be split evenly over 1 devices x 3 microbatches",
         ),
     ],
 )
@@ -206,3 +209,15 @@ def test_it_learns_the_eight_gaussians(tmp_path, k):
     assert report.metrics["distance"] < 0.5 * before.metrics["distance"]
     assert report.metrics["centers"] >= 5
     assert set(load_variables(tmp_path / "run")["params"]) == {"discriminator", "generator"}
+
+
+def test_players_train_resume_and_sample_by_commands(tmp_path):
+    run = str(tmp_path / "run")
+    recipe = str(Path(tiny_gan.__file__).with_name("gan_recipe.py"))
+    assert main(["train", recipe, "--k", "3", "--rounds", "2", "--out", run, "--devices", "1"]) == 0
+    assert main(["train", "--resume", run, "--devices", "1"]) == 0
+    assert main(["evaluate", run, "--devices", "1"]) == 0
+    assert main(["sample", run, "--count", "5", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "samples.json").read_text())
+    assert [answer["sample"] for answer in found] == list(range(5))
+    assert len({tuple(answer["point"]) for answer in found}) == 5

@@ -9,7 +9,7 @@ import pytest
 from tests.training.tiny_gan import ADAM, TinyGAN, alternate, make_points
 from tests.training.tiny_gan import experiment as gan_experiment
 from tests.training.tiny_training import DEFAULTS, experiment, make_batch
-from vision_jax.training.memory import StepMemory, per_image, step_memory
+from vision_jax.training.memory import StepMemory, per_example, step_memory
 from vision_jax.training.optimizers import Numbers
 from vision_jax.training.state import initialization
 
@@ -31,7 +31,7 @@ def planned(images, **changes):
 def test_bytes_grow_in_proportion_to_images():
     few = planned((4, 8))
     (many,) = planned((24,))
-    fixed, slope = per_image(few)
+    fixed, slope = per_example(few)
     assert fixed + slope * 24 == pytest.approx(many.total, rel=0.05)
     image = SIDE * SIDE
     assert slope > 4 * 2 * 8 * image  # what two convolutions of 8 channels put out is kept in float32
@@ -79,4 +79,4 @@ def test_players_need_the_state_of_all_and_the_work_of_one():
 
 def test_the_line_through_two_totals():
     found = [StepMemory(2, 60, 20, 30), StepMemory(4, 60, 40, 110)]
-    np.testing.assert_allclose(per_image(found), (10, 50))
+    np.testing.assert_allclose(per_example(found), (10, 50))

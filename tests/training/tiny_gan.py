@@ -169,7 +169,7 @@ class PlaneTask(Task):
         return self.plot_batch(batch, spec)
 
     def to_json(self, batch, predictions, spec):
-        return predictions.tolist()
+        return [[{"point": point}] for point in predictions.tolist()]
 
 
 ADAM = TrainConfig(
@@ -191,8 +191,9 @@ def alternate(k=1, rounds=6, train=ADAM, ema=0.0):
     )
 
 
-def experiment(stage, **options):
-    return Experiment(model=lambda spec: TinyGAN(), task=PlaneTask(**options), stages=(stage,))
+def experiment(stage, seed=0, **options):
+    task = PlaneTask(**options)
+    return Experiment(model=lambda spec: TinyGAN(), task=task, stages=(stage,), seed=seed)
 
 
 def train(run_folder, stage, resume=False, kill_at=None):

@@ -54,7 +54,7 @@ def rows():
             "train/boxes": math.exp(-step / 50),
             "train/classes": math.exp(-step / 50),
             "train/learning_rate": 0.02,
-            "time/images_per_second": 3.0,
+            "time/examples_per_second": 3.0,
         }
         | ({"val/loss": 0.5, "val/AP": step / 200, "val/AP/small": 0.1} if step % 50 == 0 else {})
         for step in range(10, 201, 10)

@@ -10,7 +10,7 @@ from vision_jax.cli.experiments import parse
 from vision_jax.cli.origins import load_experiment, needed_origin
 from vision_jax.cli.tables import print_metrics, print_tables
 from vision_jax.training.experiment import Data, Experiment
-from vision_jax.training.memory import per_image, step_memory
+from vision_jax.training.memory import per_example, step_memory
 from vision_jax.types import UserError
 
 USAGE = """\
@@ -22,8 +22,8 @@ Prints the numbers of images, objects and sizes of an experiment's data, and wri
 images as the model sees them. Takes the experiment's own options (`--data SPEC`, ...), and:
 
   --out FOLDER     where the picture and tables go; out/show-NAME if left out
-  --memory N M ... instead, compile a training step for so many images on one device, and print the memory
-                   that it needs, and what an image more costs; nothing is trained
+  --memory N M ... instead, compile a training step for so many examples on one device, and print the memory
+                   that it needs, and what an example more costs; nothing is trained
 """
 
 
@@ -33,8 +33,8 @@ class ShowOptions:
 
     Attributes:
         out: folder for the picture and the tables; out/show-NAME if left out.
-        memory: images of one device, two numbers or more: instead, compile a training step for each
-            (nothing is trained) and print what memory it needs, and what an image more costs.
+        memory: examples of one device, two numbers or more: instead, compile a training step for each
+            (nothing is trained) and print what memory it needs, and what an example more costs.
     """
 
     out: Path | None = None
@@ -68,15 +68,15 @@ def run(words: Sequence[str]) -> None:
 
 def _memory(experiment: Experiment, data: Data, images: Sequence[int]) -> str:
     if len(set(images)) < 2 or min(images) < 1:
-        raise UserError("--memory: give two different numbers of images or more, such as --memory 1 2 4")
+        raise UserError("--memory: give two different numbers of examples or more, such as --memory 1 2 4")
     found = step_memory(experiment, data, sorted(set(images)))
     lines = [
-        "| images of a device | state | inputs | work | in all |",
+        "| examples of a device | state | inputs | work | in all |",
         "| ---: | ---: | ---: | ---: | ---: |",
     ]
     for memory in found:
         parts = (memory.state, memory.inputs, memory.work, memory.total)
-        lines.append(f"| {memory.images} | {' | '.join(f'{part / 2**20:,.0f}' for part in parts)} |")
-    fixed, slope = per_image(found)
-    formula = f"MiB of a device = {fixed / 2**20:,.0f} + {slope / 2**20:,.0f} x images"
+        lines.append(f"| {memory.examples} | {' | '.join(f'{part / 2**20:,.0f}' for part in parts)} |")
+    fixed, slope = per_example(found)
+    formula = f"MiB of a device = {fixed / 2**20:,.0f} + {slope / 2**20:,.0f} x examples"
     return "\n".join([*lines, f"\nMiB, as the compiler planned them. {formula}"])

@@ -30,7 +30,7 @@ class Outcome:
         run: the run folder.
         metrics: by name.
         seconds: of the training's steps, without compiling, and of its evaluations, the first with it.
-        image_seconds: that this evaluation took an image.
+        example_seconds: that this evaluation took an example.
         step: what XLA says of a step: `flops` and `bytes`, on one device.
     """
 
@@ -39,7 +39,7 @@ class Outcome:
     run: Path
     metrics: Mapping[str, float]
     seconds: float
-    image_seconds: float
+    example_seconds: float
     step: Mapping[str, float]
 
     @property
@@ -96,7 +96,7 @@ def read_outcomes(folder: SweepFolder) -> list[Outcome]:
         rows = read_metrics(run / "metrics.csv")
         step = read_json_object(run / "cost.json")
         for evaluation, metrics in read_json_object(run / "results.json").items():
-            name = "time/image" if evaluation == DEFAULT else f"time/image/{evaluation}"
+            name = "time/example" if evaluation == DEFAULT else f"time/example/{evaluation}"
             found.append(
                 Outcome(
                     trial,
@@ -143,7 +143,7 @@ def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["trial", *names, EVALUATION, *metrics, *(f"step/{s}" for s in steps), "time/seconds", "time/image"]
+        ["trial", *names, EVALUATION, *metrics, *(f"step/{s}" for s in steps), "time/seconds", "time/example"]
     )
     for outcome in outcomes:
         writer.writerow(
@@ -154,7 +154,7 @@ def outcomes_csv(outcomes: Sequence[Outcome]) -> str:
                 *(_number(outcome.metrics.get(name)) for name in metrics),
                 *(_number(outcome.step.get(name)) for name in steps),
                 f"{outcome.seconds:.3f}",
-                f"{outcome.image_seconds:.6f}",
+                f"{outcome.example_seconds:.6f}",
             ]
         )
     return text.getvalue()

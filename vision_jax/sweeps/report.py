@@ -138,7 +138,7 @@ def _table(study: Study, folded: Sequence[Arm], metrics: Sequence[str]) -> str:
     )
     heads += [
         "minutes a run",
-        "ms an image",
+        "ms an example",
         *(["GFLOP a step"] if flops else []),
         *(["MiB a step"] if memory else []),
     ]
@@ -179,7 +179,7 @@ def _mean_step(outcomes: Sequence[Outcome], key: str, unit: float, shape: str) -
 
 
 def _milliseconds(outcomes: Sequence[Outcome]) -> str:
-    known = [o.image_seconds for o in outcomes if math.isfinite(o.image_seconds)]
+    known = [o.example_seconds for o in outcomes if math.isfinite(o.example_seconds)]
     return f"{1000 * statistics.fmean(known):.3g}" if known else ""
 
 

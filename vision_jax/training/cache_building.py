@@ -8,7 +8,7 @@ complete shard is not computed again, so a killed stage continues after its last
 What a shard depends on is written beside it: the method as a program (its code, and those settings of the
 model that it uses), the variables that it uses, the data's spec, the stage's options, the content of its
 batches. Where the data give a fingerprint of a split and it is the same as before, only the first shard's
-examples are read and compared; where they give none, or another, all are. So a changed image is noticed
+examples are read and compared; where they give none, or another, all are. So a changed example is noticed
 always where there is no fingerprint, else as far as the fingerprint notices it
 (`vision_jax.data.files.fingerprint`: by a file's size and time of change); its shard alone is computed again.
 

@@ -97,12 +97,12 @@ class Console:
         Args:
             done: steps taken in the stage.
             losses: by name, means since the last row.
-            times: `time/images_per_second` and `time/waiting`, the fraction of time spent waiting for data.
+            times: `time/examples_per_second` and `time/waiting`, the fraction of time spent waiting for data.
         """
         if self._bar is not None:
-            speed, waiting = times["time/images_per_second"], times["time/waiting"]
+            speed, waiting = times["time/examples_per_second"], times["time/waiting"]
             means = "  ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
-            self.note(f"{means}  {speed:.1f} images/s  waiting for data {waiting:.0%}")
+            self.note(f"{means}  {speed:.1f} examples/s  waiting for data {waiting:.0%}")
             self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
@@ -125,7 +125,7 @@ class Console:
             if name.startswith("train/")
         )
         line = (
-            f"step {done}/{steps}  {terms}  {values['time/images_per_second']:.1f} images/s  "
+            f"step {done}/{steps}  {terms}  {values['time/examples_per_second']:.1f} examples/s  "
             f"waiting for data {values['time/waiting']:.0%}  ETA {clock(seconds_left)}"
         )
         self.line(line)

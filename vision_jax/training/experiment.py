@@ -42,7 +42,7 @@ class TrainConfig:
 
     Attributes:
         steps: optimizer steps in all.
-        batch_size: images a step, over all devices; divisible by their number times `accumulate`.
+        batch_size: examples a step, over all devices; divisible by their number times `accumulate`.
         optimizer: sgd (with momentum), adam, adamw, rmsprop (with momentum), or adadelta.
         learning_rate: the peak, reached after the warm-up.
         reference_batch: the batch size that `learning_rate` was found for: the rate is multiplied by

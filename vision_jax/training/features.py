@@ -3,7 +3,7 @@
 A stage after `Cache` is given batches with features. The model is written as if there were none: where its
 loss or its `predict` calls the frozen method with the batch that it was given, the cached features are
 returned; with any other batch the method is computed. So one model trains on cached features, and predicts
-from images.
+from inputs.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
 """What a training step costs according to the compiler: memory, before anything is trained, and operations.
 
 A step holds the state (parameters, the optimizer's state, an average), gradients, the batch, and the
-activations of each image; the first two do not grow with the batch, the others grow in proportion:
+activations of each example; the first two do not grow with the batch, the others grow in proportion:
 
-    bytes of a device = fixed + inputs x images of the device + work x images of its microbatch
+    bytes of a device = fixed + inputs x examples of the device + work x examples of its microbatch
 
-Masks are a part of `inputs`: as bitmaps objects x height x width bytes an image.
+All that a batch holds is a part of `inputs`; of buckets the plan is of the longest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import jax
@@ -23,19 +24,22 @@ from vision_jax.training.stages import initial_states, methods, players, stage_s
 from vision_jax.training.state import TrainState, initialization
 from vision_jax.types import UserError
 
+# Examples among which one of the longest bucket is.
+_LOOKED_AT = 64
+
 
 @dataclass(frozen=True)
 class StepMemory:
     """What a training step needs on one device.
 
     Attributes:
-        images: number of images on the device.
+        examples: number of examples on the device.
         state: bytes of parameters, statistics, the optimizers' states and the averages, of all players.
         inputs: bytes of the device's shard of the batch.
         work: bytes of all temporary buffers, as the compiler planned them.
     """
 
-    images: int
+    examples: int
     state: int
     inputs: int
     work: int
@@ -86,15 +90,16 @@ def _cost(program: Any) -> dict[str, float]:
     return cost
 
 
-def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> list[StepMemory]:
+def step_memory(experiment: Experiment, data: Data, examples: Sequence[int]) -> list[StepMemory]:
     """Compiles the step of an experiment's first gradient stage for one device; nothing is run.
 
     Where players alternate, the step is that of the player that needs most.
 
     Args:
         experiment: with the stage.
-        data: its data, opened; the step is compiled for the shapes of their batches.
-        images: batch sizes of one device, each divisible by the stage's `accumulate`.
+        data: its data, opened; the step is compiled for the shapes of their largest examples (batches in
+            buckets have several shapes).
+        examples: batch sizes of one device, each divisible by the stage's `accumulate`.
 
     Returns:
         The memory for each.
@@ -113,9 +118,10 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
     def begin(batch: Batch) -> list[TrainState]:
         return initial_states(stage, initialize(key, batch))
 
+    largest = max(islice(data.train(1, experiment.seed, 0), _LOOKED_AT), key=_inputs)
     found = []
-    for count in images:
-        batch = next(iter(data.train(count, experiment.seed, 0)))
+    for count in examples:
+        batch = jax.tree.map(lambda x, count=count: np.repeat(x, count, axis=0), largest)
         states = jax.eval_shape(begin, jax.tree.map(np.asarray, batch))
         programs = [
             step.lower(s, shard(batch, 1), key).compile() for step, s in zip(steps, states, strict=True)
@@ -123,11 +129,15 @@ def step_memory(experiment: Experiment, data: Data, images: Sequence[int]) -> li
         plans = [program.memory_analysis() for program in programs]
         if None in plans:
             raise UserError(f"{jax.default_backend()} does not report how much memory a program needs")
-        inputs = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(batch))
         own = [(s.step, s.opt_state, s.averaged, s.numbers) for s in states]
         kept = _bytes((states[0].variables, own))
-        found.append(StepMemory(count, kept, inputs, max(plan.temp_size_in_bytes for plan in plans)))
+        found.append(StepMemory(count, kept, _inputs(batch), max(plan.temp_size_in_bytes for plan in plans)))
     return found
+
+
+def _inputs(batch: Batch) -> int:
+    """Bytes of a batch's arrays."""
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(batch))
 
 
 def _bytes(shapes: Any) -> int:
@@ -135,14 +145,14 @@ def _bytes(shapes: Any) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
-def per_image(found: Sequence[StepMemory]) -> tuple[float, float]:
-    """Fits a line to the totals over the number of images, by least squares.
+def per_example(found: Sequence[StepMemory]) -> tuple[float, float]:
+    """Fits a line to the totals over the number of examples, by least squares.
 
     Args:
         found: for two batch sizes or more.
 
     Returns:
-        (bytes of a batch of 0 images, bytes per image).
+        (bytes of a batch of 0 examples, bytes of each).
     """
-    slope, fixed = np.polyfit([m.images for m in found], [m.total for m in found], 1)
+    slope, fixed = np.polyfit([m.examples for m in found], [m.total for m in found], 1)
     return float(fixed), float(slope)

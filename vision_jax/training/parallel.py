@@ -111,7 +111,7 @@ def check_batch_size(batch_size: int, devices: int, accumulate: int = 1) -> None
         nearest = f"{below} or {below + parts}" if below > 0 else f"{parts}"
         over = f"{devices} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
         raise UserError(
-            f"train.batch_size: {batch_size} images cannot be split evenly over {over}; "
+            f"train.batch_size: {batch_size} examples cannot be split evenly over {over}; "
             f"use {nearest}, or fewer devices"
         )
 

@@ -1,4 +1,4 @@
-"""A checkpoint in use: evaluated on the evaluation data, or predicting new images."""
+"""A checkpoint in use: evaluated on the evaluation data, or predicting for new inputs."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def train_step(
     proposals where they are counts of sampled regions. Summing each term's own gradient instead would
     take a backward pass and a copy of the gradient for each term.
 
-    Statistics of batch norm are those of one microbatch on all devices: fewer images than without
+    Statistics of batch norm are those of one microbatch on all devices: fewer examples than without
     accumulation. Each microbatch updates the statistics of the step's start, and the mean of the results is
     kept: running means are those of the whole batch, after one update.
 

@@ -145,7 +145,7 @@ class Watch:
         now = time.perf_counter()
         seconds = max(now - record.since, 1e-9)
         times = {
-            "time/images_per_second": record.steps * config.batch_size / seconds,
+            "time/examples_per_second": record.steps * config.batch_size / seconds,
             "time/waiting": min(record.waiting / seconds, 1.0),
             "time/steps": seconds,
             "time/elapsed": now - self._began,
