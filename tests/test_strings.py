@@ -141,7 +141,7 @@ def test_eight_devices_take_the_steps_of_one(folder, tmp_path):
 def test_a_sweep_of_strings_is_reported(folder, tmp_path):
     words = ["--data", str(folder), "--train.steps", "6", "--out", str(tmp_path / "sweep")]
     assert main(["sweep", RECIPE, *words]) == 0
-    assert "nll" in (tmp_path / "sweep/report.md").read_text()
+    assert "nll" in (tmp_path / "sweep/table.md").read_text()
 
 
 def test_strings_that_are_too_long_are_counted(folder):

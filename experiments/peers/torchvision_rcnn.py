@@ -38,7 +38,7 @@ from vision_jax.models.detection.two_stage import RPN, FasterRCNN, MLPHead
 from vision_jax.models.instance import FCNMaskHead, MaskRCNN
 from vision_jax.tasks import DetectionTask, InstanceTask
 from vision_jax.tasks.images import SplitData
-from vision_jax.types import DetectionBatch, Detections, InstanceBatch, Instances
+from vision_jax.types import DetectionBatch, Detections, Instances
 
 SIZES = (16, 32, 64, 128, 256)
 
@@ -146,8 +146,9 @@ def torch_batch(batch: DetectionBatch) -> tuple[list[torch.Tensor], list[dict[st
                 "labels": torch.from_numpy(np.asarray(batch.labels[b])[valid].astype(np.int64) + 1),
             }
         )
-        if isinstance(batch, InstanceBatch):
-            bitmaps = np.asarray(batch.masks[b])[valid][:, :height, :width] > 127
+        masks = getattr(batch, "masks", None)
+        if masks is not None:
+            bitmaps = np.asarray(masks[b])[valid][:, :height, :width] > 127
             targets[-1]["masks"] = torch.from_numpy(bitmaps.astype(np.uint8))
     return images, targets
 
@@ -167,7 +168,7 @@ def torch_predict(model: TorchFasterRCNN, batch: DetectionBatch, limit: int = 10
     """torchvision's detections as our struct, so that one evaluator serves both."""
     with torch.no_grad():
         found = model(torch_batch(batch)[0])
-    size, masks = len(batch.id), isinstance(batch, InstanceBatch)
+    size, masks = len(batch.id), hasattr(batch, "masks")
     boxes = np.zeros((size, limit, 4), np.float32)
     scores, labels = np.zeros((size, limit), np.float32), np.full((size, limit), -1, np.int32)
     pasted = np.zeros((size, limit, 28, 28), np.float32)

@@ -200,6 +200,11 @@ def test_a_record_names_only_recipes_of_the_package(run, tmp_path, capsys):
     assert "there is no recipe subprocess.run" in capsys.readouterr().err
 
 
+def test_a_model_that_samples_nothing_says_what_to_use(run, capsys):
+    assert main(["sample", str(run)]) == 2
+    assert "ClassificationTask predicts from inputs: use `vision-jax predict`" in capsys.readouterr().err
+
+
 def test_other_data_with_unknown_classes_are_refused(run, tmp_path, capsys):
     rng = np.random.default_rng(0)
     for split in ("train", "val"):

@@ -1,12 +1,14 @@
-"""Some records of a split, evenly spread."""
+"""Some records of a split: evenly spread, or the first."""
 
+import pickle
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_jax.data.sources import spread
+from vision_jax.data.formats.synthetic.scenes import SyntheticScenes
+from vision_jax.data.sources import InstanceSource, Subset, spread
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,14 @@ def test_from_the_first_to_the_last_in_nearly_equal_steps(length, count):
     steps = {after - before for before, after in pairwise(found)}
     assert min(steps) >= 1
     assert max(steps) - min(steps) <= 2
+
+
+def test_the_first_records_with_all_that_the_source_states():
+    scenes = SyntheticScenes(length=5, seed=3, canvas=(128, 128))
+    part = Subset(scenes, 2)
+    assert isinstance(part, InstanceSource)
+    assert (len(part), len(Subset(scenes, 9)), part.classes) == (2, 5, scenes.classes)
+    again = pickle.loads(pickle.dumps(part))
+    assert len(again) == 2
+    assert again.record(1).boxes.tolist() == scenes.record(1).boxes.tolist()
+    assert not hasattr(part, "colors_of_the_sea")

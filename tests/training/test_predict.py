@@ -9,6 +9,7 @@ from vision_jax.training.experiment import Evaluation
 from vision_jax.training.parallel import local_devices, replicate
 from vision_jax.training.predict import EvaluationLoop, evaluation_batch_size
 from vision_jax.training.state import initial_variables
+from vision_jax.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +38,36 @@ def test_metrics_and_losses_do_not_depend_on_the_number_of_devices(variables):
         assert metrics["accuracy"] == alone["accuracy"]
         for name in ("loss", "entropy", "size"):
             np.testing.assert_allclose(metrics[name], alone[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "names"),
+    [
+        (Evaluation(), {"loss", "entropy", "size", "accuracy", "undefined"}),
+        (Evaluation(loss=False), {"accuracy", "undefined"}),
+        (Evaluation(predict=False), {"loss", "entropy", "size"}),
+    ],
+)
+def test_an_evaluation_computes_what_it_is_asked_for(variables, evaluation, names):
+    tiny, used = experiment(DEFAULTS), local_devices(1)
+    loop = EvaluationLoop(TinyNet(), evaluation, tiny.task, used, seed=0)
+    report, picture = loop(replicate(variables, used), tiny.task.open(None), 8)
+    assert set(report.metrics) == names
+    assert (picture is None) == (not evaluation.predict)
+
+
+def test_some_examples_are_the_first(variables):
+    tiny, used = experiment(DEFAULTS), local_devices(1)
+    few = EvaluationLoop(TinyNet(), Evaluation(examples=3), tiny.task, used, seed=0)
+    found = few(replicate(variables, used), tiny.task.open(None), 8)[0].metrics
+    batch = make_batch([100, 101, 102])
+    labeled = batch.labels >= 0
+    labels = np.asarray(TinyNet().apply(variables, batch, method="predict").labels)
+    assert found["accuracy"] == (labels == batch.labels)[labeled].mean()
+
+
+def test_an_evaluation_of_nothing_is_refused():
+    with pytest.raises(UserError, match="leave one of them on"):
+        Evaluation(loss=False, predict=False)
+    with pytest.raises(UserError, match="give 1 or more"):
+        Evaluation(examples=0)
