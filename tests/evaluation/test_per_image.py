@@ -25,7 +25,14 @@ from vision_jax.evaluation import (
 )
 from vision_jax.evaluation.detection.coco_matches import match_in_image
 from vision_jax.evaluation.per_image import average_precision
-from vision_jax.evaluation.per_image.kinds import CocoMatches, Contributions, Means, Pixels, VocMatches
+from vision_jax.evaluation.per_image.kinds import (
+    CocoMatches,
+    Contributions,
+    Means,
+    Pixels,
+    Ratios,
+    VocMatches,
+)
 from vision_jax.types import (
     Classification,
     Segmentation,
@@ -91,6 +98,15 @@ class WordErrors(Contributions):
     @classmethod
     def of(cls, arrays):
         return cls(arrays["errors"], arrays["words"])
+
+
+def test_weighted_ratios_of_sums_by_hand(tmp_path):
+    part = Ratios({"nll": np.array([3.0, 1.0, 0.0])}, {"nll": np.array([2, 4, 0])})
+    PerImage(np.array([7, 3, 5]), (part,)).write(tmp_path / "per_image.npz")
+    metrics = read_per_image(tmp_path).metrics(np.array([[1, 1, 1], [2, 0, 5], [0, 0, 1]]))
+    np.testing.assert_array_equal(metrics["nll"], [4 / 6, 6 / 4, np.nan])
+    with pytest.raises(ValueError, match="other metrics"):
+        Ratios({"a": np.ones(2)}, {"b": np.ones(2)})
 
 
 def test_a_new_kind_is_one_class(tmp_path):

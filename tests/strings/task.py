@@ -1,10 +1,7 @@
 """The task of strings: opens them, reads what `predict` is given, evaluates and plots."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,37 +10,10 @@ from tests.strings.spec import StringSpec
 from vision_jax.data.pipeline.buckets import Buckets
 from vision_jax.data.sources import Subset
 from vision_jax.evaluation.per_image.file import PerImage
-from vision_jax.evaluation.per_image.kinds import Contributions
+from vision_jax.evaluation.per_image.kinds import Ratios
 from vision_jax.tasks.loading import Loading
 from vision_jax.training.experiment import Data, Task
 from vision_jax.types import Report, UserError
-
-
-@dataclass(frozen=True, eq=False)
-class Nats(Contributions):
-    """The negative log-likelihood a token: of each string the nats, and the tokens that they are of."""
-
-    kind = "nats"
-    nats: Any
-    tokens: Any
-
-    @property
-    def names(self):
-        return ("nll",)
-
-    @property
-    def images(self):
-        return len(self.nats)
-
-    def metrics(self, weights, names):
-        return {"nll": (weights @ self.nats) / (weights @ self.tokens)}
-
-    def arrays(self):
-        return {"nats": self.nats, "tokens": self.tokens}
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]):
-        return cls(arrays["nats"], arrays["tokens"])
 
 
 class NLL:
@@ -59,7 +29,9 @@ class NLL:
         self.tokens += losses["nll"].weight[keep].astype(np.float64).tolist()
 
     def report(self):
-        kept = PerImage(np.array(self.ids), (Nats(np.array(self.nats), np.array(self.tokens)),))
+        kept = PerImage(
+            np.array(self.ids), (Ratios({"nll": np.array(self.nats)}, {"nll": np.array(self.tokens)}),)
+        )
         nll = sum(self.nats) / sum(self.tokens)
         table = f"| nats a token |\n| ---: |\n| {nll:.3f} |"
         return Report({"nll": nll}, {"nll.md": table}, {"per_image.npz": kept.write})

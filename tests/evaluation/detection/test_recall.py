@@ -5,11 +5,12 @@ import pytest
 
 from tests.batches import detection_of
 from vision_jax.data.records import DetectionRecord
+from vision_jax.evaluation import read_per_image
 from vision_jax.evaluation.detection.recall import RecallEvaluator
 from vision_jax.types import Detections
 
 
-def evaluated(truth, boxes, ignore=None):
+def reported(truth, boxes, ignore=None):
     truth, boxes = (np.asarray(b, np.float32).reshape(-1, 4) for b in (truth, boxes))
     n = len(truth)
     ignore = np.zeros(n, bool) if ignore is None else np.asarray(ignore)
@@ -40,7 +41,11 @@ def evaluated(truth, boxes, ignore=None):
     )
     evaluator = RecallEvaluator([record])
     evaluator.add(batch, found)
-    return evaluator.report().metrics
+    return evaluator.report()
+
+
+def evaluated(*arguments, **options):
+    return reported(*arguments, **options).metrics
 
 
 def test_an_object_is_found_up_to_its_best_iou_whatever_the_class():
@@ -60,3 +65,12 @@ def test_one_box_may_find_two_objects_and_ignored_ones_are_not_wanted():
 def test_nothing_found_and_nothing_wanted():
     assert evaluated([[0, 0, 10, 10]], [])["recall"] == 0
     assert np.isnan(evaluated([], [[0, 0, 1, 1]])["recall"])
+
+
+def test_what_each_image_contributes_is_kept(tmp_path):
+    report = reported([[0, 0, 10, 10], [20, 20, 30, 30]], [[20, 20, 30, 26], [0, 0, 10, 10]])
+    report.write(tmp_path)
+    kept = read_per_image(tmp_path)
+    assert kept.ids.tolist() == [7]
+    for name, values in kept.metrics(np.array([[1], [3]])).items():
+        np.testing.assert_allclose(values, report.metrics[name], rtol=1e-15)

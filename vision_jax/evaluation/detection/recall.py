@@ -11,6 +11,8 @@ from vision_jax.data.sources import DetectionSource
 from vision_jax.evaluation.detection.coco_protocol import IOUS
 from vision_jax.evaluation.detection.collect import CollectedDetections
 from vision_jax.evaluation.detection.iou import pairwise_iou
+from vision_jax.evaluation.per_image.file import PerImage
+from vision_jax.evaluation.per_image.kinds import Ratios
 from vision_jax.evaluation.tables import markdown_table, ratio, score
 from vision_jax.types import DetectionBatch, Detections, Report
 
@@ -22,7 +24,8 @@ class RecallEvaluator:
     objects. Ignored objects are not wanted.
 
     Metrics, 0..1, NaN without objects: `recall`, the mean over IoU 0.50:0.05:0.95, and `recall50` and
-    `recall75`, at one IoU.
+    `recall75`, at one IoU. per_image_recall.npz keeps what each image contributes to them (see
+    `read_per_image`).
     """
 
     def __init__(self, records: Sequence[DetectionRecord] | DetectionSource):
@@ -38,17 +41,24 @@ class RecallEvaluator:
         self._collected.add(batch, detections)
 
     def report(self) -> Report:
-        """The metrics and `recall.md`, by IoU."""
-        covered = []
+        """The metrics, `recall.md` by IoU, and `per_image_recall.npz`."""
+        ids, objects, covered = [], [], []
         for record, found in self._collected:
             truth = record.boxes[~record.ignore]
-            if len(truth):
-                covered.append(pairwise_iou(truth, found.boxes).max(axis=1, initial=0.0))
-        best = np.concatenate(covered) if covered else np.zeros(0)
-        recalls = [ratio(int((best >= iou - 1e-9).sum()), len(best)) for iou in IOUS]
+            best = pairwise_iou(truth, found.boxes).max(axis=1, initial=0.0) if len(truth) else np.zeros(0)
+            ids.append(record.id)
+            objects.append(len(best))
+            covered.append([int((best >= iou - 1e-9).sum()) for iou in IOUS])
+        wanted = np.array(objects, np.float64)
+        counts = np.array(covered, np.float64).reshape(-1, len(IOUS))
+        recalls = [ratio(int(count), int(wanted.sum())) for count in counts.sum(axis=0)]
         metrics = {"recall": float(np.mean(recalls)), "recall50": recalls[0], "recall75": recalls[5]}
         rows = [[f"{iou:.2f}", score(value)] for iou, value in zip(IOUS, recalls, strict=True)]
         table = markdown_table(["IoU", "objects covered"], [*rows, ["**mean**", score(metrics["recall"])]])
+        parts = {"recall": counts.mean(axis=1), "recall50": counts[:, 0], "recall75": counts[:, 5]}
+        kept = PerImage(np.array(ids, np.int64), (Ratios(parts, dict.fromkeys(parts, wanted)),))
         return Report(
-            metrics, {"recall.md": f"{table}\n\nBy any box, whatever its class; {len(best)} objects."}
+            metrics,
+            {"recall.md": f"{table}\n\nBy any box, whatever its class; {int(wanted.sum())} objects."},
+            {"per_image_recall.npz": kept.write},
         )

@@ -1,5 +1,5 @@
-"""The kinds of what an image contributes to metrics: means, pixels by class (of all of it, or near
-boundaries), matches of detections.
+"""The kinds of what an image contributes to metrics: means, ratios of sums, pixels by class (of all of it, or
+near boundaries), matches of detections.
 
 A new kind is one class that derives from `Contributions`.
 """
@@ -135,6 +135,55 @@ class Means(Contributions):
         if any(values.ndim != 1 or values.dtype.kind not in "bif" for values in arrays.values()):
             raise ValueError("not one number an image")
         return cls(dict(arrays))
+
+
+@dataclass(frozen=True, eq=False)
+class Ratios(Contributions):
+    """Metrics that are a sum over images over another: recall, nats a token, edits a word.
+
+    Attributes:
+        parts: what each image adds to the sum above, by metric.
+        wholes: likewise to the sum below.
+    """
+
+    kind: ClassVar[str] = "ratios"
+    parts: Mapping[str, Shaped[np.ndarray, " images"]]
+    wholes: Mapping[str, Shaped[np.ndarray, " images"]]
+
+    def __post_init__(self):
+        numbers = {len(values) for values in (*self.parts.values(), *self.wholes.values())}
+        if self.parts.keys() != self.wholes.keys() or len(numbers) != 1:
+            raise ValueError("parts and wholes of other metrics or other numbers of images")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its metrics."""
+        return tuple(self.parts)
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return len(next(iter(self.parts.values())))
+
+    def metrics(
+        self, weights: Int32[np.ndarray, "resamples images"], names: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """As `PerImage.metrics`; NaN where a sum below is 0."""
+        floats = weights.astype(np.float64)
+        return {name: _quotient(floats @ self.parts[name], floats @ self.wholes[name]) for name in names}
+
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """All of it by name, for a file."""
+        above = {f"parts/{name}": values for name, values in self.parts.items()}
+        return above | {f"wholes/{name}": values for name, values in self.wholes.items()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Ratios:
+        """From what `arrays` gives; KeyError or ValueError where it is something else."""
+        if any(values.ndim != 1 or values.dtype.kind not in "if" for values in arrays.values()):
+            raise ValueError("not one number an image")
+        groups = by_prefix(arrays)
+        return cls(groups["parts"], groups["wholes"])
 
 
 @dataclass(frozen=True, eq=False)
