@@ -44,7 +44,7 @@ def index_page(experiments: Path) -> str:
         for page in of_topic:
             link = page.relative_to(experiments).as_posix()
             body += [f"[{_title(page)}]({link}){_command(page.parent)}", ""]
-            rows = list(_verdicts(page.read_text()))
+            rows = list(verdicts_of(page))
             counts.update(row["as measured"].partition(":")[0] for row in rows)
             if rows:
                 heads = ["claim", "arms", "metric", "difference", "paper's", "as measured"]
@@ -75,10 +75,10 @@ def _command(folder: Path) -> str:
     return f": `python {path}/{scripts[0].name}`" if scripts else ""
 
 
-def _verdicts(text: str) -> Iterator[Mapping[str, str]]:
-    """The rows of every table that has the columns "claim" and "as measured", by column."""
+def verdicts_of(page: Path) -> Iterator[Mapping[str, str]]:
+    """The rows of every table of a result page that has the columns "claim" and "as measured", by column."""
     heads: list[str] | None = None
-    for line in text.splitlines():
+    for line in page.read_text().splitlines():
         if not line.startswith("|"):
             heads = None
             continue
