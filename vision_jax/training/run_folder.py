@@ -97,14 +97,21 @@ class RunFolder:
         """Reads experiment.json.
 
         Raises:
-            UserError: it is not a run folder.
+            UserError: it is not a run folder, or one of a version that recorded no spec of the data.
         """
         try:
-            return json.loads(self.record.read_bytes())
+            record = json.loads(self.record.read_bytes())
         except FileNotFoundError as error:
             raise UserError(f"{self.path} is not a run folder: {self.record.name} is missing") from error
         except ValueError as error:
             raise UserError(f"{self.record} cannot be read: {error}") from error
+        if "spec" not in record:
+            written = (record.get("versions") or {}).get("vision_jax", "an earlier version")
+            raise UserError(
+                f"{self.path} was written by vision_jax {written}, whose runs do not record what their data "
+                "decide: install that version, or train anew"
+            )
+        return record
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Writes experiment.json; values that JSON has no type for are written as their text."""
