@@ -34,16 +34,17 @@ class Subset:
     """
 
     def __init__(self, source: Any, count: int) -> None:
-        self._source = source
         self._count = min(count, len(source))
+        # Attributes of its own: a protocol does not look for what `__getattr__` would find (Python 3.12).
+        for name in dir(source):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(source, name))
 
     def __len__(self) -> int:
         return self._count
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # asked for while it is unpickled
-            raise AttributeError(name)
-        return getattr(self._source, name)
+        raise AttributeError(f"the source has no {name}")  # here for type checkers
 
 
 @runtime_checkable

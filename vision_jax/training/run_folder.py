@@ -193,7 +193,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "-
         prefix: of an option's name.
 
     Returns:
-        Such as "--canvas is [512, 384] in the run, not [256, 192]".
+        Such as "--train.steps is 900 in the run, not 1200".
     """
     found = []
     for name in dict.fromkeys([*old, *new]):
