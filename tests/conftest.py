@@ -30,6 +30,7 @@ from types import ModuleType  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+from tests.programs import drop_programs  # noqa: E402
 from tests.timing import Timing  # noqa: E402
 
 # An int is a float here, as it is for type checkers.
@@ -45,11 +46,16 @@ ROOMS = (
 install_import_hook([f"vision_jax.{room}" for room in ROOMS], "vision_jax_checker.check")
 
 # Rooms whose files take minutes: begun first, so that no process is left with one when the others are done.
-LONG = ("contract", "models", "sweeps", "training", "benchmarks")
+LONG = ("contract", "docs", "models", "sweeps", "training", "benchmarks")
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
+def pytest_runtest_teardown(item, nextitem):
+    if nextitem is None or nextitem.path != item.path:
+        drop_programs()
 
 
 def pytest_configure(config):

@@ -17,6 +17,7 @@ import numpy as np
 from tests.docs.pages import shown
 from tests.docs.world import DETECTOR, ONE_STEP
 from tests.paths import REPOSITORY
+from tests.programs import drop_programs
 from vision_jax import TrainConfig
 from vision_jax.cli import main
 
@@ -96,6 +97,7 @@ def run_command(command, capsys):
             code = main(shlex.split(text)[1:])
         except SystemExit as end:  # --help
             code = end.code
+        drop_programs()
         assert not code, f"{text}: {capsys.readouterr().err[-2000:]}"
     else:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
