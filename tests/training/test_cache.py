@@ -13,7 +13,7 @@ from tests.training.cached import BEFORE, CACHE, HEAD, Frozen, cached_experiment
 from tests.training.runs import assert_same_run
 from tests.training.test_distributed import finish, start
 from tests.training.tiny_training import make_batch
-from vision_jax.training import Fit, Gradient, WithFeatures, fit, load_variables
+from vision_jax.training import Evaluation, Fit, Gradient, WithFeatures, fit, load_variables
 from vision_jax.training.cache import FeatureData
 from vision_jax.training.cache_building import cached_features
 from vision_jax.training.feature_batches import FeatureBatches, turn
@@ -422,7 +422,10 @@ def test_a_stage_that_would_move_what_is_cached_is_refused(tmp_path):
 def test_an_evaluation_with_other_settings_of_the_method_sees_images(tmp_path):
     """Doubled features double the logits of a head without a bias; the cache holds the others."""
     stages = (CACHE, Gradient(dataclasses.replace(HEAD, steps=2), "head", freeze=("conv", "norm")))
-    ways = {"zero": lambda model: model.copy(scale=0.0), "same": lambda model: model.copy(sharpness=1.0)}
+    ways = {
+        "zero": Evaluation(lambda model: model.copy(scale=0.0)),
+        "same": Evaluation(lambda model: model.copy(sharpness=1.0)),
+    }
     fit(cached_experiment(stages, evaluations=ways), tmp_path / "run", devices=1)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["same"]["loss"] == results["default"]["loss"]
