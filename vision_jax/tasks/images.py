@@ -16,8 +16,8 @@ from vision_jax.data.codecs.images import is_image, read_image
 from vision_jax.data.files.fingerprint import fingerprint
 from vision_jax.data.files.listing import files_below
 from vision_jax.data.sources import Subset
-from vision_jax.data.transforms.augment import NO_AUGMENT, Augment
-from vision_jax.data.transforms.geometry import Canvas
+from vision_jax.data.transforms.augment import NO_AUGMENT, Augment, FitCanvas
+from vision_jax.data.transforms.geometry import Canvas, Example, oriented
 from vision_jax.tasks.canvas import Sides, check_sides
 from vision_jax.tasks.loading import Loading
 from vision_jax.training.experiment import BatchIterator, Data, Evaluator, Split, Task
@@ -159,6 +159,22 @@ class SplitData(Data):
         train, val = self.sources
         splits = {"train": train} if val is train else {"train": train, "val": val}
         return self.task.summary(splits, self._loadings[0], self.spec)
+
+
+def fitted(examples: Sequence[Example], sides: Sides) -> tuple[list[Example], Canvas]:
+    """Resizes examples onto canvases of their own orientation.
+
+    Args:
+        examples: images of any sizes.
+        sides: (long, short) of the canvas, in pixels.
+
+    Returns:
+        The examples, and the smallest canvas (height, width) that holds all.
+    """
+    long, short = sides
+    canvases = [oriented((short, long), *example.size) for example in examples]
+    resized = [FitCanvas(canvas)(example) for example, canvas in zip(examples, canvases, strict=True)]
+    return resized, (max(h for h, _ in canvases), max(w for _, w in canvases))
 
 
 def example_bytes(canvas: Canvas, augment: Augment | None, of_pixel: int, besides: int = 0) -> float:

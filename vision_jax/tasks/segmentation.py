@@ -19,10 +19,10 @@ from vision_jax.data.pipeline.batching import segmentation_batch
 from vision_jax.data.pipeline.reading import read_segmentation
 from vision_jax.data.sources import SegmentationSource, spread
 from vision_jax.data.transforms.augment import Augment, FitCanvas, train_transform
-from vision_jax.data.transforms.geometry import Canvas, oriented
+from vision_jax.data.transforms.geometry import Canvas
 from vision_jax.evaluation import BoundaryEvaluator, SegmentationEvaluator
 from vision_jax.tasks.canvas import Sides, derived_sides, oriented_canvas, sampled_sizes
-from vision_jax.tasks.images import ImageTask, Sources, example_bytes
+from vision_jax.tasks.images import ImageTask, Sources, example_bytes, fitted
 from vision_jax.tasks.loading import Loading
 from vision_jax.tasks.summary import counts_table, picture
 from vision_jax.training.experiment import Evaluator
@@ -116,13 +116,8 @@ class SegmentationTask(ImageTask[SegmentationSpec]):
         self, inputs: Sequence[UInt8[np.ndarray, "_ _ 3"]], ids: Sequence[int], spec: SegmentationSpec
     ) -> SegmentationBatch:
         """A batch of uint8 RGB images; each is resized in its own orientation."""
-        long, short = spec.canvas
-        canvases = [oriented((short, long), *image.shape[:2]) for image in inputs]
-        examples = [
-            FitCanvas(canvas)(SegmentationExample.unannotated(id, image))
-            for id, image, canvas in zip(ids, inputs, canvases, strict=True)
-        ]
-        canvas = max(h for h, _ in canvases), max(w for _, w in canvases)
+        unfitted = [SegmentationExample.unannotated(id, image) for id, image in zip(ids, inputs, strict=True)]
+        examples, canvas = fitted(unfitted, spec.canvas)
         return segmentation_batch(examples, canvas, len(examples))
 
     def plot_batch(self, batch: SegmentationBatch, spec: SegmentationSpec) -> Picture:
