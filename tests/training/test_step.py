@@ -1,3 +1,5 @@
+"""The training step: weights over devices and microbatches, precision, averages, what is not finite."""
+
 import dataclasses
 
 import jax
